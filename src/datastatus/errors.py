@@ -1,0 +1,327 @@
+"""Every failure that datastatus expects, as one tree.
+
+    DatastatusError                      reason, metadata, message
+    ├── InvalidRequest                   the request cannot be right whatever the state
+    │   ├── InvalidFields                INVALID_FIELD       every wrong field at once
+    │   ├── DataTypeUnknown              DATA_TYPE_UNKNOWN
+    │   ├── ConnectionRequired           CONNECTION_REQUIRED
+    │   ├── RequestIdReused              REQUEST_ID_REUSED
+    │   ├── BadToken                     BAD_TOKEN
+    │   └── BadFilter                    BAD_FILTER
+    ├── NotFound
+    │   ├── CompanyNotFound              COMPANY_NOT_FOUND
+    │   ├── ConnectionNotFound           CONNECTION_NOT_FOUND
+    │   ├── DatasetNotFound              DATASET_NOT_FOUND
+    │   ├── IntegrationNotFound          INTEGRATION_NOT_FOUND
+    │   └── RecordNotFound               RECORD_NOT_FOUND
+    ├── Conflict
+    │   ├── DatasetAlreadyInProgress     DATASET_ALREADY_IN_PROGRESS
+    │   └── ExternalIdTaken              EXTERNAL_ID_TAKEN
+    ├── WrongState                       right in itself, but not now
+    │   ├── ConnectionNotLinked          CONNECTION_NOT_LINKED
+    │   ├── ConnectionDeauthorized       CONNECTION_DEAUTHORIZED
+    │   └── IllegalTransition            ILLEGAL_TRANSITION
+    ├── Overtaken                        somebody else has moved on
+    │   ├── LeaseLost                    LEASE_LOST
+    │   └── HistoryForked                HISTORY_FORKED
+    ├── Expired
+    │   ├── ResumeExpired                RESUME_EXPIRED
+    │   └── PageTokenExpired             PAGE_TOKEN_EXPIRED
+    ├── Unavailable
+    │   ├── Draining                     DRAINING
+    │   └── StoreDown                    STORE_DOWN
+    └── SourceError                      what a connector or a mapping met; becomes a dataset's terminal status
+        ├── SourceUnavailable            FETCH_ERROR
+        ├── SourceAuthFailed             AUTH_ERROR
+        ├── SourcePermissionDenied       PERMISSIONS_ERROR
+        ├── SourceRateLimited            RATE_LIMIT_ERROR
+        ├── SourceUnsupported            NOT_SUPPORTED
+        └── MappingFailed                MAP_ERROR
+
+A message says what is wrong and what to do; `rpc.error_table` alone turns these into gRPC status codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class DatastatusError(Exception):
+    """A failure that we foresaw. `reason` is stable and for programs; `str(error)` is for people."""
+
+    reason: ClassVar[str]
+
+    def __init__(self, message: str, **metadata: str) -> None:
+        super().__init__(message)
+        self.metadata = metadata
+
+
+class InvalidRequest(DatastatusError):
+    """The request cannot be right whatever the state of the service."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One wrong field: its path in the request (`start.resume_token`), and what it should be."""
+
+    field: str
+    description: str
+
+
+class InvalidFields(InvalidRequest):
+    """One or more fields are wrong; all of them are named."""
+
+    reason = "INVALID_FIELD"
+
+    def __init__(self, violations: Sequence[FieldViolation]) -> None:
+        super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations))
+        self.violations = tuple(violations)
+
+
+class DataTypeUnknown(InvalidRequest):
+    reason = "DATA_TYPE_UNKNOWN"
+
+    def __init__(self, data_type: str) -> None:
+        super().__init__(
+            f"there is no data type {data_type!r}; ListDataTypes names them all", data_type=data_type
+        )
+
+
+class ConnectionRequired(InvalidRequest):
+    reason = "CONNECTION_REQUIRED"
+
+    def __init__(self, company_id: str, connection_ids: Sequence[str]) -> None:
+        super().__init__(
+            f"company {company_id} has {len(connection_ids)} connections that could answer; "
+            "name one of them in connection_id",
+            connection_ids=",".join(connection_ids),
+        )
+
+
+class RequestIdReused(InvalidRequest):
+    reason = "REQUEST_ID_REUSED"
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(
+            f"request_id {request_id} was used within the last 24 hours for another request; "
+            "make a new id for each new request",
+            request_id=request_id,
+        )
+
+
+class BadToken(InvalidRequest):
+    reason = "BAD_TOKEN"
+
+
+class BadFilter(InvalidRequest):
+    reason = "BAD_FILTER"
+
+
+class NotFound(DatastatusError):
+    """An id names nothing."""
+
+    noun: ClassVar[str]
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no {self.noun} {name}", **{f"{self.noun}_id": name})
+
+
+class CompanyNotFound(NotFound):
+    reason, noun = "COMPANY_NOT_FOUND", "company"
+
+
+class ConnectionNotFound(NotFound):
+    reason, noun = "CONNECTION_NOT_FOUND", "connection"
+
+
+class DatasetNotFound(NotFound):
+    reason, noun = "DATASET_NOT_FOUND", "dataset"
+
+
+class IntegrationNotFound(NotFound):
+    reason, noun = "INTEGRATION_NOT_FOUND", "integration"
+
+
+class RecordNotFound(NotFound):
+    reason, noun = "RECORD_NOT_FOUND", "record"
+
+
+class Conflict(DatastatusError):
+    """There is one already."""
+
+
+class DatasetAlreadyInProgress(Conflict):
+    reason = "DATASET_ALREADY_IN_PROGRESS"
+
+    def __init__(self, dataset_id: str) -> None:
+        super().__init__(
+            f"dataset {dataset_id} of this data type is still running on this connection; "
+            "watch it, cancel it, or ask with on_active ATTACH",
+            dataset_id=dataset_id,
+        )
+
+
+class ExternalIdTaken(Conflict):
+    reason = "EXTERNAL_ID_TAKEN"
+
+    def __init__(self, external_id: str) -> None:
+        super().__init__(f"another company has the external_id {external_id!r}", external_id=external_id)
+
+
+class WrongState(DatastatusError):
+    """Right in itself, but not in the present state."""
+
+
+class ConnectionNotLinked(WrongState):
+    reason = "CONNECTION_NOT_LINKED"
+
+    def __init__(self, subject: str, link_url: str = "") -> None:
+        super().__init__(
+            f"{subject} is not linked; the end user links it at its link_url", link_url=link_url
+        )
+
+
+class ConnectionDeauthorized(WrongState):
+    reason = "CONNECTION_DEAUTHORIZED"
+
+    def __init__(self, connection_id: str, link_url: str) -> None:
+        super().__init__(
+            f"the source no longer accepts connection {connection_id}; "
+            "the end user re-authorises it at its link_url",
+            link_url=link_url,
+        )
+
+
+class IllegalTransition(WrongState):
+    reason = "ILLEGAL_TRANSITION"
+
+    def __init__(self, dataset_id: str, from_status: str, to_status: str) -> None:
+        super().__init__(
+            f"dataset {dataset_id} is {from_status} and cannot become {to_status}; nothing was changed",
+            **{"from": from_status, "to": to_status},
+        )
+
+
+class Overtaken(DatastatusError):
+    """Somebody else has moved on meanwhile."""
+
+
+class LeaseLost(Overtaken):
+    reason = "LEASE_LOST"
+
+    def __init__(self, dataset_id: str) -> None:
+        super().__init__(
+            f"the lease on dataset {dataset_id} is no longer yours: it expired, or the dataset was cancelled "
+            "or given to another worker; drop this work",
+            dataset_id=dataset_id,
+        )
+
+
+class HistoryForked(Overtaken):
+    reason = "HISTORY_FORKED"
+
+    def __init__(self, fork_seq: int) -> None:
+        super().__init__(
+            f"this token belongs to a history that was left at seq {fork_seq}; start with a snapshot",
+            fork_seq=str(fork_seq),
+        )
+
+
+class Expired(DatastatusError):
+    """What was asked for is no longer kept."""
+
+
+class ResumeExpired(Expired):
+    reason = "RESUME_EXPIRED"
+
+    def __init__(self, oldest_seq: int) -> None:
+        super().__init__(
+            f"transitions before seq {oldest_seq} are no longer kept; start with a snapshot",
+            oldest_seq=str(oldest_seq),
+        )
+
+
+class PageTokenExpired(Expired):
+    reason = "PAGE_TOKEN_EXPIRED"
+
+    def __init__(self) -> None:
+        super().__init__("the publication that this page_token reads from is no longer kept; start again")
+
+
+class Unavailable(DatastatusError):
+    """Not now; the same call may succeed in a moment."""
+
+
+class Draining(Unavailable):
+    reason = "DRAINING"
+
+    def __init__(self) -> None:
+        super().__init__("this server is shutting down; call again, on another server if there is one")
+
+
+class StoreDown(Unavailable):
+    reason = "STORE_DOWN"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the database cannot be reached; whether the request was carried out is not known, "
+            "so call again with the same request_id"
+        )
+
+
+class SourceError(DatastatusError):
+    """What a connector met at its source, or a mapping in its data.
+
+    `code` is stable and for programs (`BOOK_LOCKED`); the message tells the end user what to do.
+    `terminal_status` names the status in which the dataset ends.
+    """
+
+    reason = "SOURCE_ERROR"
+    terminal_status: ClassVar[str]
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message, code=code)
+        self.code = code
+
+
+class SourceUnavailable(SourceError):
+    """The source could not be read: missing, locked, foreign, broken, or out of reach."""
+
+    terminal_status = "FETCH_ERROR"
+
+
+class SourceAuthFailed(SourceError):
+    """The source no longer accepts the connection's credentials."""
+
+    terminal_status = "AUTH_ERROR"
+
+
+class SourcePermissionDenied(SourceError):
+    """The credentials are accepted but may not read this data type."""
+
+    terminal_status = "PERMISSIONS_ERROR"
+
+
+class SourceRateLimited(SourceError):
+    """The source kept refusing for too many requests."""
+
+    terminal_status = "RATE_LIMIT_ERROR"
+
+
+class SourceUnsupported(SourceError):
+    """This source has no such data, found while fetching."""
+
+    terminal_status = "NOT_SUPPORTED"
+
+
+class MappingFailed(SourceError):
+    """One raw record cannot be expressed in the standard model."""
+
+    terminal_status = "MAP_ERROR"
+
+    def __init__(self, record_id: str, field: str, problem: str) -> None:
+        super().__init__(f"record {record_id}, field {field}: {problem}", code="RECORD_NOT_MAPPABLE")
+        self.record_id = record_id
+        self.field = field
