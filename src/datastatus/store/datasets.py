@@ -1,0 +1,199 @@
+"""Reading datasets and data statuses; leases and progress."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from datastatus.domain.data_status import DataTypePointers
+from datastatus.domain.dataset import Dataset, DatasetStatus, Progress, Trigger, WaitReason
+from datastatus.store.database import Executor, Row
+
+
+async def datasets_by_id(executor: Executor, dataset_ids: Collection[UUID]) -> dict[UUID, Dataset]:
+    """The datasets that exist, by id."""
+    rows = await executor.rows("datasets_by_id", list(dataset_ids))
+    return {row["id"]: _dataset(row) for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFilter:
+    """What ListDatasets selects; None selects all."""
+
+    company_id: UUID | None = None
+    connection_id: UUID | None = None
+    data_type: str | None = None
+    statuses: tuple[DatasetStatus, ...] | None = None
+
+
+async def list_datasets(
+    executor: Executor, selected: DatasetFilter, before_id: UUID | None, count_max: int
+) -> list[Dataset]:
+    """Newest first, those older than `before_id`. The ids are made in time order."""
+    rows = await executor.rows(
+        "list_datasets",
+        selected.company_id,
+        selected.connection_id,
+        selected.data_type,
+        selected.statuses,
+        before_id,
+        count_max,
+    )
+    return [_dataset(row) for row in rows]
+
+
+async def data_status_pointers(
+    executor: Executor, company_ids: Collection[UUID], connection_id: UUID | None = None
+) -> dict[UUID, list[DataTypePointers]]:
+    """By company, what each of its connections knows of each data type that was ever queued on it."""
+    rows = await executor.rows("data_status_pointers", list(company_ids), connection_id)
+    pointers: dict[UUID, list[DataTypePointers]] = {company_id: [] for company_id in company_ids}
+    for row in rows:
+        pointers[row["company_id"]].append(
+            DataTypePointers(
+                row["data_type"],
+                row["latest_dataset_id"],
+                row["latest_seq"],
+                DatasetStatus(row["status"]),
+                row["successful_dataset_id"],
+                row["successful_seq"],
+                row["last_successful_sync"],
+            )
+        )
+    return pointers
+
+
+async def snapshot_latest(
+    executor: Executor, company_ids: Collection[UUID] | None, connection_ids: Collection[UUID] | None
+) -> list[Dataset]:
+    """The latest dataset of each (connection, data type), of those companies and connections or of all."""
+    rows = await executor.rows(
+        "snapshot_latest",
+        None if company_ids is None else list(company_ids),
+        None if connection_ids is None else list(connection_ids),
+    )
+    return [_dataset(row) for row in rows]
+
+
+async def snapshot_named(executor: Executor, dataset_ids: Collection[UUID]) -> list[Dataset]:
+    """Exactly the named datasets, with the latest success of their data type; unknown ids are left out."""
+    return [_dataset(row) for row in await executor.rows("snapshot_named", list(dataset_ids))]
+
+
+async def claimable_datasets(
+    executor: Executor, connection_ids: Collection[UUID], integration_keys: Collection[str], count_max: int
+) -> list[UUID]:
+    """QUEUED datasets that a connector serving these may claim, in sync order; unlocked, so merely likely."""
+    rows = await executor.rows("claimable_datasets", list(connection_ids), list(integration_keys), count_max)
+    return [row["id"] for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A claimed dataset: all that its connector must know."""
+
+    dataset_id: UUID
+    company_id: UUID
+    connection_id: UUID
+    integration_key: str
+    data_type: str
+    lease_token: UUID
+    attempt: int
+
+
+async def claimed_datasets(executor: Executor, dataset_ids: Collection[UUID]) -> list[Assignment]:
+    """Those of the datasets that are leased to somebody now."""
+    rows = await executor.rows("claimed_datasets", list(dataset_ids))
+    return [
+        Assignment(
+            row["id"],
+            row["company_id"],
+            row["connection_id"],
+            row["integration_key"],
+            row["data_type"],
+            row["lease_token"],
+            row["attempt"],
+        )
+        for row in rows
+    ]
+
+
+async def renew_leases(executor: Executor, leases: Sequence[tuple[UUID, UUID]], seconds: float) -> set[UUID]:
+    """Renew (dataset id, lease token) pairs; the ids of those that were still held."""
+    rows = await executor.rows(
+        "renew_leases", [dataset for dataset, _ in leases], [token for _, token in leases], seconds
+    )
+    return {row["id"] for row in rows}
+
+
+async def expired_leases(executor: Executor, count_max: int) -> list[tuple[UUID, int]]:
+    """(dataset id, attempt) of leases that have run out."""
+    return [(row["id"], row["attempt"]) for row in await executor.rows("expired_leases", count_max)]
+
+
+async def stray_queued_datasets(executor: Executor, count_max: int) -> list[UUID]:
+    """Datasets that went back to QUEUED after their connection had ceased to be linked."""
+    return [row["id"] for row in await executor.rows("stray_queued_datasets", count_max)]
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressReport:
+    """How far a leased dataset is. A count of None leaves what is known; a wait reason of None ends a wait."""
+
+    dataset_id: UUID
+    lease_token: UUID
+    fetched: int | None = None
+    mapped: int | None = None
+    validated: int | None = None
+    total: int | None = None
+    wait_reason: WaitReason | None = None
+    retry_time: datetime | None = None
+
+
+async def record_progress(executor: Executor, reports: Sequence[ProgressReport]) -> None:
+    """Note progress; not journaled. Reports under a lost lease are ignored."""
+    await executor.rows(
+        "record_progress",
+        [report.dataset_id for report in reports],
+        [report.lease_token for report in reports],
+        [report.fetched for report in reports],
+        [report.mapped for report in reports],
+        [report.validated for report in reports],
+        [report.total for report in reports],
+        [report.wait_reason for report in reports],
+        [report.retry_time for report in reports],
+    )
+
+
+def _dataset(row: Row) -> Dataset:
+    wait_reason = row["wait_reason"]
+    if row.get("waits_for_connector"):
+        wait_reason = WaitReason.WAITING_FOR_CONNECTOR
+    return Dataset(
+        id=row["id"],
+        company_id=row["company_id"],
+        connection_id=row["connection_id"],
+        data_type=row["data_type"],
+        status=DatasetStatus(row["status"]),
+        version=row["version"],
+        attempt=row["attempt"],
+        trigger=Trigger(row["trigger"]),
+        requested=row["requested"],
+        started=row["started"],
+        completed=row["completed"],
+        error_message=row["error_message"],
+        error_code=row["error_code"],
+        wait_reason=WaitReason(wait_reason) if wait_reason else None,
+        retry_time=row["retry_time"],
+        progress=Progress(
+            row["records_fetched"],
+            row["records_mapped"],
+            row["records_validated"],
+            row["records_stored"],
+            row["records_total"],
+        ),
+        last_successful_sync=row.get("last_successful_sync"),
+        latest_successful_dataset_id=row.get("successful_dataset_id"),
+    )

@@ -1,0 +1,214 @@
+"""Queueing datasets and changing their statuses, in batches; and reading the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from datastatus.domain.connection import ConnectionStatus
+from datastatus.domain.dataset import DESCRIPTIONS, DatasetStatus, Transition, Trigger
+from datastatus.store.database import Executor, Row
+
+REQUEST_ID_HOURS = 24
+
+
+class QueueOutcome(StrEnum):
+    """See queue_datasets in migration 0002."""
+
+    QUEUED = "QUEUED"
+    ATTACHED = "ATTACHED"
+    REPLAYED = "REPLAYED"
+    ACTIVE = "ACTIVE"
+    REUSED = "REUSED"
+    NO_CONNECTION = "NO_CONNECTION"
+    NOT_LINKED = "NOT_LINKED"
+    RETRY = "RETRY"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueItem:
+    """A dataset to be queued under `dataset_id`, which nobody else has used.
+
+    `supported` false: it ends NOT_SUPPORTED at once. `caller` scopes `request_id`; `fingerprint` is of the
+    request as sent, and both are None where the caller gave no request_id.
+    """
+
+    dataset_id: UUID
+    company_id: UUID
+    connection_id: UUID
+    data_type: str
+    trigger: Trigger
+    sync_order: int
+    supported: bool
+    attach: bool = False
+    caller: str = ""
+    request_id: UUID | None = None
+    fingerprint: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueResult:
+    """`dataset_id` is the item's own where QUEUED, else the dataset that answers or stands in the way."""
+
+    outcome: QueueOutcome
+    dataset_id: UUID | None
+    link: ConnectionStatus | None
+    requested: datetime | None
+    completed: datetime | None
+
+
+async def queue_datasets(executor: Executor, items: Sequence[QueueItem]) -> list[QueueResult]:
+    """One result an item, in order; items fail alone."""
+    rows = await executor.rows(
+        "queue_datasets",
+        [item.dataset_id for item in items],
+        [item.company_id for item in items],
+        [item.connection_id for item in items],
+        [item.data_type for item in items],
+        [item.trigger for item in items],
+        [item.sync_order for item in items],
+        [item.supported for item in items],
+        [item.attach for item in items],
+        [item.caller for item in items],
+        [item.request_id for item in items],
+        [item.fingerprint for item in items],
+        DESCRIPTIONS[DatasetStatus.QUEUED],
+        DESCRIPTIONS[DatasetStatus.NOT_SUPPORTED],
+        REQUEST_ID_HOURS,
+    )
+    return [
+        QueueResult(
+            QueueOutcome(row["outcome"]),
+            row["dataset_id"],
+            ConnectionStatus(row["link"]) if row["link"] else None,
+            row["requested"],
+            row["completed"],
+        )
+        for row in rows
+    ]
+
+
+class ChangeOutcome(StrEnum):
+    """See transition_datasets in migration 0002."""
+
+    DONE = "DONE"
+    UNKNOWN = "UNKNOWN"
+    ILLEGAL = "ILLEGAL"
+    LEASE_LOST = "LEASE_LOST"
+    NOT_EXPIRED = "NOT_EXPIRED"
+    RETRY = "RETRY"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A lease to be given with a change: to `holder`, for `seconds` from the change."""
+
+    token: UUID
+    holder: UUID
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of one dataset's status.
+
+    `held_token` is the lease that the caller must still hold, None for what needs none (claiming, cancelling,
+    reaping). `only_expired`: only where the present lease has run out.
+    """
+
+    dataset_id: UUID
+    to_status: DatasetStatus
+    held_token: UUID | None = None
+    only_expired: bool = False
+    description: str | None = None
+    error_message: str | None = None
+    error_code: str | None = None
+    grant: Grant | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeResult:
+    """`status` is the dataset's after the call (None where UNKNOWN or not looked at); the rest where DONE."""
+
+    outcome: ChangeOutcome
+    status: DatasetStatus | None
+    seq: int | None
+    version: int | None
+    occurred: datetime | None
+
+
+async def transition_datasets(executor: Executor, changes: Sequence[Change]) -> list[ChangeResult]:
+    """One result a change, in order; changes fail alone."""
+    rows = await executor.rows(
+        "transition_datasets",
+        [change.dataset_id for change in changes],
+        [change.to_status for change in changes],
+        [change.held_token for change in changes],
+        [change.only_expired for change in changes],
+        [describe(change) for change in changes],
+        [change.error_message for change in changes],
+        [change.error_code for change in changes],
+        [change.grant and change.grant.token for change in changes],
+        [change.grant and change.grant.holder for change in changes],
+        [change.grant and change.grant.seconds for change in changes],
+    )
+    return [_change_result(row) for row in rows]
+
+
+async def deauthorize_connection(executor: Executor, change: Change) -> ChangeResult:
+    """End the dataset AUTH_ERROR, deauthorise its connection and end the datasets queued on it."""
+    [row] = await executor.rows(
+        "deauthorize_connection",
+        change.dataset_id,
+        change.held_token,
+        describe(change),
+        change.error_message,
+        change.error_code,
+        f"{DESCRIPTIONS[DatasetStatus.AUTH_ERROR]} Found by dataset {change.dataset_id}.",
+    )
+    return _change_result(row)
+
+
+def describe(change: Change) -> str:
+    """The description that the journal keeps for the change."""
+    return change.description or DESCRIPTIONS[change.to_status]
+
+
+def _change_result(row: Row) -> ChangeResult:
+    return ChangeResult(
+        ChangeOutcome(row["outcome"]),
+        DatasetStatus(row["status"]) if row["status"] else None,
+        row["seq"],
+        row["version"],
+        row["occurred"],
+    )
+
+
+async def head_seq(executor: Executor) -> int:
+    """The seq of the newest transition, 0 where there is none."""
+    [row] = await executor.rows("head_seq")
+    return row[0]
+
+
+async def read_transitions(executor: Executor, after_seq: int, count_max: int) -> list[Transition]:
+    """The transitions that follow `after_seq`, in order, at most `count_max`."""
+    rows = await executor.rows("read_transitions", after_seq, count_max)
+    return [_transition(row) for row in rows]
+
+
+def _transition(row: Row) -> Transition:
+    fields: dict[str, Any] = dict(row)
+    if fields["from_status"] is not None:
+        fields["from_status"] = DatasetStatus(fields["from_status"])
+    fields["to_status"] = DatasetStatus(fields["to_status"])
+    fields["trigger"] = Trigger(fields["trigger"])
+    return Transition(**fields)
+
+
+async def forget_requests(executor: Executor) -> None:
+    """Drop the request ids that are too old to be recalled."""
+    await executor.rows("forget_requests", REQUEST_ID_HOURS)

@@ -1,0 +1,207 @@
+-- Companies, connections, datasets, the journal of their transitions, and the data status derived from it.
+
+CREATE TYPE connection_status AS ENUM ('PENDING_AUTH', 'LINKED', 'DEAUTHORIZED', 'UNLINKED');
+
+CREATE TYPE dataset_status AS ENUM (
+    'QUEUED', 'FETCHING', 'MAPPING', 'VALIDATING', 'PROCESSING', 'COMPLETE',
+    'NOT_SUPPORTED', 'FETCH_ERROR', 'MAP_ERROR', 'VALIDATION_ERROR', 'PROCESSING_ERROR',
+    'INTERNAL_ERROR', 'PERMISSIONS_ERROR', 'AUTH_ERROR', 'RATE_LIMIT_ERROR', 'CANCELLED'
+);
+
+CREATE TYPE sync_trigger AS ENUM ('API', 'FIRST_LINK', 'RELINK', 'SCHEDULE', 'PORTAL');
+
+-- The same table as domain/dataset.py; a test holds the two equal. NULL is "did not exist".
+CREATE FUNCTION is_legal_transition(from_status dataset_status, to_status dataset_status) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE
+        WHEN from_status IS NULL THEN to_status = 'QUEUED'
+        WHEN from_status = 'QUEUED' THEN to_status IN
+            ('FETCHING', 'NOT_SUPPORTED', 'AUTH_ERROR', 'CANCELLED', 'INTERNAL_ERROR')
+        WHEN from_status = 'FETCHING' THEN to_status IN
+            ('MAPPING', 'FETCH_ERROR', 'AUTH_ERROR', 'PERMISSIONS_ERROR', 'RATE_LIMIT_ERROR', 'NOT_SUPPORTED',
+             'QUEUED', 'CANCELLED', 'INTERNAL_ERROR')
+        WHEN from_status = 'MAPPING' THEN to_status IN
+            ('VALIDATING', 'MAP_ERROR', 'QUEUED', 'CANCELLED', 'INTERNAL_ERROR')
+        WHEN from_status = 'VALIDATING' THEN to_status IN
+            ('PROCESSING', 'VALIDATION_ERROR', 'QUEUED', 'CANCELLED', 'INTERNAL_ERROR')
+        WHEN from_status = 'PROCESSING' THEN to_status IN
+            ('COMPLETE', 'PROCESSING_ERROR', 'QUEUED', 'CANCELLED', 'INTERNAL_ERROR')
+        ELSE false
+    END
+$$;
+
+-- A worker holds a lease on the dataset in exactly these statuses.
+CREATE FUNCTION is_leased_status(status dataset_status) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT status IN ('FETCHING', 'MAPPING', 'VALIDATING', 'PROCESSING')
+$$;
+
+CREATE FUNCTION is_terminal_status(status dataset_status) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT NOT is_leased_status(status) AND status <> 'QUEUED'
+$$;
+
+CREATE TABLE company (
+    id uuid PRIMARY KEY,
+    name text NOT NULL CHECK (name <> ''),
+    external_id text,
+    created timestamptz NOT NULL DEFAULT clock_timestamp(),
+    deleted timestamptz
+);
+
+CREATE UNIQUE INDEX company_external_id ON company (external_id) WHERE deleted IS NULL;
+
+CREATE TABLE connection (
+    id uuid PRIMARY KEY,
+    company_id uuid NOT NULL REFERENCES company,
+    integration_key text NOT NULL,
+    status connection_status NOT NULL DEFAULT 'PENDING_AUTH',
+    created timestamptz NOT NULL DEFAULT clock_timestamp(),
+    first_linked timestamptz,
+    -- Kept, not removed: the transitions of its datasets stay readable.
+    deleted timestamptz,
+    UNIQUE (id, company_id),
+    CHECK (status <> 'LINKED' OR (first_linked IS NOT NULL AND deleted IS NULL))
+);
+
+CREATE INDEX connection_company ON connection (company_id, id) WHERE deleted IS NULL;
+CREATE INDEX connection_integration ON connection (integration_key, id) WHERE status = 'LINKED';
+CREATE INDEX connection_not_linked ON connection (id) WHERE status <> 'LINKED';
+
+CREATE TABLE connection_error (
+    connection_id uuid NOT NULL REFERENCES connection,
+    occurred timestamptz NOT NULL DEFAULT clock_timestamp(),
+    code text NOT NULL,
+    message text NOT NULL,
+    resolved timestamptz,
+    PRIMARY KEY (connection_id, occurred)
+);
+
+CREATE TABLE dataset (
+    id uuid PRIMARY KEY,
+    company_id uuid NOT NULL,
+    connection_id uuid NOT NULL,
+    data_type text NOT NULL,
+    trigger sync_trigger NOT NULL,
+    sync_order integer NOT NULL,
+    status dataset_status NOT NULL DEFAULT 'QUEUED',
+    version integer NOT NULL DEFAULT 1 CHECK (version > 0),
+    attempt integer NOT NULL DEFAULT 1 CHECK (attempt > 0),
+    requested timestamptz NOT NULL DEFAULT clock_timestamp(),
+    started timestamptz,
+    completed timestamptz,
+    error_message text,
+    error_code text,
+    -- The worker that has it in hand. The holder is a connector's session or a server process.
+    lease_token uuid,
+    lease_holder uuid,
+    lease_expires timestamptz,
+    -- Not journaled: for GetDataset only.
+    wait_reason text,
+    retry_time timestamptz,
+    records_fetched bigint NOT NULL DEFAULT 0,
+    records_mapped bigint NOT NULL DEFAULT 0,
+    records_validated bigint NOT NULL DEFAULT 0,
+    records_stored bigint NOT NULL DEFAULT 0,
+    records_total bigint,
+    FOREIGN KEY (connection_id, company_id) REFERENCES connection (id, company_id),
+    CHECK (is_terminal_status(status) = (completed IS NOT NULL)),
+    CHECK (is_leased_status(status) = (lease_token IS NOT NULL)),
+    CHECK (num_nulls(lease_token, lease_holder, lease_expires) IN (0, 3)),
+    CHECK (started IS NOT NULL OR NOT is_leased_status(status)),
+    CHECK (completed IS NOT NULL OR error_message IS NULL)
+-- Room in the page for the updates of a dataset's life, so that they stay heap-only. For the same reason no
+-- index below mentions status: their columns change only when a dataset is claimed, released or ended.
+) WITH (fillfactor = 60);
+
+-- Single flight: one active dataset for each data type of a connection.
+CREATE UNIQUE INDEX dataset_active ON dataset (connection_id, data_type) WHERE completed IS NULL;
+-- What a connector may claim, in the order in which it should.
+CREATE INDEX dataset_claimable ON dataset (connection_id, sync_order, id)
+    WHERE completed IS NULL AND lease_token IS NULL;
+CREATE INDEX dataset_leased ON dataset (id) WHERE lease_token IS NOT NULL;
+CREATE INDEX dataset_company_history ON dataset (company_id, id);
+CREATE INDEX dataset_connection_history ON dataset (connection_id, id);
+
+-- The journal. `seq` is dense and in commit order; `version` is dense for each dataset. There is no foreign key
+-- to dataset: rows come only from append_queued and append_transitions, and outlive what they tell of.
+CREATE TABLE transition (
+    seq bigint PRIMARY KEY CHECK (seq > 0),
+    dataset_id uuid NOT NULL,
+    company_id uuid NOT NULL,
+    connection_id uuid NOT NULL,
+    data_type text NOT NULL,
+    version integer NOT NULL,
+    from_status dataset_status,
+    to_status dataset_status NOT NULL,
+    occurred timestamptz NOT NULL,
+    trigger sync_trigger NOT NULL,
+    description text NOT NULL,
+    error_message text,
+    error_code text,
+    UNIQUE (dataset_id, version),
+    CHECK (is_legal_transition(from_status, to_status)),
+    CHECK ((version = 1) = (from_status IS NULL))
+);
+
+-- The data status is read through these two pointers; only queueing and COMPLETE touch the row.
+CREATE TABLE data_status (
+    connection_id uuid NOT NULL REFERENCES connection,
+    data_type text NOT NULL,
+    latest_dataset_id uuid NOT NULL REFERENCES dataset,
+    latest_seq bigint NOT NULL,
+    successful_dataset_id uuid REFERENCES dataset,
+    successful_seq bigint,
+    last_successful_sync timestamptz,
+    PRIMARY KEY (connection_id, data_type),
+    CHECK (num_nulls(successful_dataset_id, successful_seq, last_successful_sync) IN (0, 3))
+) WITH (fillfactor = 80);
+
+-- What makes a repeated QueueSync answer with the dataset of the first.
+CREATE TABLE sync_request (
+    caller text NOT NULL,
+    request_id uuid NOT NULL,
+    fingerprint bytea NOT NULL,
+    dataset_id uuid NOT NULL,
+    created timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (caller, request_id)
+);
+
+CREATE INDEX sync_request_created ON sync_request (created);
+
+-- Connectors whose stream is open on some server now. A row that its server no longer renews means nothing.
+CREATE TABLE connector_session (
+    id uuid PRIMARY KEY,
+    connector_name text NOT NULL,
+    version text NOT NULL,
+    address text NOT NULL,
+    integration_keys text[] NOT NULL,
+    connection_ids uuid[] NOT NULL,
+    online_since timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires timestamptz NOT NULL
+);
+
+CREATE FUNCTION refuse_illegal_change() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'dataset % cannot go from % (version %) to % (version %)',
+        OLD.id, OLD.status, OLD.version, NEW.status, NEW.version
+        USING ERRCODE = 'check_violation';
+END
+$$;
+
+CREATE TRIGGER refuse_illegal_change BEFORE UPDATE OF status, version ON dataset
+FOR EACH ROW WHEN (
+    NOT is_legal_transition(OLD.status, NEW.status) OR NEW.version <> OLD.version + 1
+) EXECUTE FUNCTION refuse_illegal_change();
+
+CREATE FUNCTION refuse_rewriting_history() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'the journal of transitions is only ever appended to'
+        USING ERRCODE = 'check_violation';
+END
+$$;
+
+CREATE TRIGGER refuse_rewriting_history BEFORE UPDATE OR DELETE OR TRUNCATE ON transition
+FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewriting_history();

@@ -1,0 +1,78 @@
+-- name: create_company
+INSERT INTO company (id, name, external_id) VALUES ($1, $2, $3)
+ON CONFLICT (external_id) WHERE deleted IS NULL DO NOTHING
+RETURNING *;
+
+-- name: get_company
+SELECT * FROM company WHERE id = $1 AND deleted IS NULL;
+
+-- name: list_companies
+SELECT * FROM company
+WHERE deleted IS NULL AND ($1::uuid IS NULL OR id > $1) AND ($2::text IS NULL OR external_id = $2)
+ORDER BY id LIMIT $3;
+
+-- name: delete_company
+UPDATE company SET deleted = clock_timestamp(), external_id = NULL WHERE id = $1 AND deleted IS NULL RETURNING id;
+
+-- name: create_connection
+-- FOR KEY SHARE through the foreign key keeps the company; a deleted one is refused here.
+INSERT INTO connection (id, company_id, integration_key)
+SELECT $1, id, $3 FROM company WHERE id = $2 AND deleted IS NULL FOR SHARE
+RETURNING *;
+
+-- name: get_connection
+SELECT c.*,
+    (SELECT max(s.last_successful_sync) FROM data_status s WHERE s.connection_id = c.id) AS last_sync
+FROM connection c WHERE c.id = $1 AND c.deleted IS NULL;
+
+-- name: list_connections
+SELECT c.*,
+    (SELECT max(s.last_successful_sync) FROM data_status s WHERE s.connection_id = c.id) AS last_sync
+FROM connection c
+WHERE c.deleted IS NULL AND c.company_id = $1 AND ($2::uuid IS NULL OR c.id > $2)
+ORDER BY c.id LIMIT $3;
+
+-- name: connection_errors
+SELECT * FROM (
+    SELECT e.*, row_number() OVER (PARTITION BY connection_id ORDER BY occurred DESC) AS nth
+    FROM connection_error e WHERE connection_id = ANY ($1::uuid[])
+) e
+WHERE nth <= 10 ORDER BY connection_id, occurred DESC;
+
+-- name: connection_presence
+SELECT DISTINCT ON (c.id) c.id AS connection_id, s.connector_name, s.version, s.address, s.online_since
+FROM connection c
+JOIN connector_session s ON s.expires > clock_timestamp()
+    AND (c.id = ANY (s.connection_ids) OR c.integration_key = ANY (s.integration_keys))
+WHERE c.id = ANY ($1::uuid[])
+ORDER BY c.id, s.online_since;
+
+-- name: connections_of_companies
+SELECT c.company_id, c.id, c.status, c.integration_key FROM connection c
+WHERE c.company_id = ANY ($1::uuid[]) AND c.deleted IS NULL ORDER BY c.id;
+
+-- name: connections_by_id
+SELECT c.company_id, c.id, c.status, c.integration_key FROM connection c
+WHERE c.id = ANY ($1::uuid[]) AND c.deleted IS NULL;
+
+-- name: existing_companies
+SELECT id FROM company WHERE id = ANY ($1::uuid[]) AND deleted IS NULL;
+
+-- name: link_connection
+SELECT linked, queued FROM link_connection($1, $2, $3, $4, $5, $6, $7, $8);
+
+-- name: unlink_connection
+SELECT unlink_connection($1, $2, $3);
+
+-- name: open_connector_session
+INSERT INTO connector_session (id, connector_name, version, address, integration_keys, connection_ids, expires)
+VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp() + make_interval(secs => $7));
+
+-- name: renew_connector_sessions
+UPDATE connector_session SET expires = clock_timestamp() + make_interval(secs => $2) WHERE id = ANY ($1::uuid[]);
+
+-- name: close_connector_session
+DELETE FROM connector_session WHERE id = $1;
+
+-- name: forget_dead_connector_sessions
+DELETE FROM connector_session WHERE expires < clock_timestamp() - interval '1 hour';

@@ -1,0 +1,77 @@
+-- name: datasets_by_id
+SELECT d.*, d.status = 'QUEUED' AND NOT is_served(d.connection_id) AS waits_for_connector
+FROM dataset d WHERE d.id = ANY ($1::uuid[]);
+
+-- name: list_datasets
+SELECT d.*, d.status = 'QUEUED' AND NOT is_served(d.connection_id) AS waits_for_connector
+FROM dataset d
+WHERE ($1::uuid IS NULL OR d.company_id = $1)
+    AND ($2::uuid IS NULL OR d.connection_id = $2)
+    AND ($3::text IS NULL OR d.data_type = $3)
+    AND ($4::text[] IS NULL OR d.status = ANY ($4::text[]::dataset_status[]))
+    AND ($5::uuid IS NULL OR d.id < $5)
+ORDER BY d.id DESC LIMIT $6;
+
+-- name: data_status_pointers
+SELECT c.company_id, s.data_type, s.latest_dataset_id, s.latest_seq, d.status, s.successful_dataset_id,
+    s.successful_seq, s.last_successful_sync
+FROM connection c
+JOIN data_status s ON s.connection_id = c.id
+JOIN dataset d ON d.id = s.latest_dataset_id
+WHERE c.company_id = ANY ($1::uuid[]) AND c.deleted IS NULL AND ($2::uuid IS NULL OR c.id = $2);
+
+-- name: snapshot_latest
+SELECT d.*, s.last_successful_sync, s.successful_dataset_id
+FROM data_status s JOIN dataset d ON d.id = s.latest_dataset_id
+WHERE ($1::uuid[] IS NULL OR d.company_id = ANY ($1)) AND ($2::uuid[] IS NULL OR d.connection_id = ANY ($2));
+
+-- name: snapshot_named
+SELECT d.*, s.last_successful_sync, s.successful_dataset_id
+FROM dataset d JOIN data_status s ON s.connection_id = d.connection_id AND s.data_type = d.data_type
+WHERE d.id = ANY ($1::uuid[]);
+
+-- name: claimable_datasets
+SELECT d.id FROM dataset d JOIN connection c ON c.id = d.connection_id
+WHERE d.completed IS NULL AND d.lease_token IS NULL
+    AND (d.connection_id = ANY ($1::uuid[]) OR (c.integration_key = ANY ($2::text[]) AND c.status = 'LINKED'))
+ORDER BY d.sync_order, d.id LIMIT $3;
+
+-- name: claimed_datasets
+SELECT d.id, d.company_id, d.connection_id, c.integration_key, d.data_type, d.lease_token, d.attempt
+FROM dataset d JOIN connection c ON c.id = d.connection_id
+WHERE d.id = ANY ($1::uuid[]) AND d.lease_token IS NOT NULL;
+
+-- name: renew_leases
+WITH held AS (
+    SELECT d.id FROM dataset d
+    JOIN unnest($1::uuid[], $2::uuid[]) AS h (dataset_id, token) ON d.id = h.dataset_id AND d.lease_token = h.token
+    ORDER BY d.id FOR NO KEY UPDATE OF d
+)
+UPDATE dataset d SET lease_expires = clock_timestamp() + make_interval(secs => $3)
+FROM held WHERE d.id = held.id RETURNING d.id;
+
+-- name: expired_leases
+SELECT id, attempt FROM dataset
+WHERE lease_token IS NOT NULL AND lease_expires < clock_timestamp() ORDER BY id LIMIT $1;
+
+-- name: stray_queued_datasets
+SELECT d.id FROM connection c JOIN dataset d ON d.connection_id = c.id
+WHERE c.status <> 'LINKED' AND d.completed IS NULL AND d.lease_token IS NULL ORDER BY d.id LIMIT $1;
+
+-- name: record_progress
+UPDATE dataset d SET
+    records_fetched = greatest(d.records_fetched, coalesce(p.fetched, 0)),
+    records_mapped = greatest(d.records_mapped, coalesce(p.mapped, 0)),
+    records_validated = greatest(d.records_validated, coalesce(p.validated, 0)),
+    records_total = coalesce(p.total, d.records_total),
+    wait_reason = p.wait_reason,
+    retry_time = p.retry_time
+FROM (
+    SELECT id, p.fetched, p.mapped, p.validated, p.total, p.wait_reason, p.retry_time
+    FROM dataset
+    JOIN unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[],
+        $8::timestamptz[]) AS p (dataset_id, token, fetched, mapped, validated, total, wait_reason, retry_time)
+        ON p.dataset_id = id AND p.token = lease_token
+    ORDER BY id FOR NO KEY UPDATE OF dataset
+) p
+WHERE d.id = p.id;

@@ -1,0 +1,18 @@
+-- name: queue_datasets
+SELECT outcome, dataset_id, link, requested, completed
+FROM queue_datasets($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
+
+-- name: transition_datasets
+SELECT outcome, status, seq, version, occurred FROM transition_datasets($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
+
+-- name: deauthorize_connection
+SELECT outcome, status, seq, version, occurred FROM deauthorize_connection($1, $2, $3, $4, $5, $6);
+
+-- name: head_seq
+SELECT coalesce(max(seq), 0) FROM transition;
+
+-- name: read_transitions
+SELECT * FROM transition WHERE seq > $1 ORDER BY seq LIMIT $2;
+
+-- name: forget_requests
+DELETE FROM sync_request WHERE created < clock_timestamp() - make_interval(hours => $1);
