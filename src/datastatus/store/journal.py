@@ -188,10 +188,18 @@ def _change_result(row: Row) -> ChangeResult:
     )
 
 
-async def head_seq(executor: Executor) -> int:
-    """The seq of the newest transition, 0 where there is none."""
-    [row] = await executor.rows("head_seq")
-    return row[0]
+@dataclass(frozen=True, slots=True)
+class JournalBounds:
+    """The present history: its epoch, its newest seq (0 where there is none), and the oldest still kept."""
+
+    epoch: int
+    head_seq: int
+    oldest_seq: int
+
+
+async def journal_bounds(executor: Executor) -> JournalBounds:
+    [row] = await executor.rows("journal_bounds")
+    return JournalBounds(**dict(row))
 
 
 async def read_transitions(executor: Executor, after_seq: int, count_max: int) -> list[Transition]:
@@ -212,3 +220,11 @@ def _transition(row: Row) -> Transition:
 async def forget_requests(executor: Executor) -> None:
     """Drop the request ids that are too old to be recalled."""
     await executor.rows("forget_requests", REQUEST_ID_HOURS)
+
+
+async def recall_request(
+    executor: Executor, caller: str, request_id: UUID, fingerprint: bytes
+) -> tuple[QueueOutcome, UUID] | None:
+    """(REPLAYED, its dataset) or (REUSED, that of another request), or None where the id is new."""
+    rows = await executor.rows("recall_request", caller, request_id, fingerprint, REQUEST_ID_HOURS)
+    return (QueueOutcome(rows[0]["outcome"]), rows[0]["dataset_id"]) if rows else None

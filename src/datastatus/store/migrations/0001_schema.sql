@@ -144,6 +144,15 @@ CREATE TABLE transition (
     CHECK ((version = 1) = (from_status IS NULL))
 );
 
+-- Histories of the journal: the operator begins a new one after a restore that lost transitions past `fork_seq`.
+CREATE TABLE epoch (
+    number bigint PRIMARY KEY CHECK (number > 0),
+    fork_seq bigint NOT NULL CHECK (fork_seq >= 0),
+    begun timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+INSERT INTO epoch (number, fork_seq) VALUES (1, 0);
+
 -- The data status is read through these two pointers; only queueing and COMPLETE touch the row.
 CREATE TABLE data_status (
     connection_id uuid NOT NULL REFERENCES connection,

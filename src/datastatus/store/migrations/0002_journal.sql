@@ -171,7 +171,9 @@ DECLARE
     links connection_status[] := array_fill(NULL::connection_status, ARRAY[cardinality(dataset_ids)]);
     forgotten constant timestamptz := clock_timestamp() - make_interval(hours => request_id_hours);
     item record;
-    i integer;
+    verdict text;
+    answer uuid;
+    state connection_status;
     winners uuid[];
     unsupported change[];
 BEGIN
@@ -185,51 +187,60 @@ BEGIN
             fingerprint, ordinal)
         ORDER BY u.connection_id, u.data_type, u.ordinal
     LOOP
-        i := item.ordinal;
-        IF item.request_id IS NOT NULL THEN
-            SELECT r.outcome, r.dataset_id INTO outcomes[i], answers[i]
-            FROM recall_request(item.caller, item.request_id, item.fingerprint, forgotten) r;
-            CONTINUE WHEN outcomes[i] IS NOT NULL;
-        END IF;
+        <<decision>>
+        BEGIN
+            verdict := NULL;
+            answer := NULL;
+            state := NULL;
+            IF item.request_id IS NOT NULL THEN
+                SELECT r.outcome, r.dataset_id INTO verdict, answer
+                FROM recall_request(item.caller, item.request_id, item.fingerprint, forgotten) r;
+                EXIT decision WHEN verdict IS NOT NULL;
+            END IF;
 
-        -- FOR SHARE: a deauthorisation cannot slip in between this check and the commit.
-        SELECT c.status INTO links[i] FROM connection c
-        WHERE c.id = item.connection_id AND c.company_id = item.company_id AND c.deleted IS NULL
-        FOR SHARE SKIP LOCKED;
-        IF links[i] IS NULL THEN
-            outcomes[i] := CASE WHEN EXISTS (
-                SELECT FROM connection c
-                WHERE c.id = item.connection_id AND c.company_id = item.company_id AND c.deleted IS NULL
-            ) THEN 'RETRY' ELSE 'NO_CONNECTION' END;
-            CONTINUE;
-        ELSIF links[i] <> 'LINKED' THEN
-            outcomes[i] := 'NOT_LINKED';
-            CONTINUE;
-        END IF;
+            -- FOR SHARE: a deauthorisation cannot slip in between this check and the commit.
+            SELECT c.status INTO state FROM connection c
+            WHERE c.id = item.connection_id AND c.company_id = item.company_id AND c.deleted IS NULL
+            FOR SHARE SKIP LOCKED;
+            IF state IS NULL THEN
+                verdict := CASE WHEN EXISTS (
+                    SELECT FROM connection c
+                    WHERE c.id = item.connection_id AND c.company_id = item.company_id AND c.deleted IS NULL
+                ) THEN 'RETRY' ELSE 'NO_CONNECTION' END;
+                EXIT decision;
+            ELSIF state <> 'LINKED' THEN
+                verdict := 'NOT_LINKED';
+                EXIT decision;
+            END IF;
 
-        INSERT INTO dataset (id, company_id, connection_id, data_type, trigger, sync_order)
-        VALUES (item.dataset_id, item.company_id, item.connection_id, item.data_type, item.trigger, item.sync_order)
-        ON CONFLICT (connection_id, data_type) WHERE dataset.completed IS NULL DO NOTHING;
-        IF FOUND THEN
-            outcomes[i] := 'QUEUED';
-            answers[i] := item.dataset_id;
-            CONTINUE;
-        END IF;
+            INSERT INTO dataset (id, company_id, connection_id, data_type, trigger, sync_order)
+            VALUES (item.dataset_id, item.company_id, item.connection_id, item.data_type, item.trigger,
+                item.sync_order)
+            ON CONFLICT (connection_id, data_type) WHERE dataset.completed IS NULL DO NOTHING;
+            IF FOUND THEN
+                verdict := 'QUEUED';
+                answer := item.dataset_id;
+                EXIT decision;
+            END IF;
 
-        -- The winner may be this very request, sent twice; or it stands in this call and is not decided yet; or
-        -- it has just finished.
-        IF item.request_id IS NOT NULL THEN
-            SELECT r.outcome, r.dataset_id INTO outcomes[i], answers[i]
-            FROM recall_request(item.caller, item.request_id, item.fingerprint, forgotten) r;
-            CONTINUE WHEN outcomes[i] IS NOT NULL;
-        END IF;
-        SELECT d.id INTO answers[i] FROM dataset d
-        WHERE d.connection_id = item.connection_id AND d.data_type = item.data_type AND d.completed IS NULL;
-        outcomes[i] := CASE
-            WHEN answers[i] IS NULL OR answers[i] = ANY (dataset_ids) THEN 'RETRY'
-            WHEN item.attach THEN 'ATTACHED'
-            ELSE 'ACTIVE'
+            -- The winner may be this very request, sent twice; or it stands in this call and is not decided yet;
+            -- or it has just finished.
+            IF item.request_id IS NOT NULL THEN
+                SELECT r.outcome, r.dataset_id INTO verdict, answer
+                FROM recall_request(item.caller, item.request_id, item.fingerprint, forgotten) r;
+                EXIT decision WHEN verdict IS NOT NULL;
+            END IF;
+            SELECT d.id INTO answer FROM dataset d
+            WHERE d.connection_id = item.connection_id AND d.data_type = item.data_type AND d.completed IS NULL;
+            verdict := CASE
+                WHEN answer IS NULL OR answer = ANY (dataset_ids) THEN 'RETRY'
+                WHEN item.attach THEN 'ATTACHED'
+                ELSE 'ACTIVE'
+            END;
         END;
+        outcomes[item.ordinal] := verdict;
+        answers[item.ordinal] := answer;
+        links[item.ordinal] := state;
     END LOOP;
 
     -- After all datasets and in an order of their own, again so that two calls cannot wait for each other.

@@ -9,6 +9,7 @@ CREATE FUNCTION end_datasets(
 ) RETURNS SETOF appended
 LANGUAGE plpgsql
 AS $$
+#variable_conflict use_variable
 DECLARE
     victims change[];
 BEGIN
@@ -48,7 +49,7 @@ BEGIN
     FROM queue_datasets(
         dataset_ids, array_fill(company, ARRAY[size]), array_fill(connection, ARRAY[size]), data_types,
         array_fill(trigger, ARRAY[size]), sync_orders, array_fill(true, ARRAY[size]), array_fill(false, ARRAY[size]),
-        array_fill('', ARRAY[size]), array_fill(NULL::uuid, ARRAY[size]), array_fill(NULL::bytea, ARRAY[size]),
+        array_fill(''::text, ARRAY[size]), array_fill(NULL::uuid, ARRAY[size]), array_fill(NULL::bytea, ARRAY[size]),
         queued_description, '', 0) q;
     RETURN NEXT;
 END

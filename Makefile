@@ -1,0 +1,67 @@
+# Everything a developer types. Each target sets up what it needs; nothing has to be installed beforehand but
+# Python 3.11+ and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROTOS := $(wildcard protos/datastatus/v1/*.proto)
+PROTOC = $(BIN)/python -m grpc_tools.protoc -Iprotos -Iprotos_third_party \
+	--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve test test-fast check gen fmt bench clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1mmake %-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The users' part is small; the developers' tools are installed by the targets that need them.
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed; name it with: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -d $(VENV) || { echo "setting up $(VENV) ..."; $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	@echo "installing the development tools ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+setup: $(VENV)/installed-dev ## Set up .venv with the development tools
+
+demo: $(VENV)/installed ## See it work: a real book, queued, synchronised, watched
+	@$(BIN)/datastatus demo
+
+serve: $(VENV)/installed ## Start the service on 127.0.0.1:50051 with the embedded Postgres
+	@$(BIN)/datastatus serve
+
+test: $(VENV)/installed-dev ## Run every test, with real Postgres and real server processes
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/installed-dev ## Style, types, layers, protos, generated code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --level error
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	$(BIN)/buf format --diff --exit-code protos
+	@$(MAKE) --no-print-directory gen OUT=build/gen
+	diff --recursive --exclude=__pycache__ --exclude=__init__.py build/gen/datastatus/v1 src/datastatus/v1
+
+OUT := src
+gen: $(VENV)/installed-dev ## Generate the Python code of protos/
+	@rm -rf $(OUT)/datastatus/v1/*_pb2*
+	@mkdir -p $(OUT)
+	@$(PROTOC) --python_out=$(OUT) --mypy_out=quiet:$(OUT) $(PROTOS)
+	@$(PROTOC) --grpc_python_out=$(OUT) --mypy_grpc_out=quiet:$(OUT) $(filter %_service.proto,$(PROTOS))
+
+fmt: $(VENV)/installed-dev ## Format the code and the protos
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/buf format --write protos
+
+bench: $(VENV)/installed-dev ## Measure (see docs/performance.md)
+	@$(BIN)/python -m benchmarks
+
+clean: ## Remove what was built and installed here, but no data
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

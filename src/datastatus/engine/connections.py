@@ -1,0 +1,150 @@
+"""Companies and the life of their connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from uuid6 import uuid7
+
+from datastatus import errors
+from datastatus.domain.connection import Company, Connection, ConnectionStatus
+from datastatus.domain.data_types import DATA_TYPES
+from datastatus.domain.dataset import DatasetStatus, Trigger
+from datastatus.engine.sync import first_link_types
+from datastatus.integrations.base import IntegrationInfo
+from datastatus.integrations.registry import Registry, find_integration
+from datastatus.store import companies, datasets
+from datastatus.store.database import Database
+
+_LINK_TRIES_MAX = 5
+_CONNECTIONS_PAGE = 500
+
+
+class ConnectionEngine:
+    """The use cases of CompanyService. `on_commit` is called when transitions may have been written."""
+
+    def __init__(self, database: Database, registry: Registry, on_commit: Callable[[], None]) -> None:
+        self._database = database
+        self._registry = registry
+        self._on_commit = on_commit
+
+    async def create_company(self, name: str, external_id: str | None) -> Company:
+        """Raises ExternalIdTaken."""
+        company = await companies.create_company(self._database, uuid7(), name, external_id)
+        if company is None:
+            raise errors.ExternalIdTaken(external_id or "")
+        return company
+
+    async def get_company(self, company_id: UUID) -> Company:
+        """Raises CompanyNotFound."""
+        company = await companies.get_company(self._database, company_id)
+        if company is None:
+            raise errors.CompanyNotFound(str(company_id))
+        return company
+
+    async def list_companies(
+        self, after_id: UUID | None, external_id: str | None, count_max: int
+    ) -> Sequence[Company]:
+        """In order of creation."""
+        return await companies.list_companies(self._database, after_id, external_id, count_max)
+
+    async def delete_company(self, company_id: UUID) -> None:
+        """Delete a company with its connections; what is running is cancelled. Raises CompanyNotFound."""
+        if not await companies.delete_company(self._database, company_id):
+            raise errors.CompanyNotFound(str(company_id))
+        while connections := await companies.list_connections(
+            self._database, company_id, None, _CONNECTIONS_PAGE
+        ):
+            for connection in connections:
+                await self.delete_connection(connection.id)
+
+    async def create_connection(self, company_id: UUID, integration_key: str) -> Connection:
+        """A connection in PENDING_AUTH. Raises CompanyNotFound, IntegrationNotFound."""
+        find_integration(self._registry, integration_key)
+        connection = await companies.create_connection(
+            self._database, uuid7(), company_id, integration_key
+        )
+        if connection is None:
+            raise errors.CompanyNotFound(str(company_id))
+        return connection
+
+    async def get_connection(self, connection_id: UUID) -> Connection:
+        """Raises ConnectionNotFound."""
+        connection = await companies.get_connection(self._database, connection_id)
+        if connection is None:
+            raise errors.ConnectionNotFound(str(connection_id))
+        return connection
+
+    async def list_connections(
+        self, company_id: UUID, after_id: UUID | None, count_max: int
+    ) -> Sequence[Connection]:
+        """In order of creation. Raises CompanyNotFound."""
+        await self.get_company(company_id)
+        return await companies.list_connections(self._database, company_id, after_id, count_max)
+
+    async def authorize(self, connection_id: UUID, credentials: Mapping[str, Any]) -> Connection:
+        """Link a connection and queue its first datasets in the same transaction.
+
+        The first link queues every fetch-on-first-link type; a later one the types whose latest sync ended
+        AUTH_ERROR. A linked connection stays as it is. Raises ConnectionNotFound, InvalidFields.
+        """
+        for _ in range(_LINK_TRIES_MAX):
+            connection = await self.get_connection(connection_id)
+            if credentials:
+                # None of the integrations that exist so far takes any.
+                raise errors.InvalidFields(
+                    [
+                        errors.FieldViolation(
+                            "credentials", f"{connection.integration_key} takes no credentials; leave it out"
+                        )
+                    ]
+                )
+            if connection.status is ConnectionStatus.LINKED:
+                return connection
+            trigger, data_types = await self._types_to_queue(connection)
+            first = [(uuid7(), key, DATA_TYPES[key].sync_order) for key in data_types]
+            if await companies.link_connection(self._database, connection, trigger, first) is not None:
+                self._on_commit()
+                return await self.get_connection(connection_id)
+        raise errors.StoreDown
+
+    async def unlink_connection(self, connection_id: UUID) -> Connection:
+        """Unlink; what is running is cancelled, what is cached stays readable. Raises ConnectionNotFound."""
+        await self._unlink(connection_id, delete=False, description="The connection was unlinked.")
+        return await self.get_connection(connection_id)
+
+    async def delete_connection(self, connection_id: UUID) -> None:
+        """Delete; what is running is cancelled. Raises ConnectionNotFound."""
+        await self._unlink(connection_id, delete=True, description="The connection was deleted.")
+
+    def list_integrations(self) -> list[IntegrationInfo]:
+        """By key."""
+        return [self._registry[key].info for key in sorted(self._registry)]
+
+    def get_integration(self, key: str) -> IntegrationInfo:
+        """Raises IntegrationNotFound."""
+        return find_integration(self._registry, key).info
+
+    async def _unlink(self, connection_id: UUID, *, delete: bool, description: str) -> None:
+        if not await companies.unlink_connection(
+            self._database, connection_id, delete=delete, description=description
+        ):
+            raise errors.ConnectionNotFound(str(connection_id))
+        self._on_commit()
+
+    async def _types_to_queue(self, connection: Connection) -> tuple[Trigger, list[str]]:
+        supported = self.get_integration(connection.integration_key).data_types
+        if connection.first_linked is None:
+            return Trigger.FIRST_LINK, first_link_types(supported)
+        pointers = await datasets.data_status_pointers(
+            self._database, [connection.company_id], connection.id
+        )
+        failed = {
+            pointer.data_type
+            for pointer in pointers[connection.company_id]
+            if pointer.current_status is DatasetStatus.AUTH_ERROR
+        }
+        in_order = sorted(supported & failed, key=lambda key: DATA_TYPES[key].sync_order)
+        return Trigger.RELINK, in_order

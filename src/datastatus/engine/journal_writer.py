@@ -1,0 +1,144 @@
+"""The one way to change a status: batches of requests become calls of the store's two functions."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+from uuid import UUID
+
+import structlog
+
+from datastatus import errors
+from datastatus.domain.dataset import DatasetStatus
+from datastatus.engine.batching import SelfBatcher
+from datastatus.store import journal
+from datastatus.store.database import Database, StoreConflict
+
+_log = structlog.get_logger(__name__)
+
+_RETRY_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result", journal.QueueResult, journal.ChangeResult)
+
+
+class JournalWriter:
+    """Queues datasets and changes their statuses, batched; `on_commit` is called after each call that did.
+
+    Two lanes: what the store could not decide (a row was locked) is tried again on a second one, with growing
+    pauses, so that one locked row never holds up the others.
+    """
+
+    def __init__(self, database: Database, on_commit: Callable[[], None]) -> None:
+        self._database = database
+        self._on_commit = on_commit
+        self._queue_lanes = [SelfBatcher(self._queue, key=_slot) for _ in range(2)]
+        self._change_lanes = [SelfBatcher(self._change, key=_dataset_id) for _ in range(2)]
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for lane in (*self._queue_lanes, *self._change_lanes):
+                tasks.create_task(lane.run())
+
+    async def queue(self, items: Sequence[journal.QueueItem]) -> list[journal.QueueResult]:
+        """One decided result an item, in order. Raises StoreDown, after which nothing is known."""
+        return await _decided(self._queue_lanes, items, lambda result: result.outcome == "RETRY")
+
+    async def change(self, changes: Sequence[journal.Change]) -> list[journal.ChangeResult]:
+        """One decided result a change, in order; changes of one dataset are made in the order given.
+
+        Raises StoreDown, after which nothing is known.
+        """
+        results: dict[int, journal.ChangeResult] = {}
+        for round_ in _rounds(changes):
+            batch = [changes[index] for index in round_]
+            decided = await _decided(self._change_lanes, batch, lambda result: result.outcome == "RETRY")
+            results.update(zip(round_, decided, strict=True))
+        return [results[index] for index in range(len(changes))]
+
+    async def deauthorize(self, change: journal.Change) -> journal.ChangeResult:
+        """End a dataset AUTH_ERROR, together with its connection's link and the datasets queued on it."""
+        assert change.to_status is DatasetStatus.AUTH_ERROR
+
+        async def call(_: Sequence[journal.Change]) -> Sequence[journal.ChangeResult]:
+            return [await journal.deauthorize_connection(self._database, change)]
+
+        [result] = await _persistently(call, [change])
+        self._on_commit()
+        return result
+
+    async def _queue(self, items: Sequence[journal.QueueItem]) -> Sequence[journal.QueueResult]:
+        async def call(batch: Sequence[journal.QueueItem]) -> Sequence[journal.QueueResult]:
+            return await journal.queue_datasets(self._database, batch)
+
+        results = await _persistently(call, items)
+        self._on_commit()
+        return results
+
+    async def _change(self, changes: Sequence[journal.Change]) -> Sequence[journal.ChangeResult]:
+        async def call(batch: Sequence[journal.Change]) -> Sequence[journal.ChangeResult]:
+            return await journal.transition_datasets(self._database, batch)
+
+        results = await _persistently(call, changes)
+        self._on_commit()
+        return results
+
+
+async def _persistently(
+    call: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], items: Sequence[Item]
+) -> Sequence[Result]:
+    """Call again where the database gave up on a deadlock: it changed nothing then."""
+    for seconds in _RETRY_SECONDS:
+        try:
+            return await call(items)
+        except StoreConflict as exc:
+            _log.warning("store_conflict", items=len(items), error=str(exc))
+            await asyncio.sleep(seconds * random.random())
+    return await call(items)
+
+
+async def _decided(
+    lanes: Sequence[SelfBatcher[Item, Result]],
+    items: Sequence[Item],
+    is_undecided: Callable[[Result], bool],
+) -> list[Result]:
+    """Submit on the first lane, then what is undecided on the second until it is not."""
+    results = await lanes[0].submit(items)
+    for seconds in _RETRY_SECONDS:
+        undecided = [index for index, result in enumerate(results) if is_undecided(result)]
+        if not undecided:
+            return results
+        await asyncio.sleep(seconds * random.uniform(0.5, 1))
+        again = await lanes[1].submit([items[index] for index in undecided])
+        for index, result in zip(undecided, again, strict=True):
+            results[index] = result
+    if any(is_undecided(result) for result in results):
+        raise errors.StoreDown
+    return results
+
+
+def _rounds(changes: Sequence[journal.Change]) -> list[list[int]]:
+    """Indexes of the changes, the n-th change of each dataset in the n-th round.
+
+    A round begins when the one before is decided: a change that has to be tried again is not overtaken.
+    """
+    rounds: list[list[int]] = []
+    seen: dict[UUID, int] = {}
+    for index, change in enumerate(changes):
+        nth = seen.get(change.dataset_id, 0)
+        seen[change.dataset_id] = nth + 1
+        if nth == len(rounds):
+            rounds.append([])
+        rounds[nth].append(index)
+    return rounds
+
+
+def _slot(item: journal.QueueItem) -> tuple[object, ...]:
+    return (item.connection_id, item.data_type)
+
+
+def _dataset_id(change: journal.Change) -> object:
+    return change.dataset_id

@@ -1,0 +1,251 @@
+"""Queueing and cancelling syncs, and reading where they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from uuid import UUID
+
+from uuid6 import uuid7
+
+from datastatus import errors
+from datastatus.domain.connection import Candidate, ConnectionStatus, choose_connection
+from datastatus.domain.data_status import DataTypeStatus, roll_up
+from datastatus.domain.data_types import DATA_TYPES
+from datastatus.domain.dataset import Dataset, DatasetStatus, OnActive, Trigger
+from datastatus.domain.sync import SyncRequest
+from datastatus.engine.batching import SelfBatcher
+from datastatus.engine.journal_writer import JournalWriter
+from datastatus.integrations.registry import Registry, find_integration
+from datastatus.store import companies, datasets, journal
+from datastatus.store.companies import ConnectionSummary
+from datastatus.store.database import Database
+from datastatus.store.datasets import DatasetFilter
+from datastatus.store.journal import QueueItem, QueueOutcome, QueueResult
+
+
+class SyncEngine:
+    """The use cases of SyncService. `link_url_base` is where end users (re-)authorise connections."""
+
+    def __init__(
+        self, database: Database, writer: JournalWriter, registry: Registry, link_url_base: str
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._registry = registry
+        self._link_url_base = link_url_base
+        self._connections: SelfBatcher[UUID, list[ConnectionSummary]] = SelfBatcher(self._read_connections)
+
+    async def run(self) -> None:
+        """Serve batched reads until cancelled."""
+        await self._connections.run()
+
+    def link_url(self, connection_id: UUID) -> str:
+        return f"{self._link_url_base.rstrip('/')}/{connection_id}"
+
+    async def queue_sync(
+        self, request: SyncRequest, *, trigger: Trigger = Trigger.API, caller: str = ""
+    ) -> Dataset:
+        """The new dataset; the active one with ATTACH; the first one's for a repeated request."""
+        [result] = await self.queue_syncs([request], trigger=trigger, caller=caller)
+        if isinstance(result, errors.DatastatusError):
+            raise result
+        return result
+
+    async def queue_syncs(
+        self, requests: Sequence[SyncRequest], *, trigger: Trigger = Trigger.API, caller: str = ""
+    ) -> list[Dataset | errors.DatastatusError]:
+        """A dataset or what was wrong, for each request in order; requests fail alone."""
+        company_ids = [request.company_id for request in requests]
+        connections = await self._connections.submit(company_ids)
+        answers: list[Dataset | errors.DatastatusError | None] = [None] * len(requests)
+        items: dict[int, QueueItem] = {}
+        for index, request in enumerate(requests):
+            try:
+                items[index] = self._queue_item(request, connections[index], trigger, caller)
+            except errors.DatastatusError as exc:
+                answers[index] = await self._recall_or_refuse(request, caller, exc, connections[index])
+        results = await self._writer.queue(list(items.values())) if items else []
+        existing = await self._existing(results)
+        for (index, item), result in zip(items.items(), results, strict=True):
+            answers[index] = self._answer(requests[index], item, result, existing)
+        return answers  # type: ignore[return-value]
+
+    async def refresh_company(
+        self, company_id: UUID, caller: str = ""
+    ) -> list[Dataset | errors.DatastatusError]:
+        """Queue every fetch-on-first-link type that the company's linked connections support."""
+        [connections] = await self._connections.submit([company_id])
+        await self._company_must_exist(company_id, connections)
+        requests = [
+            SyncRequest(company_id, data_type, connection.id)
+            for connection in connections
+            if connection.status is ConnectionStatus.LINKED
+            for data_type in first_link_types(self._supported(connection))
+        ]
+        return await self.queue_syncs(requests, caller=caller)
+
+    async def cancel(self, dataset_id: UUID) -> Dataset:
+        """The dataset, CANCELLED, or as it ended where it had ended before. Raises DatasetNotFound."""
+        await self._writer.change([journal.Change(dataset_id, DatasetStatus.CANCELLED)])
+        return await self.get_dataset(dataset_id)
+
+    async def get_dataset(self, dataset_id: UUID) -> Dataset:
+        """Raises DatasetNotFound."""
+        found = await datasets.datasets_by_id(self._database, [dataset_id])
+        if dataset_id not in found:
+            raise errors.DatasetNotFound(str(dataset_id))
+        return found[dataset_id]
+
+    async def list_datasets(
+        self, selected: DatasetFilter, before_id: UUID | None, count_max: int
+    ) -> list[Dataset]:
+        """Newest first, those before `before_id`."""
+        return await datasets.list_datasets(self._database, selected, before_id, count_max)
+
+    async def data_status(
+        self, company_id: UUID, connection_id: UUID | None = None
+    ) -> Mapping[str, DataTypeStatus]:
+        """By data type, over the company's connections or the one named."""
+        [connections] = await self._connections.submit([company_id])
+        await self._company_must_exist(company_id, connections)
+        if connection_id is not None:
+            connections = [connection for connection in connections if connection.id == connection_id]
+            if not connections:
+                raise errors.ConnectionNotFound(str(connection_id))
+        pointers = await datasets.data_status_pointers(self._database, [company_id], connection_id)
+        return roll_up(self._supported(*connections), pointers[company_id])
+
+    async def list_data_status(
+        self, after_company_id: UUID | None, count_max: int
+    ) -> list[tuple[UUID, Mapping[str, DataTypeStatus]]]:
+        """(company id, its data status), in order of the companies' creation."""
+        listed = await companies.list_companies(self._database, after_company_id, None, count_max)
+        company_ids = [company.id for company in listed]
+        connections = await companies.connections_of_companies(self._database, company_ids)
+        pointers = await datasets.data_status_pointers(self._database, company_ids)
+        return [
+            (company_id, roll_up(self._supported(*connections[company_id]), pointers[company_id]))
+            for company_id in company_ids
+        ]
+
+    async def _read_connections(self, company_ids: Sequence[UUID]) -> list[list[ConnectionSummary]]:
+        found = await companies.connections_of_companies(self._database, set(company_ids))
+        return [found[company_id] for company_id in company_ids]
+
+    def _supported(self, *connections: ConnectionSummary) -> Collection[str]:
+        """The data types that any of the connections supports; none for an integration not installed here."""
+        keys = {connection.integration_key for connection in connections}
+        return frozenset().union(*(self._registry[key].info.data_types for key in keys & self._registry.keys()))
+
+    def _queue_item(
+        self, request: SyncRequest, connections: Sequence[ConnectionSummary], trigger: Trigger, caller: str
+    ) -> QueueItem:
+        if request.data_type not in DATA_TYPES:
+            raise errors.DataTypeUnknown(request.data_type)
+        connection_id = request.connection_id or choose_connection(
+            request.company_id,
+            request.data_type,
+            [Candidate(one.id, one.status, self._supported(one)) for one in connections],
+        )
+        connection = next((one for one in connections if one.id == connection_id), None)
+        if connection is None:
+            raise errors.ConnectionNotFound(str(connection_id))
+        info = find_integration(self._registry, connection.integration_key).info
+        return QueueItem(
+            dataset_id=uuid7(),
+            company_id=request.company_id,
+            connection_id=connection.id,
+            data_type=request.data_type,
+            trigger=trigger,
+            sync_order=DATA_TYPES[request.data_type].sync_order,
+            supported=request.data_type in info.data_types,
+            attach=request.on_active is OnActive.ATTACH,
+            caller=caller,
+            request_id=request.request_id,
+            fingerprint=request.fingerprint if request.request_id else None,
+        )
+
+    async def _recall_or_refuse(
+        self,
+        request: SyncRequest,
+        caller: str,
+        refusal: errors.DatastatusError,
+        connections: Sequence[ConnectionSummary],
+    ) -> Dataset | errors.DatastatusError:
+        """A request that cannot be carried out now may have been carried out before."""
+        if request.request_id is not None:
+            recalled = await journal.recall_request(
+                self._database, caller, request.request_id, request.fingerprint
+            )
+            match recalled:
+                case (QueueOutcome.REPLAYED, dataset_id):
+                    return await self.get_dataset(dataset_id)
+                case (QueueOutcome.REUSED, _):
+                    return errors.RequestIdReused(str(request.request_id))
+                case _:
+                    pass
+        try:
+            await self._company_must_exist(request.company_id, connections)
+        except errors.CompanyNotFound as exc:
+            return exc
+        return refusal
+
+    async def _company_must_exist(
+        self, company_id: UUID, connections: Sequence[ConnectionSummary]
+    ) -> None:
+        if not connections and not await companies.existing_companies(self._database, [company_id]):
+            raise errors.CompanyNotFound(str(company_id))
+
+    async def _existing(self, results: Sequence[QueueResult]) -> Mapping[UUID, Dataset]:
+        ids = {
+            result.dataset_id
+            for result in results
+            if result.outcome in (QueueOutcome.ATTACHED, QueueOutcome.REPLAYED) and result.dataset_id
+        }
+        return await datasets.datasets_by_id(self._database, ids) if ids else {}
+
+    def _answer(
+        self, request: SyncRequest, item: QueueItem, result: QueueResult, existing: Mapping[UUID, Dataset]
+    ) -> Dataset | errors.DatastatusError:
+        match result.outcome:
+            case QueueOutcome.QUEUED:
+                return _new_dataset(item, result)
+            case QueueOutcome.ATTACHED | QueueOutcome.REPLAYED:
+                assert result.dataset_id is not None
+                return existing.get(result.dataset_id) or errors.DatasetNotFound(str(result.dataset_id))
+            case QueueOutcome.ACTIVE:
+                return errors.DatasetAlreadyInProgress(str(result.dataset_id))
+            case QueueOutcome.REUSED:
+                return errors.RequestIdReused(str(request.request_id))
+            case QueueOutcome.NO_CONNECTION:
+                return errors.ConnectionNotFound(str(item.connection_id))
+            case QueueOutcome.NOT_LINKED if result.link is ConnectionStatus.DEAUTHORIZED:
+                return errors.ConnectionDeauthorized(str(item.connection_id), self.link_url(item.connection_id))
+            case QueueOutcome.NOT_LINKED:
+                return errors.ConnectionNotLinked(
+                    f"connection {item.connection_id}", self.link_url(item.connection_id)
+                )
+            case QueueOutcome.RETRY:
+                return errors.StoreDown()
+
+
+def first_link_types(supported: Collection[str]) -> list[str]:
+    """Those of the supported data types that a first link queues, in the order in which they should run."""
+    chosen = [DATA_TYPES[key] for key in supported if DATA_TYPES[key].fetch_on_first_link]
+    return [data_type.key for data_type in sorted(chosen, key=lambda data_type: data_type.sync_order)]
+
+
+def _new_dataset(item: QueueItem, result: QueueResult) -> Dataset:
+    assert result.requested is not None
+    return Dataset(
+        id=item.dataset_id,
+        company_id=item.company_id,
+        connection_id=item.connection_id,
+        data_type=item.data_type,
+        status=DatasetStatus.QUEUED if item.supported else DatasetStatus.NOT_SUPPORTED,
+        version=1 if item.supported else 2,
+        attempt=1,
+        trigger=item.trigger,
+        requested=result.requested,
+        completed=result.completed,
+    )
