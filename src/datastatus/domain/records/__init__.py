@@ -1,8 +1,8 @@
 """The standard model: one shape per data type, whatever the source. Pure.
 
 Field names follow the published model of the field: camelCase in JSON, snake_case in Python. Money,
-quantities and rates are exact decimals and strings in JSON; dates are ISO 8601; currencies are ISO 4217 codes;
-what is absent is absent, never an empty text.
+quantities and rates are exact decimals, and strings in JSON; dates are ISO 8601; currencies are ISO 4217
+codes; what is absent is absent, never an empty text.
 """
 
 from __future__ import annotations
