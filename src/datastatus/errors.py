@@ -178,9 +178,7 @@ class ConnectionNotLinked(WrongState):
     reason = "CONNECTION_NOT_LINKED"
 
     def __init__(self, subject: str, link_url: str = "") -> None:
-        super().__init__(
-            f"{subject} is not linked; the end user links it at its link_url", link_url=link_url
-        )
+        super().__init__(f"{subject} is not linked; the end user links it at its link_url", link_url=link_url)
 
 
 class ConnectionDeauthorized(WrongState):

@@ -44,7 +44,9 @@ class ResumeToken:
         return cls(epoch, seq)
 
 
-_BAD_TOKEN = "resume_token is not one that this service gave out; pass it back unchanged, or start with a snapshot"
+_BAD_TOKEN = (
+    "resume_token is not one that this service gave out; pass it back unchanged, or start with a snapshot"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,9 +63,7 @@ class ConnectionEngine:
     async def create_connection(self, company_id: UUID, integration_key: str) -> Connection:
         """A connection in PENDING_AUTH. Raises CompanyNotFound, IntegrationNotFound."""
         find_integration(self._registry, integration_key)
-        connection = await companies.create_connection(
-            self._database, uuid7(), company_id, integration_key
-        )
+        connection = await companies.create_connection(self._database, uuid7(), company_id, integration_key)
         if connection is None:
             raise errors.CompanyNotFound(str(company_id))
         return connection
@@ -138,9 +136,7 @@ class ConnectionEngine:
         supported = self.get_integration(connection.integration_key).data_types
         if connection.first_linked is None:
             return Trigger.FIRST_LINK, first_link_types(supported)
-        pointers = await datasets.data_status_pointers(
-            self._database, [connection.company_id], connection.id
-        )
+        pointers = await datasets.data_status_pointers(self._database, [connection.company_id], connection.id)
         failed = {
             pointer.data_type
             for pointer in pointers[connection.company_id]

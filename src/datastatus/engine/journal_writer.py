@@ -37,6 +37,10 @@ class JournalWriter:
         self._queue_lanes = [SelfBatcher(self._queue, key=_slot) for _ in range(2)]
         self._change_lanes = [SelfBatcher(self._change, key=_dataset_id) for _ in range(2)]
 
+    def committed(self) -> None:
+        """Tell that transitions were committed by a call other than those made here (publishing, linking)."""
+        self._on_commit()
+
     async def run(self) -> None:
         """Write until cancelled."""
         async with asyncio.TaskGroup() as tasks:

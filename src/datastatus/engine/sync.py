@@ -135,7 +135,9 @@ class SyncEngine:
     def _supported(self, *connections: ConnectionSummary) -> Collection[str]:
         """The data types that any of the connections supports; none for an integration not installed here."""
         keys = {connection.integration_key for connection in connections}
-        return frozenset().union(*(self._registry[key].info.data_types for key in keys & self._registry.keys()))
+        return frozenset().union(
+            *(self._registry[key].info.data_types for key in keys & self._registry.keys())
+        )
 
     def _queue_item(
         self, request: SyncRequest, connections: Sequence[ConnectionSummary], trigger: Trigger, caller: str
@@ -190,9 +192,7 @@ class SyncEngine:
             return exc
         return refusal
 
-    async def _company_must_exist(
-        self, company_id: UUID, connections: Sequence[ConnectionSummary]
-    ) -> None:
+    async def _company_must_exist(self, company_id: UUID, connections: Sequence[ConnectionSummary]) -> None:
         if not connections and not await companies.existing_companies(self._database, [company_id]):
             raise errors.CompanyNotFound(str(company_id))
 
@@ -220,7 +220,9 @@ class SyncEngine:
             case QueueOutcome.NO_CONNECTION:
                 return errors.ConnectionNotFound(str(item.connection_id))
             case QueueOutcome.NOT_LINKED if result.link is ConnectionStatus.DEAUTHORIZED:
-                return errors.ConnectionDeauthorized(str(item.connection_id), self.link_url(item.connection_id))
+                return errors.ConnectionDeauthorized(
+                    str(item.connection_id), self.link_url(item.connection_id)
+                )
             case QueueOutcome.NOT_LINKED:
                 return errors.ConnectionNotLinked(
                     f"connection {item.connection_id}", self.link_url(item.connection_id)

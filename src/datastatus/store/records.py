@@ -41,14 +41,18 @@ async def stage_page(
     return rows[0]["pages"], rows[0]["raw_records"]
 
 
-async def mark_whole(executor: Executor, dataset_id: UUID, attempt: int) -> None:
-    await executor.rows("mark_whole", dataset_id, attempt)
+async def seal_staging(executor: Executor, dataset_id: UUID, attempt: int, *, whole: bool) -> int:
+    """Note that the fetch is over; the number of raw records staged in this attempt."""
+    [row] = await executor.rows("seal_staging", dataset_id, attempt, whole)
+    return row["raw_records"]
 
 
 async def staged(executor: Executor, dataset_id: UUID, attempt: int) -> Staged:
-    """What the logged counts say. A fetch that found nothing has staged nothing."""
+    """What the logged counts say. Raises StagingLost where the attempt was never sealed."""
     rows = await executor.rows("staged_counts", dataset_id, attempt)
-    return Staged(*rows[0]) if rows else Staged(0, 0, whole=False)
+    if not rows:
+        raise StagingLost(f"dataset {dataset_id} has nothing staged for attempt {attempt}")
+    return Staged(*rows[0])
 
 
 async def count_staged_raw(executor: Executor, dataset_id: UUID, attempt: int) -> int:
@@ -133,13 +137,15 @@ async def publish_dataset(executor: Executor, dataset_id: UUID, lease_token: UUI
     return row["record_count"]
 
 
-async def discard_staging(executor: Executor, dataset_id: UUID) -> None:
-    await executor.rows("discard_staging", dataset_id)
+async def discard_staging(executor: Executor, dataset_id: UUID, attempt: int) -> None:
+    """Drop what `attempt` and earlier ones have staged."""
+    await executor.rows("discard_staging", dataset_id, attempt)
 
 
-async def abandoned_staging(executor: Executor, count_max: int) -> list[UUID]:
-    """Datasets that have ended but whose staging is still there."""
-    return [row["dataset_id"] for row in await executor.rows("abandoned_staging", count_max)]
+async def abandoned_staging(executor: Executor, count_max: int) -> list[tuple[UUID, int]]:
+    """(dataset id, attempt) of datasets that have ended but whose staging is still there."""
+    rows = await executor.rows("abandoned_staging", count_max)
+    return [(row["dataset_id"], row["attempt"]) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)

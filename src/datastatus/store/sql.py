@@ -15,7 +15,7 @@ _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 def queries() -> Mapping[str, str]:
     """Every query by its name, from all of queries/*.sql. A name that stands twice is a ValueError."""
     found: dict[str, str] = {}
-    for path in sorted((files(__package__) / "queries").iterdir(), key=lambda path: path.name):
+    for path in sorted((files("datastatus.store") / "queries").iterdir(), key=lambda path: path.name):
         _, *parts = _NAME.split(path.read_text("utf-8"))
         for name, text in zip(parts[::2], parts[1::2], strict=True):
             if name in found:
@@ -27,7 +27,7 @@ def queries() -> Mapping[str, str]:
 def migrations() -> list[tuple[int, str, str]]:
     """(number, name, text) of each migration, in order: 1, "schema", "CREATE ..."."""
     found = []
-    for path in (files(__package__) / "migrations").iterdir():
+    for path in (files("datastatus.store") / "migrations").iterdir():
         number, _, name = path.name.removesuffix(".sql").partition("_")
         found.append((int(number), name, path.read_text("utf-8")))
     return sorted(found)

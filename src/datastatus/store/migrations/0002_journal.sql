@@ -282,14 +282,16 @@ BEGIN
 END
 $$;
 
--- Whether a change asked for may be made to a dataset as it is now: DONE, LEASE_LOST, NOT_EXPIRED or ILLEGAL.
+-- Whether a change asked for may be made to a dataset as it is now: DONE, LEASE_LOST, NOT_EXPIRED or ILLEGAL. The
+-- nil token is that of callers without a lease: it fits where nobody has one, and where they themselves do.
 CREATE FUNCTION judge_change(
     current dataset, to_status dataset_status, held_token uuid, only_expired boolean, grant_token uuid
 ) RETURNS text
 LANGUAGE sql STABLE
 AS $$
     SELECT CASE
-        WHEN held_token IS NOT NULL AND current.lease_token IS DISTINCT FROM held_token THEN 'LEASE_LOST'
+        WHEN held_token <> coalesce(current.lease_token, '00000000-0000-0000-0000-000000000000')
+            THEN 'LEASE_LOST'
         WHEN only_expired AND coalesce(current.lease_expires > clock_timestamp(), true) THEN 'NOT_EXPIRED'
         WHEN NOT is_legal_transition(current.status, to_status) THEN 'ILLEGAL'
         -- Nobody would hold the lease that such a status needs.

@@ -1,8 +1,10 @@
 -- name: stage_page
 SELECT pages, raw_records FROM stage_page($1, $2, $3, $4);
 
--- name: mark_whole
-UPDATE staging SET whole = true WHERE dataset_id = $1 AND attempt = $2;
+-- name: seal_staging
+INSERT INTO staging (dataset_id, attempt, whole) VALUES ($1, $2, $3)
+ON CONFLICT (dataset_id, attempt) DO UPDATE SET whole = excluded.whole
+RETURNING raw_records;
 
 -- name: staged_counts
 SELECT s.raw_records, s.mapped_records, s.whole FROM staging s WHERE s.dataset_id = $1 AND s.attempt = $2;
@@ -54,12 +56,13 @@ FROM validation_issue WHERE dataset_id = $1;
 SELECT record_count, seq, version, occurred FROM publish_dataset($1, $2, $3);
 
 -- name: discard_staging
-WITH pages AS (DELETE FROM staged_page WHERE dataset_id = $1),
-    records AS (DELETE FROM staged_record WHERE dataset_id = $1)
-DELETE FROM staging WHERE dataset_id = $1;
+-- Of this attempt and earlier ones: the next attempt may be staging already.
+WITH pages AS (DELETE FROM staged_page WHERE dataset_id = $1 AND attempt <= $2),
+    records AS (DELETE FROM staged_record WHERE dataset_id = $1 AND attempt <= $2)
+DELETE FROM staging WHERE dataset_id = $1 AND attempt <= $2;
 
 -- name: abandoned_staging
-SELECT DISTINCT s.dataset_id FROM staging s JOIN dataset d ON d.id = s.dataset_id
+SELECT DISTINCT s.dataset_id, d.attempt FROM staging s JOIN dataset d ON d.id = s.dataset_id
 WHERE d.completed IS NOT NULL LIMIT $1;
 
 -- name: record_sets

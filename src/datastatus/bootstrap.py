@@ -1,0 +1,79 @@
+"""Puts a service together: database, engine, server, and the connectors of online integrations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from datastatus.config import Settings
+from datastatus.connector.runtime import ConnectorRuntime
+from datastatus.embedded import embedded_postgres
+from datastatus.engine.engine import Engine
+from datastatus.integrations.registry import Registry, load_registry
+from datastatus.rpc.server import serving
+from datastatus.store.database import open_database
+from datastatus.store.migrate import migrate
+
+_ONLINE_CAPACITY = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A running service: where it listens, and the embedded data folder or None."""
+
+    address: str
+    embedded_folder: str | None
+
+
+@asynccontextmanager
+async def running_service(settings: Settings) -> AsyncIterator[Service]:
+    """Run the service for the length of the `with`; leaving it stops everything, the embedded Postgres last."""
+    async with AsyncExitStack() as stack:
+        dsn = settings.database_url
+        if dsn is None:
+            dsn = await stack.enter_async_context(embedded_postgres(settings.data_folder))
+        await migrate(dsn)
+        database = await stack.enter_async_context(
+            open_database(dsn, connections_max=settings.database_connections_max)
+        )
+        registry = load_registry()
+        engine = Engine(
+            database,
+            registry,
+            link_url_base=settings.link_url_base,
+            lease_seconds=settings.lease_seconds,
+        )
+        await stack.enter_async_context(_running(engine.run()))
+        address = await stack.enter_async_context(serving(engine, settings.listen))
+        for runtime in _online_connectors(registry, address):
+            await stack.enter_async_context(_running(runtime.run()))
+        folder = None if settings.database_url else str(settings.data_folder)
+        yield Service(address, folder)
+
+
+def _online_connectors(registry: Registry, address: str) -> list[ConnectorRuntime]:
+    """Online sources are read by connectors in this process, over the same protocol as all others."""
+    return [
+        ConnectorRuntime(
+            integration,
+            server=address,
+            connector_name=f"{key}@service",
+            integration_keys=(key,),
+            capacity=_ONLINE_CAPACITY,
+        )
+        for key, integration in registry.items()
+        if integration.info.online
+    ]
+
+
+@asynccontextmanager
+async def _running(work) -> AsyncIterator[None]:
+    """Run a coroutine beside the body; its failure ends the body, the body's end cancels it."""
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(work)
+        try:
+            yield
+        finally:
+            task.cancel()

@@ -1,0 +1,34 @@
+"""The settings of `datastatus serve`: from flags, else from DATASTATUS_* in the environment, else the defaults."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def default_data_folder() -> Path:
+    """Where the embedded Postgres keeps its data: under XDG_DATA_HOME, else ~/.local/share."""
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "datastatus"
+
+
+class Settings(BaseSettings):
+    """Every setting, with its unit in its name."""
+
+    model_config = SettingsConfigDict(env_prefix="DATASTATUS_", use_attribute_docstrings=True)
+
+    listen: str = "127.0.0.1:50051"
+    """HOST:PORT to serve on; port 0 takes any free one."""
+    database_url: str | None = None
+    """A Postgres 15 or later; absent: the embedded one."""
+    data_folder: Path = Field(default_factory=default_data_folder)
+    """Where the embedded Postgres keeps its data."""
+    database_connections_max: int = Field(default=20, ge=6)
+    """Most connections that this process opens to Postgres."""
+    lease_seconds: float = Field(default=30, ge=1)
+    """How long a connector or worker may be silent before its datasets go back to QUEUED."""
+    link_url_base: str = "http://127.0.0.1:8080/link"
+    """Where end users (re-)authorise a connection: its id is appended."""

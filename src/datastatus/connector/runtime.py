@@ -1,0 +1,257 @@
+"""A connector: dials the service, takes assignments, reads its source, uploads, reports."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import TypeVar
+
+import grpc
+import structlog
+
+from datastatus import __version__, errors
+from datastatus.integrations.base import Integration, RawRecord
+from datastatus.v1 import (
+    connector_pb2,
+    connector_service_pb2,
+    connector_service_pb2_grpc,
+    dataset_pb2,
+)
+
+_log = structlog.get_logger(__name__)
+
+_RECONNECT_SECONDS_MAX = 10.0
+_REPORTS_MAX = 100
+# Below the server's limits of a thousand records and four MiB in a page.
+_PAGE_RECORDS_MAX = 500
+_PAGE_BYTES_MAX = 1 << 20
+
+Item = TypeVar("Item")
+
+
+class ConnectorRuntime:
+    """One connector of one integration; `on_event` is told what a person at its terminal wants to see.
+
+    Work in hand survives a broken stream: uploads and reports are sent again on the next one while the lease
+    lasts.
+    """
+
+    def __init__(
+        self,
+        integration: Integration,
+        *,
+        server: str,
+        connector_name: str,
+        integration_keys: Sequence[str] = (),
+        connection_ids: Sequence[str] = (),
+        capacity: int = 4,
+        options: Mapping[str, str] | None = None,
+        on_event: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._integration = integration
+        self._server = server
+        self._hello = connector_pb2.ConnectorHello(
+            connector_name=connector_name,
+            version=__version__,
+            integration_keys=integration_keys,
+            connection_ids=connection_ids,
+            capacity=capacity,
+        )
+        self._options = dict(options or {})
+        self._on_event = on_event
+        self._work: dict[str, asyncio.Task[None]] = {}
+        self._leases: dict[str, str] = {}
+        self._reports: asyncio.Queue[connector_pb2.StatusReport] = asyncio.Queue()
+        # Final reports that the service has not answered: a broken stream may have swallowed them.
+        self._unanswered: dict[str, connector_pb2.StatusReport] = {}
+
+    async def run(self) -> None:
+        """Serve until cancelled; reconnects by itself. Raises grpc.aio.AioRpcError where the service refuses us."""
+        failures = 0
+        async with asyncio.TaskGroup() as tasks, grpc.aio.insecure_channel(self._server) as channel:
+            self._stub = connector_service_pb2_grpc.ConnectorServiceStub(channel)
+            try:
+                while True:
+                    try:
+                        await self._serve(tasks)
+                        failures = 0
+                    except grpc.aio.AioRpcError as exc:
+                        if exc.code() not in _TRANSIENT:
+                            raise
+                        failures += 1
+                        self._on_event(f"the service cannot be reached ({exc.code().name}); trying again")
+                        _log.info("connector_reconnects", code=exc.code().name, failures=failures)
+                    ceiling = min(_RECONNECT_SECONDS_MAX, 0.2 * 2 ** min(failures, 10))
+                    await asyncio.sleep(random.uniform(0, ceiling))
+            finally:
+                for work in self._work.values():
+                    work.cancel()
+
+    async def _serve(self, tasks: asyncio.TaskGroup) -> None:
+        """One stream, until it ends."""
+        outgoing: asyncio.Queue[connector_pb2.ConnectRequest] = asyncio.Queue(64)
+        hello = connector_pb2.ConnectorHello()
+        hello.CopyFrom(self._hello)
+        for dataset_id, token in self._leases.items():
+            hello.held_leases.add(dataset_id=dataset_id, lease_token=token)
+        await outgoing.put(connector_pb2.ConnectRequest(hello=hello))
+        call = self._stub.Connect(_until_cancelled(outgoing))
+        senders: list[asyncio.Task[None]] = []
+        try:
+            async for response in call:
+                match response.WhichOneof("message"):
+                    case "welcome":
+                        interval = response.welcome.heartbeat_interval
+                        seconds = interval.seconds + interval.nanos / 1e9
+                        senders.append(tasks.create_task(_beat(outgoing, seconds)))
+                        senders.append(tasks.create_task(self._send_reports(outgoing)))
+                        for report in self._unanswered.values():
+                            await self._reports.put(report)
+                        self._on_event(f"online at {self._server}")
+                    case "assignment":
+                        self._take(tasks, response.assignment)
+                    case "revoke":
+                        self._drop(response.revoke.dataset_id)
+                    case "report_results":
+                        for result in response.report_results.results:
+                            self._settle(result)
+                    case "closing":
+                        retry_after = response.closing.retry_after
+                        await asyncio.sleep(retry_after.seconds + retry_after.nanos / 1e9)
+        finally:
+            for sender in senders:
+                sender.cancel()
+            call.cancel()
+
+    async def _send_reports(self, outgoing: asyncio.Queue[connector_pb2.ConnectRequest]) -> None:
+        """Reports gather while one message is on its way, so many go in one."""
+        while True:
+            reports = [await self._reports.get()]
+            while not self._reports.empty() and len(reports) < _REPORTS_MAX:
+                reports.append(self._reports.get_nowait())
+            message = connector_pb2.ConnectorReports(reports=reports)
+            await outgoing.put(connector_pb2.ConnectRequest(reports=message))
+
+    def _take(self, tasks: asyncio.TaskGroup, assignment: connector_pb2.Assignment) -> None:
+        self._leases[assignment.dataset_id] = assignment.lease.token
+        self._work[assignment.dataset_id] = tasks.create_task(self._fetch(assignment))
+        self._on_event(f"fetching {assignment.data_type}")
+
+    def _drop(self, dataset_id: str) -> None:
+        self._leases.pop(dataset_id, None)
+        self._unanswered.pop(dataset_id, None)
+        work = self._work.pop(dataset_id, None)
+        if work is not None:
+            work.cancel()
+
+    def _settle(self, result: connector_pb2.ReportResult) -> None:
+        if result.HasField("error"):
+            _log.warning("report_refused", dataset_id=result.dataset_id, message=result.error.message)
+            self._drop(result.dataset_id)
+        elif result.status not in (
+            dataset_pb2.DATASET_STATUS_UNSPECIFIED,
+            dataset_pb2.DATASET_STATUS_FETCHING,
+        ):
+            self._drop(result.dataset_id)
+
+    async def _fetch(self, assignment: connector_pb2.Assignment) -> None:
+        report = connector_pb2.StatusReport(
+            dataset_id=assignment.dataset_id, lease_token=assignment.lease.token
+        )
+        try:
+            fetched = await self._upload_all(assignment)
+            report.to_status = dataset_pb2.DATASET_STATUS_MAPPING
+            report.records_fetched = fetched
+            report.fetch_complete = True
+            self._on_event(f"fetched {fetched} {assignment.data_type}")
+        except errors.SourceError as exc:
+            report.to_status = dataset_pb2.DatasetStatus.Value(f"DATASET_STATUS_{exc.terminal_status}")
+            report.error_message = str(exc)
+            report.error_code = exc.code
+            self._on_event(f"{assignment.data_type}: {exc}")
+        except grpc.aio.AioRpcError as exc:
+            # The lease is lost, or will be: the service gives the dataset to somebody else.
+            _log.warning("upload_failed", dataset_id=assignment.dataset_id, code=exc.code().name)
+            self._leases.pop(assignment.dataset_id, None)
+            return
+        except Exception as exc:
+            _log.error("source_failed", dataset_id=assignment.dataset_id, exc_info=exc)
+            report.to_status = dataset_pb2.DATASET_STATUS_FETCH_ERROR
+            report.error_message = f"the {assignment.integration_key} integration failed unexpectedly; the connector's log tells more"
+            report.error_code = "INTEGRATION_FAILED"
+        self._unanswered[assignment.dataset_id] = report
+        await self._reports.put(report)
+
+    async def _upload_all(self, assignment: connector_pb2.Assignment) -> int:
+        """Fetch and upload every page; the number of records. Raises SourceError."""
+        fetched = page = 0
+        async with self._integration.open(self._options) as source:
+            total = await source.count(assignment.data_type)
+            await self._reports.put(
+                connector_pb2.StatusReport(
+                    dataset_id=assignment.dataset_id,
+                    lease_token=assignment.lease.token,
+                    records_fetched=0,
+                    records_total=total,
+                )
+            )
+            async for raw_records in source.fetch(assignment.data_type):
+                for encoded in _pages(raw_records):
+                    await self._upload(assignment, page, encoded)
+                    page += 1
+                    fetched += len(encoded)
+        return fetched
+
+    async def _upload(self, assignment: connector_pb2.Assignment, page: int, encoded: list[bytes]) -> None:
+        """Upload one page; a call that broke is made again, which stores nothing twice."""
+        request = connector_service_pb2.UploadRecordsRequest(
+            dataset_id=assignment.dataset_id,
+            lease_token=assignment.lease.token,
+            page=page,
+            records=encoded,
+        )
+        for attempt in range(_UPLOAD_TRIES_MAX):
+            try:
+                await self._stub.UploadRecords(iter([request]), timeout=60)
+            except grpc.aio.AioRpcError as exc:
+                if exc.code() not in _TRANSIENT or attempt == _UPLOAD_TRIES_MAX - 1:
+                    raise
+                await asyncio.sleep(random.uniform(0, min(5.0, 0.2 * 2**attempt)))
+            else:
+                return
+
+
+_UPLOAD_TRIES_MAX = 8
+_TRANSIENT = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.INTERNAL,
+)
+
+
+def _pages(raw_records: Sequence[RawRecord]) -> list[list[bytes]]:
+    """The records as JSON, in pages that the service takes."""
+    pages: list[list[bytes]] = [[]]
+    page_bytes = 0
+    for raw in raw_records:
+        encoded = json.dumps(raw, ensure_ascii=False, separators=(",", ":")).encode()
+        if pages[-1] and (len(pages[-1]) == _PAGE_RECORDS_MAX or page_bytes + len(encoded) > _PAGE_BYTES_MAX):
+            pages.append([])
+            page_bytes = 0
+        pages[-1].append(encoded)
+        page_bytes += len(encoded)
+    return [page for page in pages if page]
+
+
+async def _beat(outgoing: asyncio.Queue[connector_pb2.ConnectRequest], seconds: float) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        await outgoing.put(connector_pb2.ConnectRequest(heartbeat=connector_pb2.ConnectorHeartbeat()))
+
+
+async def _until_cancelled(queue: asyncio.Queue[Item]) -> AsyncIterator[Item]:
+    while True:
+        yield await queue.get()

@@ -1,0 +1,277 @@
+"""The service's side of connectors: who is online, what they may claim, what they report."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from uuid import UUID
+
+import structlog
+
+from datastatus import errors
+from datastatus.domain.dataset import DatasetStatus, Transition
+from datastatus.engine.journal_writer import JournalWriter
+from datastatus.engine.progress import ProgressBoard
+from datastatus.engine.reports import Report, Reporter
+from datastatus.engine.watch_hub import WatchHub
+from datastatus.integrations.registry import Registry, find_integration
+from datastatus.store import companies, datasets, records
+from datastatus.store.database import Database
+from datastatus.store.datasets import Assignment, ProgressReport
+from datastatus.store.journal import Change, ChangeOutcome, Grant
+
+_log = structlog.get_logger(__name__)
+
+# Datasets queued through other servers are heard of at once; this is for what slips through, such as a lease
+# that ran out while nobody was online.
+_CLAIM_AGAIN_SECONDS = 5.0
+_OUTBOX_MESSAGES_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Who a connector is and what it serves."""
+
+    connector_name: str
+    version: str
+    address: str
+    integration_keys: frozenset[str]
+    connection_ids: frozenset[UUID]
+    capacity: int
+    held_leases: tuple[tuple[UUID, UUID], ...] = ()
+
+
+class RevokeReason(StrEnum):
+    CANCELLED = "CANCELLED"
+    LEASE_LOST = "LEASE_LOST"
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """The connector must drop this dataset."""
+
+    dataset_id: UUID
+    reason: RevokeReason
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorClosing:
+    """The stream is about to end; come back after `retry_after`."""
+
+    retry_after: timedelta
+
+
+@dataclass(eq=False)
+class ConnectorSession:
+    """One open stream of one connector."""
+
+    id: UUID
+    hello: Hello
+    in_hand: dict[UUID, Assignment] = field(default_factory=dict)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    outbox: asyncio.Queue[Assignment | Revocation | ConnectorClosing] = field(
+        default_factory=lambda: asyncio.Queue(_OUTBOX_MESSAGES_MAX)
+    )
+
+    def drop(self, dataset_id: UUID) -> bool:
+        """Whether the dataset was in hand; there is room for another one then."""
+        if self.in_hand.pop(dataset_id, None) is None:
+            return False
+        self.wake.set()
+        return True
+
+
+class ConnectorHub:
+    """All connectors whose streams end in this process."""
+
+    def __init__(
+        self,
+        database: Database,
+        writer: JournalWriter,
+        hub: WatchHub,
+        reporter: Reporter,
+        progress: ProgressBoard,
+        registry: Registry,
+        lease_seconds: float,
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._hub = hub
+        self._reporter = reporter
+        self._progress = progress
+        self._registry = registry
+        self.lease_seconds = lease_seconds
+        self._sessions: set[ConnectorSession] = set()
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """How often a connector must be heard: three times within a lease."""
+        return self.lease_seconds / 3
+
+    async def run(self) -> None:
+        """Tell sessions of new work and of work to drop, until cancelled."""
+        await self._hub.opened()
+        seq = self._hub.head_seq
+        while True:
+            await self._hub.grown_past(seq, _CLAIM_AGAIN_SECONDS)
+            if self._hub.draining.is_set():
+                return
+            while self._sessions and (page := await self._hub.read_after(seq, 1000)):
+                seq = page[-1].seq
+                self._notice(page)
+            if not self._sessions:
+                seq = self._hub.head_seq
+
+    def drain(self) -> None:
+        """Send every connector elsewhere; its leases stay."""
+        for session in self._sessions:
+            retry_after = timedelta(seconds=random.uniform(0.1, 2))
+            session.outbox.put_nowait(ConnectorClosing(retry_after))
+
+    @asynccontextmanager
+    async def session(self, hello: Hello) -> AsyncIterator[ConnectorSession]:
+        """A connector's stream while it is open. Raises IntegrationNotFound, ConnectionNotFound."""
+        if self._hub.draining.is_set():
+            raise errors.Draining
+        await self._check(hello)
+        session = ConnectorSession(uuid.uuid4(), hello)
+        await companies.open_connector_session(
+            self._database,
+            session.id,
+            (hello.connector_name, hello.version, hello.address),
+            hello.integration_keys,
+            hello.connection_ids,
+            seconds=self.lease_seconds,
+        )
+        log = _log.bind(connector=hello.connector_name, session_id=str(session.id))
+        log.info("connector_online", address=hello.address)
+        try:
+            await self._adopt(session)
+            self._sessions.add(session)
+            async with asyncio.TaskGroup() as tasks:
+                claiming = tasks.create_task(self._claim_until_cancelled(session))
+                try:
+                    yield session
+                finally:
+                    claiming.cancel()
+        finally:
+            self._sessions.discard(session)
+            log.info("connector_offline", in_hand=len(session.in_hand))
+            await companies.close_connector_session(self._database, session.id)
+
+    async def heartbeat(self, session: ConnectorSession) -> None:
+        """The connector is alive: renew its presence and its leases; revoke what it has lost."""
+        await companies.renew_connector_sessions(self._database, [session.id], self.lease_seconds)
+        held = [(one.dataset_id, one.lease_token) for one in session.in_hand.values()]
+        if held:
+            renewed = await datasets.renew_leases(self._database, held, self.lease_seconds)
+            for dataset_id, _ in held:
+                if dataset_id not in renewed and session.drop(dataset_id):
+                    session.outbox.put_nowait(Revocation(dataset_id, RevokeReason.LEASE_LOST))
+
+    async def report(
+        self, session: ConnectorSession, reports: Sequence[Report]
+    ) -> list[DatasetStatus | errors.DatastatusError | None]:
+        """What became of each report, in order: the new status, None for mere progress, or the refusal."""
+        assignments = [session.in_hand.get(report.dataset_id) for report in reports]
+        answers = await self._reporter.report(reports, assignments)
+        for report, assignment, answer in zip(reports, assignments, answers, strict=True):
+            match answer:
+                case DatasetStatus() if assignment and not self._reporter.stays(assignment, answer):
+                    session.drop(report.dataset_id)
+                case errors.LeaseLost():
+                    session.drop(report.dataset_id)
+                case _:
+                    pass
+        return answers
+
+    async def stage_page(
+        self, dataset_id: UUID, lease_token: UUID, page: int, raw_records: Sequence[bytes]
+    ) -> tuple[int, int]:
+        """Stage one page under a lease; (pages, records) of the attempt so far. Raises LeaseLost."""
+        pages, staged = await records.stage_page(self._database, dataset_id, lease_token, page, raw_records)
+        self._progress.note(ProgressReport(dataset_id, lease_token, fetched=staged))
+        return pages, staged
+
+    async def _check(self, hello: Hello) -> None:
+        for key in hello.integration_keys:
+            find_integration(self._registry, key)
+        found = await companies.connections_by_id(self._database, hello.connection_ids)
+        if missing := sorted(hello.connection_ids - found.keys()):
+            raise errors.ConnectionNotFound(str(missing[0]))
+
+    async def _adopt(self, session: ConnectorSession) -> None:
+        """Go on with what the connector still holds from an earlier stream; revoke the rest."""
+        held = dict(session.hello.held_leases)
+        if not held:
+            return
+        renewed = await datasets.renew_leases(self._database, list(held.items()), self.lease_seconds)
+        for assignment in await datasets.claimed_datasets(self._database, renewed):
+            if held[assignment.dataset_id] == assignment.lease_token:
+                session.in_hand[assignment.dataset_id] = assignment
+        for dataset_id in held.keys() - session.in_hand.keys():
+            session.outbox.put_nowait(Revocation(dataset_id, RevokeReason.LEASE_LOST))
+
+    def _notice(self, transitions: Collection[Transition]) -> None:
+        for transition in transitions:
+            for session in self._sessions:
+                if transition.to_status is DatasetStatus.QUEUED:
+                    # Whether it may have it, the claim finds out; its integration is not told here.
+                    if (
+                        session.hello.integration_keys
+                        or transition.connection_id in session.hello.connection_ids
+                    ):
+                        session.wake.set()
+                elif transition.to_status is DatasetStatus.CANCELLED and session.drop(transition.dataset_id):
+                    session.outbox.put_nowait(Revocation(transition.dataset_id, RevokeReason.CANCELLED))
+
+    async def _claim_until_cancelled(self, session: ConnectorSession) -> None:
+        while True:
+            try:
+                while await self._claim(session):
+                    pass
+                async with asyncio.timeout(_CLAIM_AGAIN_SECONDS):
+                    await session.wake.wait()
+            except TimeoutError:
+                pass
+            except errors.Unavailable as exc:
+                _log.warning("claiming_waits_for_store", cause=repr(exc.__cause__))
+                await asyncio.sleep(1)
+            session.wake.clear()
+
+    async def _claim(self, session: ConnectorSession) -> bool:
+        """Claim as much as there is room for; whether it is worth looking again at once."""
+        room = session.hello.capacity - len(session.in_hand)
+        if room <= 0:
+            return False
+        candidates = await datasets.claimable_datasets(
+            self._database, session.hello.connection_ids, session.hello.integration_keys, room
+        )
+        if not candidates:
+            return False
+        results = await self._writer.change(
+            [
+                Change(
+                    dataset_id,
+                    DatasetStatus.FETCHING,
+                    grant=Grant(uuid.uuid4(), session.id, self.lease_seconds),
+                )
+                for dataset_id in candidates
+            ]
+        )
+        # Those that another connector was quicker to claim drop out here.
+        won = [
+            dataset_id
+            for dataset_id, result in zip(candidates, results, strict=True)
+            if result.outcome is ChangeOutcome.DONE
+        ]
+        for assignment in await datasets.claimed_datasets(self._database, won):
+            session.in_hand[assignment.dataset_id] = assignment
+            session.outbox.put_nowait(assignment)
+        return len(candidates) == room

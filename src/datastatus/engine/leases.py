@@ -1,0 +1,96 @@
+"""Leases run out: the reaper sends their datasets back to QUEUED, so that none is ever stuck."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from datastatus import errors
+from datastatus.domain.dataset import DatasetStatus
+from datastatus.engine.journal_writer import JournalWriter
+from datastatus.store import companies, datasets, journal, records
+from datastatus.store.database import Database, StoreConflict
+from datastatus.store.journal import Change
+
+_log = structlog.get_logger(__name__)
+
+ATTEMPTS_MAX = 3
+_PAGE_DATASETS = 500
+_TIDY_SECONDS = 60.0
+
+
+def after_loss(attempt: int, what: str) -> tuple[DatasetStatus, str, str]:
+    """(status, error message, error code) of a dataset that lost its worker or its staged records."""
+    if attempt < ATTEMPTS_MAX:
+        return (
+            DatasetStatus.QUEUED,
+            f"{what}; attempt {attempt} of {ATTEMPTS_MAX} is given up.",
+            "ATTEMPT_LOST",
+        )
+    return (
+        DatasetStatus.INTERNAL_ERROR,
+        f"{what} in each of {ATTEMPTS_MAX} attempts; queue a new sync once the cause is found.",
+        "ATTEMPTS_SPENT",
+    )
+
+
+class Reaper:
+    """Every server runs one; expiry is checked again under the row lock, so they do not get in each other's way."""
+
+    def __init__(self, database: Database, writer: JournalWriter, lease_seconds: float) -> None:
+        self._database = database
+        self._writer = writer
+        self._pause_seconds = min(1.0, lease_seconds / 4)
+
+    async def run(self) -> None:
+        """Reap and tidy until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._repeat(self._reap, self._pause_seconds))
+            tasks.create_task(self._repeat(self._tidy, _TIDY_SECONDS))
+
+    async def _repeat(self, action: Callable[[], Awaitable[None]], pause_seconds: float) -> None:
+        while True:
+            try:
+                await action()
+            except (errors.Unavailable, StoreConflict) as exc:
+                _log.warning("reaper_waits_for_store", cause=repr(exc.__cause__))
+            await asyncio.sleep(pause_seconds)
+
+    async def _reap(self) -> None:
+        expired = await datasets.expired_leases(self._database, _PAGE_DATASETS)
+        changes = []
+        for dataset_id, attempt in expired:
+            status, message, code = after_loss(attempt, "The lease of its worker ran out")
+            changes.append(
+                Change(
+                    dataset_id,
+                    status,
+                    only_expired=True,
+                    description=message if status is DatasetStatus.QUEUED else None,
+                    error_message=message,
+                    error_code=code,
+                )
+            )
+        # A connection that was deauthorised while a dataset was between two attempts.
+        for dataset_id in await datasets.stray_queued_datasets(self._database, _PAGE_DATASETS):
+            changes.append(
+                Change(
+                    dataset_id,
+                    DatasetStatus.AUTH_ERROR,
+                    error_message="The connection is no longer linked; re-authorise it at its link_url.",
+                    error_code="CONNECTION_NOT_LINKED",
+                )
+            )
+        if changes:
+            results = await self._writer.change(changes)
+            for change, result in zip(changes, results, strict=True):
+                if result.outcome is journal.ChangeOutcome.DONE:
+                    _log.warning("lease_expired", dataset_id=str(change.dataset_id), status=change.to_status)
+
+    async def _tidy(self) -> None:
+        for dataset_id, attempt in await records.abandoned_staging(self._database, _PAGE_DATASETS):
+            await records.discard_staging(self._database, dataset_id, attempt)
+        await journal.forget_requests(self._database)
+        await companies.forget_dead_connector_sessions(self._database)

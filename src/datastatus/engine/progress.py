@@ -1,0 +1,55 @@
+"""Progress and waits of running datasets: noted often, written at most once a second for each."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from uuid import UUID
+
+import structlog
+
+from datastatus import errors
+from datastatus.store.database import Database
+from datastatus.store.datasets import ProgressReport, record_progress
+
+_log = structlog.get_logger(__name__)
+
+_FLUSH_SECONDS = 1.0
+
+
+class ProgressBoard:
+    """Keeps the newest report of each dataset until the next write; one call writes them all."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._noted: dict[UUID, ProgressReport] = {}
+
+    def note(self, report: ProgressReport) -> None:
+        """Counts that `report` leaves None keep what was noted before."""
+        earlier = self._noted.get(report.dataset_id)
+        if earlier is not None and earlier.lease_token == report.lease_token:
+            report = replace(
+                report,
+                **{
+                    name: getattr(earlier, name)
+                    for name in ("fetched", "mapped", "validated", "total")
+                    if getattr(report, name) is None
+                },
+            )
+        self._noted[report.dataset_id] = report
+
+    async def run(self) -> None:
+        """Write once a second until cancelled. Progress is a courtesy: what cannot be written is dropped."""
+        while True:
+            await asyncio.sleep(_FLUSH_SECONDS)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what was noted since the last time."""
+        if not self._noted:
+            return
+        reports, self._noted = list(self._noted.values()), {}
+        try:
+            await record_progress(self._database, reports)
+        except errors.StoreDown as exc:
+            _log.warning("progress_not_written", datasets=len(reports), cause=repr(exc.__cause__))

@@ -1,0 +1,210 @@
+"""What connectors report becomes changes of status, and fetched datasets go over to the pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from datastatus import errors
+from datastatus.domain.dataset import FETCH_OUTCOMES, Dataset, DatasetStatus, WaitReason
+from datastatus.engine.journal_writer import JournalWriter
+from datastatus.engine.pipeline import Pipeline, Work
+from datastatus.engine.progress import ProgressBoard
+from datastatus.integrations.registry import Registry, find_integration
+from datastatus.store import companies, datasets, records
+from datastatus.store.database import Database
+from datastatus.store.datasets import Assignment, ProgressReport
+from datastatus.store.journal import Change, ChangeOutcome, ChangeResult, Grant
+
+Answer = DatasetStatus | None | errors.DatastatusError
+"""What became of a report: the new status, None for mere progress, or the refusal."""
+
+# Whoever reports by single calls, without a stream, shares this lease. It fences them from connectors.
+_UNATTENDED = Grant(token=UUID(int=0), holder=UUID(int=0), seconds=900.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is reported of one dataset. `to_status` None: progress only.
+
+    With MAPPING, `records_fetched` must equal what was staged, and `fetch_complete` says that the fetch proved
+    that it saw everything.
+    """
+
+    dataset_id: UUID
+    lease_token: UUID
+    to_status: DatasetStatus | None = None
+    description: str | None = None
+    error_message: str | None = None
+    error_code: str | None = None
+    records_fetched: int | None = None
+    records_total: int | None = None
+    wait_reason: WaitReason | None = None
+    retry_time: datetime | None = None
+    fetch_complete: bool = False
+
+
+class Reporter:
+    """Carries out reports, whether they come over a connector's stream or alone."""
+
+    def __init__(
+        self,
+        database: Database,
+        writer: JournalWriter,
+        pipeline: Pipeline,
+        progress: ProgressBoard,
+        registry: Registry,
+    ) -> None:
+        self._database = database
+        self._writer = writer
+        self._pipeline = pipeline
+        self._progress = progress
+        self._registry = registry
+
+    async def report(
+        self, reports: Sequence[Report], assignments: Sequence[Assignment | None]
+    ) -> list[Answer]:
+        """One answer a report, in order. `assignments` is what the reporting connector has in hand."""
+        answers: list[Answer] = [None] * len(reports)
+        changes: dict[int, Change] = {}
+        for index, (report, assignment) in enumerate(zip(reports, assignments, strict=True)):
+            try:
+                if assignment is None or assignment.lease_token != report.lease_token:
+                    raise errors.LeaseLost(str(report.dataset_id))
+                self._note_progress(report)
+                if report.to_status is not None:
+                    changes[index] = await self._change(assignment, report, report.to_status)
+            except (errors.LeaseLost, errors.InvalidRequest, errors.WrongState) as exc:
+                answers[index] = exc
+        results = await self._write(list(changes.values()))
+        for (index, change), result in zip(changes.items(), results, strict=True):
+            assignment = assignments[index]
+            assert assignment is not None
+            try:
+                answers[index] = self._settle(assignment, change, result)
+            except errors.DatastatusError as exc:
+                answers[index] = exc
+        return answers
+
+    async def report_alone(
+        self, dataset_id: UUID, lease_token: UUID | None, to_status: DatasetStatus, texts: Report
+    ) -> Dataset:
+        """One report by itself; the dataset after it. `texts` carries description, message and code.
+
+        Without a token: of a self-driven dataset that no connector has in hand. Raises DatasetNotFound,
+        InvalidFields, IllegalTransition, LeaseLost.
+        """
+        assignment = await self._assignment(dataset_id, lease_token)
+        change = await self._change(assignment, texts, to_status)
+        [result] = await self._write([change])
+        self._settle(assignment, change, result)
+        return (await datasets.datasets_by_id(self._database, [dataset_id]))[dataset_id]
+
+    def stays(self, assignment: Assignment, status: DatasetStatus) -> bool:
+        """Whether a dataset stays with its connector in `status`."""
+        if self._is_self_driven(assignment):
+            return not status.is_terminal and status is not DatasetStatus.QUEUED
+        return status is DatasetStatus.FETCHING
+
+    async def _assignment(self, dataset_id: UUID, lease_token: UUID | None) -> Assignment:
+        found = await datasets.datasets_by_id(self._database, [dataset_id])
+        if dataset_id not in found:
+            raise errors.DatasetNotFound(str(dataset_id))
+        dataset = found[dataset_id]
+        connections = await companies.connections_by_id(self._database, [dataset.connection_id])
+        if dataset.connection_id not in connections:
+            raise errors.ConnectionNotFound(str(dataset.connection_id))
+        key = connections[dataset.connection_id].integration_key
+        assignment = Assignment(
+            dataset_id,
+            dataset.company_id,
+            dataset.connection_id,
+            key,
+            dataset.data_type,
+            lease_token or _UNATTENDED.token,
+            dataset.attempt,
+        )
+        if lease_token is None and not self._is_self_driven(assignment):
+            problem = f"is required: {key} is not self-driven, its connector reports under a lease"
+            raise errors.InvalidFields([errors.FieldViolation("lease_token", problem)])
+        return assignment
+
+    def _is_self_driven(self, assignment: Assignment) -> bool:
+        return find_integration(self._registry, assignment.integration_key).info.self_driven
+
+    async def _change(self, assignment: Assignment, report: Report, to_status: DatasetStatus) -> Change:
+        grant = None
+        if assignment.lease_token == _UNATTENDED.token:
+            grant = _UNATTENDED
+        elif not self._is_self_driven(assignment):
+            if to_status not in FETCH_OUTCOMES:
+                raise errors.IllegalTransition(str(report.dataset_id), DatasetStatus.FETCHING, to_status)
+            if to_status is DatasetStatus.MAPPING:
+                await self._seal(assignment, report)
+                grant = self._pipeline.grant()
+        return Change(
+            assignment.dataset_id,
+            to_status,
+            held_token=assignment.lease_token,
+            description=report.description,
+            error_message=report.error_message,
+            error_code=report.error_code,
+            grant=grant,
+        )
+
+    async def _seal(self, assignment: Assignment, report: Report) -> None:
+        staged = await records.seal_staging(
+            self._database, assignment.dataset_id, assignment.attempt, whole=report.fetch_complete
+        )
+        if report.records_fetched is not None and report.records_fetched != staged:
+            problem = f"{report.records_fetched} were reported but {staged} uploaded; upload what is missing"
+            raise errors.InvalidFields([errors.FieldViolation("records_fetched", problem)])
+
+    async def _write(self, changes: Sequence[Change]) -> list[ChangeResult]:
+        """One result a change, in order. Deauthorising locks a connection and so goes alone."""
+        ordinary = [change for change in changes if change.to_status is not DatasetStatus.AUTH_ERROR]
+        written = iter(await self._writer.change(ordinary) if ordinary else ())
+        return [
+            await self._writer.deauthorize(change)
+            if change.to_status is DatasetStatus.AUTH_ERROR
+            else next(written)
+            for change in changes
+        ]
+
+    def _settle(self, assignment: Assignment, change: Change, result: ChangeResult) -> DatasetStatus:
+        """The status reached, the pipeline told; raises why not."""
+        dataset_id = str(change.dataset_id)
+        match result.outcome:
+            case ChangeOutcome.DONE:
+                if change.to_status is DatasetStatus.MAPPING and not self._is_self_driven(assignment):
+                    assert change.grant is not None
+                    self._pipeline.accept(
+                        Work(
+                            assignment.dataset_id,
+                            change.grant.token,
+                            assignment.attempt,
+                            assignment.data_type,
+                            find_integration(self._registry, assignment.integration_key),
+                        )
+                    )
+                return change.to_status
+            case ChangeOutcome.ILLEGAL:
+                raise errors.IllegalTransition(dataset_id, str(result.status), change.to_status)
+            case ChangeOutcome.UNKNOWN:
+                raise errors.DatasetNotFound(dataset_id)
+            case _:
+                raise errors.LeaseLost(dataset_id)
+
+    def _note_progress(self, report: Report) -> None:
+        self._progress.note(
+            ProgressReport(
+                report.dataset_id,
+                report.lease_token,
+                fetched=report.records_fetched,
+                total=report.records_total,
+                wait_reason=report.wait_reason,
+                retry_time=report.retry_time,
+            )
+        )

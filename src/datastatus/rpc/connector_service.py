@@ -1,0 +1,238 @@
+"""ConnectorService: one stream a connector, uploads, and single reports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from uuid import UUID
+
+import grpc
+
+from datastatus import errors
+from datastatus.engine.connectors import ConnectorClosing, ConnectorSession, Hello, Revocation, RevokeReason
+from datastatus.engine.engine import Engine
+from datastatus.engine.reports import Answer, Report
+from datastatus.rpc import convert, error_table
+from datastatus.rpc.fields import Fields
+from datastatus.store.datasets import Assignment
+from datastatus.v1 import connector_pb2, connector_service_pb2, connector_service_pb2_grpc, dataset_pb2
+
+Context = grpc.aio.ServicerContext
+
+_REPORTS_MAX = 1000
+_RECORDS_MAX = 1000
+_SERVED_MAX = 10_000
+_TEXT_CHARACTERS_MAX = 4000
+
+_REVOKE_REASONS = {
+    RevokeReason.CANCELLED: connector_pb2.REVOKE_REASON_CANCELLED,
+    RevokeReason.LEASE_LOST: connector_pb2.REVOKE_REASON_LEASE_LOST,
+}
+
+
+class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
+    def __init__(self, engine: Engine) -> None:
+        self._connectors = engine.connectors
+        self._reporter = engine.reporter
+
+    async def Connect(
+        self, request_iterator: AsyncIterator[connector_pb2.ConnectRequest], context: Context
+    ) -> AsyncIterator[connector_pb2.ConnectResponse]:
+        first = await anext(request_iterator, None)
+        hello = _hello(first, context.peer())
+        async with self._connectors.session(hello) as session:
+            yield self._welcome(session)
+            outgoing: asyncio.Queue[connector_pb2.ConnectResponse | None] = asyncio.Queue(_REPORTS_MAX)
+            async with asyncio.TaskGroup() as tasks:
+                reader = tasks.create_task(self._read(request_iterator, session, outgoing))
+                forwarder = tasks.create_task(self._forward(session, outgoing))
+                try:
+                    while (message := await outgoing.get()) is not None:
+                        yield message
+                finally:
+                    reader.cancel()
+                    forwarder.cancel()
+
+    async def UploadRecords(
+        self, request_iterator: AsyncIterator[connector_service_pb2.UploadRecordsRequest], context: Context
+    ) -> connector_service_pb2.UploadRecordsResponse:
+        dataset_id = lease_token = ""
+        pages = staged = 0
+        async for request in request_iterator:
+            dataset_id, lease_token = request.dataset_id or dataset_id, request.lease_token or lease_token
+            with Fields() as fields:
+                dataset = fields.uuid("dataset_id", dataset_id)
+                token = fields.uuid("lease_token", lease_token)
+                fields.number("page", request.page, at_least=0, at_most=1 << 40)
+                fields.number("records", len(request.records), at_least=0, at_most=_RECORDS_MAX)
+            pages, staged = await self._connectors.stage_page(dataset, token, request.page, request.records)
+        return connector_service_pb2.UploadRecordsResponse(pages=pages, records=staged)
+
+    async def ReportStatus(
+        self, request: connector_service_pb2.ReportStatusRequest, context: Context
+    ) -> dataset_pb2.Dataset:
+        with Fields() as fields:
+            dataset_id = fields.uuid("dataset_id", request.dataset_id)
+            lease_token = fields.optional_uuid(request, "lease_token")
+            to_status = fields.choice("to_status", request.to_status, convert.STATUSES, default=None)
+            report = Report(
+                dataset_id,
+                lease_token or UUID(int=0),
+                to_status,
+                description=_text(fields, request, "description"),
+                error_message=_text(fields, request, "error_message"),
+                error_code=_text(fields, request, "error_code"),
+            )
+        return convert.dataset(await self._reporter.report_alone(dataset_id, lease_token, to_status, report))
+
+    def _welcome(self, session: ConnectorSession) -> connector_pb2.ConnectResponse:
+        return connector_pb2.ConnectResponse(
+            welcome=connector_pb2.ConnectorWelcome(
+                session_id=str(session.id),
+                heartbeat_interval=convert.duration(timedelta(seconds=self._connectors.heartbeat_seconds)),
+                lease_ttl=convert.duration(timedelta(seconds=self._connectors.lease_seconds)),
+            )
+        )
+
+    async def _read(
+        self,
+        requests: AsyncIterator[connector_pb2.ConnectRequest],
+        session: ConnectorSession,
+        outgoing: asyncio.Queue[connector_pb2.ConnectResponse | None],
+    ) -> None:
+        async for request in requests:
+            match request.WhichOneof("message"):
+                case "reports":
+                    results = await self._report(session, request.reports)
+                    await outgoing.put(connector_pb2.ConnectResponse(report_results=results))
+                case "heartbeat":
+                    await self._connectors.heartbeat(session)
+                case _:
+                    raise errors.InvalidFields(
+                        [errors.FieldViolation("message", "must be reports or heartbeat after the hello")]
+                    )
+        await outgoing.put(None)
+
+    async def _forward(
+        self, session: ConnectorSession, outgoing: asyncio.Queue[connector_pb2.ConnectResponse | None]
+    ) -> None:
+        while True:
+            match await session.outbox.get():
+                case Assignment() as assignment:
+                    await outgoing.put(
+                        connector_pb2.ConnectResponse(
+                            assignment=_assignment(assignment, self._connectors.lease_seconds)
+                        )
+                    )
+                case Revocation(dataset_id, reason):
+                    revocation = connector_pb2.Revocation(
+                        dataset_id=str(dataset_id), reason=_REVOKE_REASONS[reason]
+                    )
+                    await outgoing.put(connector_pb2.ConnectResponse(revoke=revocation))
+                case ConnectorClosing(retry_after):
+                    closing = connector_pb2.ConnectorClosing(retry_after=convert.duration(retry_after))
+                    await outgoing.put(connector_pb2.ConnectResponse(closing=closing))
+                    await outgoing.put(None)
+
+    async def _report(
+        self, session: ConnectorSession, message: connector_pb2.ConnectorReports
+    ) -> connector_pb2.ReportResults:
+        with Fields("reports.") as fields:
+            fields.number("reports", len(message.reports), at_least=0, at_most=_REPORTS_MAX)
+        read = [_report_or_error(report) for report in message.reports]
+        good = [one for one in read if isinstance(one, Report)]
+        answers = iter(await self._connectors.report(session, good))
+        return connector_pb2.ReportResults(
+            results=[
+                _result(report.dataset_id, next(answers) if isinstance(one, Report) else one)
+                for report, one in zip(message.reports, read, strict=True)
+            ]
+        )
+
+
+def _hello(first: connector_pb2.ConnectRequest | None, peer: str) -> Hello:
+    if first is None or first.WhichOneof("message") != "hello":
+        raise errors.InvalidFields([errors.FieldViolation("message", "must be a hello first")])
+    hello = first.hello
+    with Fields("hello.") as fields:
+        fields.number("connection_ids", len(hello.connection_ids), at_least=0, at_most=_SERVED_MAX)
+        fields.number("integration_keys", len(hello.integration_keys), at_least=0, at_most=_SERVED_MAX)
+        if not hello.connection_ids and not hello.integration_keys:
+            fields.wrong("connection_ids", "or integration_keys must name what the connector serves")
+        return Hello(
+            connector_name=fields.text("connector_name", hello.connector_name, characters_max=200),
+            version=hello.version[:100],
+            address=peer,
+            integration_keys=frozenset(hello.integration_keys),
+            connection_ids=fields.uuids("connection_ids", hello.connection_ids),
+            capacity=fields.number("capacity", hello.capacity, at_least=1, at_most=1000),
+            held_leases=tuple(
+                (
+                    fields.uuid(f"held_leases[{index}].dataset_id", held.dataset_id),
+                    fields.uuid(f"held_leases[{index}].lease_token", held.lease_token),
+                )
+                for index, held in enumerate(hello.held_leases)
+            ),
+        )
+
+
+def _report_or_error(report: connector_pb2.StatusReport) -> Report | errors.InvalidFields:
+    try:
+        with Fields() as fields:
+            return Report(
+                fields.uuid("dataset_id", report.dataset_id),
+                fields.uuid("lease_token", report.lease_token),
+                fields.choice("to_status", report.to_status, convert.STATUSES, default=None)
+                if report.HasField("to_status")
+                else None,
+                description=_text(fields, report, "description"),
+                error_message=_text(fields, report, "error_message"),
+                error_code=_text(fields, report, "error_code"),
+                records_fetched=report.records_fetched if report.HasField("records_fetched") else None,
+                records_total=report.records_total if report.HasField("records_total") else None,
+                wait_reason=fields.choice(
+                    "wait_reason", report.wait_reason, convert.WAIT_REASONS, default=None
+                )
+                if report.HasField("wait_reason")
+                else None,
+                retry_time=fields.timestamp(report, "retry_time"),
+                fetch_complete=report.fetch_complete,
+            )
+    except errors.InvalidFields as exc:
+        return exc
+
+
+def _text(
+    fields: Fields,
+    message: connector_pb2.StatusReport | connector_service_pb2.ReportStatusRequest,
+    field: str,
+) -> str | None:
+    return fields.optional_text(message, field, characters_max=_TEXT_CHARACTERS_MAX)
+
+
+def _result(dataset_id: str, answer: Answer) -> connector_pb2.ReportResult:
+    match answer:
+        case errors.DatastatusError():
+            return connector_pb2.ReportResult(dataset_id=dataset_id, error=error_table.to_status(answer))
+        case None:
+            return connector_pb2.ReportResult(
+                dataset_id=dataset_id, status=dataset_pb2.DATASET_STATUS_UNSPECIFIED
+            )
+        case status:
+            return connector_pb2.ReportResult(dataset_id=dataset_id, status=convert.STATUS_NUMBERS[status])  # type: ignore[arg-type]
+
+
+def _assignment(assignment: Assignment, lease_seconds: float) -> connector_pb2.Assignment:
+    return connector_pb2.Assignment(
+        dataset_id=str(assignment.dataset_id),
+        company_id=str(assignment.company_id),
+        connection_id=str(assignment.connection_id),
+        integration_key=assignment.integration_key,
+        data_type=assignment.data_type,
+        lease=connector_pb2.Lease(
+            token=str(assignment.lease_token),
+            attempt=assignment.attempt,
+            ttl=convert.duration(timedelta(seconds=lease_seconds)),
+        ),
+    )

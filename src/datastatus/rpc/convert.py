@@ -1,0 +1,234 @@
+"""Between the domain and protobuf messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from datastatus.domain import watch
+from datastatus.domain.connection import Company, Connection, ConnectionStatus
+from datastatus.domain.data_status import DataTypeStatus
+from datastatus.domain.dataset import (
+    DESCRIPTIONS,
+    Dataset,
+    DatasetStatus,
+    OnActive,
+    Transition,
+    Trigger,
+    WaitReason,
+)
+from datastatus.integrations.base import IntegrationInfo
+from datastatus.v1 import (
+    company_pb2,
+    connection_pb2,
+    data_status_pb2,
+    dataset_pb2,
+    integration_pb2,
+    sync_service_pb2,
+    transition_pb2,
+    watch_pb2,
+)
+
+Named = TypeVar("Named", bound=StrEnum)
+
+
+class _ProtoEnum(Protocol):
+    # An enum of protobuf, which its stubs present as a class.
+    def Value(self, name: Any, /) -> int: ...
+
+
+def _numbers(proto: _ProtoEnum, prefix: str, names: type[Named]) -> dict[Named, int]:
+    """By domain name, the number of each enum value; a name that the proto lacks is a ValueError."""
+    return {name: proto.Value(f"{prefix}_{name}") for name in names}
+
+
+STATUS_NUMBERS = _numbers(dataset_pb2.DatasetStatus, "DATASET_STATUS", DatasetStatus)
+STATUSES = {number: name for name, number in STATUS_NUMBERS.items()}
+_TRIGGER_NUMBERS = _numbers(dataset_pb2.Trigger, "TRIGGER", Trigger)
+_WAIT_NUMBERS = _numbers(dataset_pb2.WaitReason, "WAIT_REASON", WaitReason)
+WAIT_REASONS = {number: name for name, number in _WAIT_NUMBERS.items()}
+_CONNECTION_NUMBERS = _numbers(connection_pb2.ConnectionStatus, "CONNECTION_STATUS", ConnectionStatus)
+ON_ACTIVES = {
+    number: name for name, number in _numbers(sync_service_pb2.OnActive, "ON_ACTIVE", OnActive).items()
+}
+_CLOSING_NUMBERS = _numbers(watch_pb2.ClosingReason, "CLOSING_REASON", watch.ClosingReason)
+
+
+def timestamp(moment: datetime | None) -> Timestamp | None:
+    """None stays absent: protobuf constructors take None so."""
+    if moment is None:
+        return None
+    message = Timestamp()
+    message.FromDatetime(moment)
+    return message
+
+
+def duration(length: timedelta) -> Duration:
+    message = Duration()
+    message.FromTimedelta(length)
+    return message
+
+
+def _text(identifier: UUID | None) -> str | None:
+    return None if identifier is None else str(identifier)
+
+
+def dataset(one: Dataset) -> dataset_pb2.Dataset:
+    return dataset_pb2.Dataset(
+        id=str(one.id),
+        company_id=str(one.company_id),
+        connection_id=str(one.connection_id),
+        data_type=one.data_type,
+        status=STATUS_NUMBERS[one.status],  # type: ignore[arg-type]
+        status_description=DESCRIPTIONS[one.status],
+        error_message=one.error_message,
+        error_code=one.error_code,
+        wait_reason=_WAIT_NUMBERS[one.wait_reason] if one.wait_reason else None,  # type: ignore[arg-type]
+        retry_time=timestamp(one.retry_time),
+        trigger=_TRIGGER_NUMBERS[one.trigger],  # type: ignore[arg-type]
+        requested=timestamp(one.requested),
+        started=timestamp(one.started),
+        completed=timestamp(one.completed),
+        attempt=one.attempt,
+        version=one.version,
+        progress=dataset_pb2.Progress(
+            records_fetched=one.progress.fetched,
+            records_mapped=one.progress.mapped,
+            records_validated=one.progress.validated,
+            records_stored=one.progress.stored,
+            percent=one.progress.percent,
+        ),
+        last_successful_sync=timestamp(one.last_successful_sync),
+        latest_successful_sync_id=_text(one.latest_successful_dataset_id),
+    )
+
+
+def transition(one: Transition) -> transition_pb2.StatusTransition:
+    return transition_pb2.StatusTransition(
+        seq=one.seq,
+        dataset_id=str(one.dataset_id),
+        company_id=str(one.company_id),
+        connection_id=str(one.connection_id),
+        data_type=one.data_type,
+        version=one.version,
+        from_status=STATUS_NUMBERS[one.from_status] if one.from_status else None,  # type: ignore[arg-type]
+        to_status=STATUS_NUMBERS[one.to_status],  # type: ignore[arg-type]
+        occurred=timestamp(one.occurred),
+        description=one.description,
+        error_message=one.error_message,
+        error_code=one.error_code,
+        trigger=_TRIGGER_NUMBERS[one.trigger],  # type: ignore[arg-type]
+    )
+
+
+def data_status(company_id: UUID, data_types: Mapping[str, DataTypeStatus]) -> data_status_pb2.DataStatus:
+    return data_status_pb2.DataStatus(
+        company_id=str(company_id),
+        data_types={
+            key: data_status_pb2.DataTypeStatus(
+                data_type=one.data_type,
+                last_successful_sync=timestamp(one.last_successful_sync),
+                current_status=STATUS_NUMBERS[one.current_status] if one.current_status else None,  # type: ignore[arg-type]
+                latest_sync_id=_text(one.latest_sync_id),
+                latest_successful_sync_id=_text(one.latest_successful_sync_id),
+            )
+            for key, one in data_types.items()
+        },
+    )
+
+
+def company(one: Company) -> company_pb2.Company:
+    return company_pb2.Company(
+        id=str(one.id), name=one.name, external_id=one.external_id, created=timestamp(one.created)
+    )
+
+
+def connection(one: Connection, link_url: str) -> connection_pb2.Connection:
+    return connection_pb2.Connection(
+        id=str(one.id),
+        company_id=str(one.company_id),
+        integration_key=one.integration_key,
+        status=_CONNECTION_NUMBERS[one.status],  # type: ignore[arg-type]
+        link_url=link_url,
+        created=timestamp(one.created),
+        last_sync=timestamp(one.last_sync),
+        errors=[
+            connection_pb2.ConnectionError(
+                code=problem.code,
+                message=problem.message,
+                occurred=timestamp(problem.occurred),
+                resolved=timestamp(problem.resolved),
+            )
+            for problem in one.errors
+        ],
+        connector=connection_pb2.ConnectorPresence(
+            connector_name=one.connector.connector_name,
+            version=one.connector.version,
+            address=one.connector.address,
+            online_since=timestamp(one.connector.online_since),
+        )
+        if one.connector
+        else None,
+    )
+
+
+def integration(info: IntegrationInfo) -> integration_pb2.Integration:
+    return integration_pb2.Integration(
+        key=info.key,
+        name=info.name,
+        source_type=info.source_type,
+        data_types=sorted(info.data_types),
+        online=info.online,
+        self_driven=info.self_driven,
+    )
+
+
+def watch_message(message: watch.WatchMessage) -> watch_pb2.WatchStatusResponse:
+    token = str(message.token) if message.token else ""
+    match message.body:
+        case watch.Opened() as opened:
+            return watch_pb2.WatchStatusResponse(
+                resume_token=token,
+                opened=watch_pb2.WatchOpened(
+                    epoch=opened.epoch,
+                    head_seq=opened.head_seq,
+                    oldest_seq=opened.oldest_seq,
+                    heartbeat=duration(opened.heartbeat),
+                ),
+            )
+        case watch.Snapshot(datasets):
+            return watch_pb2.WatchStatusResponse(
+                resume_token=token, snapshot=watch_pb2.StatusSnapshot(datasets=map(dataset, datasets))
+            )
+        case watch.SnapshotEnd(seq):
+            return watch_pb2.WatchStatusResponse(
+                resume_token=token, snapshot_end=watch_pb2.SnapshotEnd(seq=seq)
+            )
+        case watch.Batch(after_seq, through_seq, transitions):
+            return watch_pb2.WatchStatusResponse(
+                resume_token=token,
+                batch=watch_pb2.TransitionBatch(
+                    after_seq=after_seq, through_seq=through_seq, transitions=map(transition, transitions)
+                ),
+            )
+        case watch.WatchProgress(after_seq, through_seq, head_seq):
+            return watch_pb2.WatchStatusResponse(
+                resume_token=token,
+                progress=watch_pb2.WatchProgress(
+                    after_seq=after_seq, through_seq=through_seq, head_seq=head_seq
+                ),
+            )
+        case watch.Closing(reason, retry_after):
+            return watch_pb2.WatchStatusResponse(
+                resume_token=token,
+                closing=watch_pb2.WatchClosing(
+                    reason=_CLOSING_NUMBERS[reason],  # type: ignore[arg-type]
+                    retry_after=duration(retry_after),
+                ),
+            )

@@ -1,0 +1,155 @@
+"""Reading the fields of a request: what is wrong is collected, and all of it comes back at once."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from types import TracebackType
+from typing import TypeVar
+from uuid import UUID
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from datastatus import errors
+
+PAGE_SIZE_DEFAULT = 50
+PAGE_SIZE_MAX = 1000
+
+_NIL = UUID(int=0)
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+class Fields:
+    """Reads fields inside a `with`, at whose end InvalidFields is raised if any was wrong.
+
+    A reader that finds a field wrong notes it and returns a harmless stand-in, which nobody sees.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
+        self._violations: list[errors.FieldViolation] = []
+
+    def __enter__(self) -> Fields:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None and self._violations:
+            raise errors.InvalidFields(self._violations)
+
+    def wrong(self, field: str, description: str) -> None:
+        """Note that a field is wrong: `description` says what it should be."""
+        self._violations.append(errors.FieldViolation(f"{self._prefix}{field}", description))
+
+    def uuid(self, field: str, value: str) -> UUID:
+        """A required UUID."""
+        if not value:
+            self.wrong(field, "is required")
+            return _NIL
+        try:
+            parsed = UUID(value)
+        except ValueError:
+            parsed = None
+        # UUID() also takes braces, prefixes and missing hyphens.
+        if parsed is None or str(parsed) != value.lower():
+            self.wrong(
+                field, f"must be a UUID such as 01890a5d-ac96-774b-bcce-b302099a8057, not {value[:80]!r}"
+            )
+            return _NIL
+        return parsed
+
+    def optional_uuid(self, message: Message, field: str) -> UUID | None:
+        """An optional UUID: None where absent."""
+        return self.uuid(field, getattr(message, field)) if message.HasField(field) else None
+
+    def uuids(self, field: str, values: Iterable[str]) -> frozenset[UUID]:
+        return frozenset(self.uuid(f"{field}[{index}]", value) for index, value in enumerate(values))
+
+    def text(self, field: str, value: str, *, characters_max: int) -> str:
+        """A required text of a limited length, without NUL, which Postgres cannot hold."""
+        if not value.strip():
+            self.wrong(field, "is required")
+        return self._limited(field, value, characters_max)
+
+    def optional_text(self, message: Message, field: str, *, characters_max: int) -> str | None:
+        """An optional text: None where absent."""
+        if not message.HasField(field):
+            return None
+        return self._limited(field, getattr(message, field), characters_max)
+
+    def _limited(self, field: str, value: str, characters_max: int) -> str:
+        if len(value) > characters_max:
+            self.wrong(field, f"must have at most {characters_max} characters, not {len(value)}")
+        if "\0" in value:
+            self.wrong(field, "must not contain the character NUL")
+        return value
+
+    def choice(self, field: str, number: int, names: dict[int, Choice], default: Choice | None) -> Choice:
+        """An enum value; 0 is `default`, or wrong where there is none."""
+        if number == 0 and default is not None:
+            return default
+        if number not in names:
+            self.wrong(field, f"must be one of {', '.join(names.values())}")
+            return next(iter(names.values()))
+        return names[number]
+
+    def number(self, field: str, value: int, *, at_least: int, at_most: int) -> int:
+        if not at_least <= value <= at_most:
+            self.wrong(field, f"must be {at_least} to {at_most}, not {value}")
+        return value
+
+    def page_size(self, value: int) -> int:
+        """0 is the default; more than the maximum gives the maximum."""
+        if value < 0:
+            self.wrong("page_size", f"must not be negative, and is {value}")
+        return min(value or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+
+    def duration(
+        self, message: Message, field: str, *, default: timedelta, at_least: timedelta, at_most: timedelta
+    ) -> timedelta:
+        if not message.HasField(field):
+            return default
+        value: Duration = getattr(message, field)
+        seconds = value.seconds + value.nanos / 1e9
+        if not at_least.total_seconds() <= seconds <= at_most.total_seconds():
+            self.wrong(
+                field,
+                f"must be {at_least.total_seconds():g} s to {at_most.total_seconds():g} s, not {seconds:g} s",
+            )
+            return default
+        return timedelta(seconds=seconds)
+
+    def timestamp(self, message: Message, field: str) -> datetime | None:
+        """An optional point in time: None where absent."""
+        if not message.HasField(field):
+            return None
+        value: Timestamp = getattr(message, field)
+        try:
+            return value.ToDatetime(tzinfo=UTC)
+        except (ValueError, OverflowError):
+            self.wrong(field, "must be a time between the years 1 and 9999")
+            return None
+
+
+def page_token_of_id(last_id: UUID) -> str:
+    """The token of a page that goes on after `last_id`."""
+    return base64.urlsafe_b64encode(last_id.bytes).decode().rstrip("=")
+
+
+def id_of_page_token(token: str) -> UUID | None:
+    """Where the page begins: after this id, or None at the start. Raises BadToken."""
+    if not token:
+        return None
+    try:
+        return UUID(bytes=base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError) as exc:
+        raise errors.BadToken(
+            "page_token is not one that this service gave out; pass it back unchanged, or begin without one"
+        ) from exc

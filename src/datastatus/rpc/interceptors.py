@@ -1,0 +1,78 @@
+"""What happens around every call: errors become statuses, and the unforeseen is logged and hidden."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import structlog
+
+from datastatus import errors
+from datastatus.rpc import error_table
+
+_log = structlog.get_logger(__name__)
+
+Handler = grpc.RpcMethodHandler
+Context = grpc.aio.ServicerContext
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Servicers raise what they mean; this is the one place where it becomes a gRPC status."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or not method.startswith("/datastatus."):
+            return handler
+        make = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, False): grpc.stream_unary_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }[handler.request_streaming, handler.response_streaming]
+        behaviour = (
+            handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        )
+        guard = _guard_stream if handler.response_streaming else _guard_unary
+        return make(guard(behaviour, method), handler.request_deserializer, handler.response_serializer)
+
+
+def _guard_unary(behaviour: Any, method: str) -> Any:
+    async def guarded(request: Any, context: Context) -> Any:
+        try:
+            return await behaviour(request, context)
+        except Exception as exc:
+            await _abort(context, method, exc)
+
+    return guarded
+
+
+def _guard_stream(behaviour: Any, method: str) -> Any:
+    async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
+        try:
+            async for response in behaviour(request, context):
+                yield response
+        except Exception as exc:
+            await _abort(context, method, exc)
+
+    return guarded
+
+
+async def _abort(context: Context, method: str, error: Exception) -> None:
+    match error:
+        case errors.DatastatusError():
+            if isinstance(error, errors.StoreDown):
+                _log.warning("store_down", method=method, cause=repr(error.__cause__))
+            await error_table.abort(context, error_table.to_status(error))
+        case grpc.aio.AbortError() | grpc.aio.BaseError():
+            raise error
+        case _:
+            correlation_id = uuid.uuid4().hex
+            _log.error("internal_error", method=method, correlation_id=correlation_id, exc_info=error)
+            await error_table.abort(context, error_table.internal_status(correlation_id))

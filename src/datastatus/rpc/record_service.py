@@ -1,0 +1,138 @@
+"""RecordService: converts, calls the engine, converts."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+
+import grpc
+from google.protobuf import struct_pb2
+
+from datastatus import errors
+from datastatus.domain.validation import Severity
+from datastatus.engine.engine import Engine
+from datastatus.engine.records import PageStart
+from datastatus.rpc import convert
+from datastatus.rpc.fields import Fields
+from datastatus.store.records import Record, RecordSet, ValidationIssue
+from datastatus.v1 import record_pb2, record_service_pb2, record_service_pb2_grpc, validation_pb2
+
+Context = grpc.aio.ServicerContext
+
+_SEVERITIES = {
+    Severity.WARNING: validation_pb2.VALIDATION_SEVERITY_WARNING,
+    Severity.ERROR: validation_pb2.VALIDATION_SEVERITY_ERROR,
+}
+_BAD_TOKEN = "page_token is not one that this service gave out; pass it back unchanged, or begin without one"
+
+
+class RecordService(record_service_pb2_grpc.RecordServiceServicer):
+    def __init__(self, engine: Engine) -> None:
+        self._records = engine.records
+
+    async def ListRecords(
+        self, request: record_service_pb2.ListRecordsRequest, context: Context
+    ) -> record_service_pb2.ListRecordsResponse:
+        with Fields() as fields:
+            company_id = fields.uuid("company_id", request.company_id)
+            data_type = fields.text("data_type", request.data_type, characters_max=100)
+            connection_id = fields.optional_uuid(request, "connection_id")
+            page_size = fields.page_size(request.page_size)
+            for later in ("filter", "order_by", "modified_since"):
+                if request.HasField(later):
+                    fields.wrong(later, "is not supported yet; leave it out")
+        start = _page_start(request.page_token)
+        page = await self._records.list_records(company_id, data_type, connection_id, start, page_size)
+        response = record_service_pb2.ListRecordsResponse(
+            total_size=page.total,
+            next_page_token=_page_token(page.next_start) if page.next_start else "",
+        )
+        if page.record_set is not None:
+            response.records.extend(_record(one, page.record_set) for one in page.records)
+            response.publication.number = page.publication
+            if page.publication == page.record_set.publication:
+                response.publication.published.FromDatetime(page.record_set.published)
+                response.publication.dataset_id = str(page.record_set.dataset_id)
+        return response
+
+    async def GetRecord(
+        self, request: record_service_pb2.GetRecordRequest, context: Context
+    ) -> record_pb2.Record:
+        with Fields() as fields:
+            company_id = fields.uuid("company_id", request.company_id)
+            data_type = fields.text("data_type", request.data_type, characters_max=100)
+            record_id = fields.text("record_id", request.record_id, characters_max=1000)
+            connection_id = fields.optional_uuid(request, "connection_id")
+        return _record(*await self._records.get_record(company_id, data_type, connection_id, record_id))
+
+    async def GetValidationResult(
+        self, request: record_service_pb2.GetValidationResultRequest, context: Context
+    ) -> record_service_pb2.GetValidationResultResponse:
+        with Fields() as fields:
+            dataset_id = fields.uuid("dataset_id", request.dataset_id)
+            page_size = fields.page_size(request.page_size)
+        after = _ordinal_of_token(request.page_token)
+        found, (error_count, warning_count) = await self._records.validation_result(
+            dataset_id, after, page_size + 1
+        )
+        page = found[:page_size]
+        return record_service_pb2.GetValidationResultResponse(
+            issues=[_issue(issue) for _, issue in page],
+            next_page_token=str(page[-1][0]) if len(found) > page_size else "",
+            error_count=error_count,
+            warning_count=warning_count,
+        )
+
+
+def _record(one: Record, record_set: RecordSet) -> record_pb2.Record:
+    data = struct_pb2.Struct()
+    data.update(one.body)
+    return record_pb2.Record(
+        id=one.record_id,
+        connection_id=str(record_set.connection_id),
+        data_type=record_set.data_type,
+        data=data,
+        modified_date=convert.timestamp(one.modified),
+        source_modified_date=convert.timestamp(one.source_modified),
+        is_deleted=one.is_deleted,
+    )
+
+
+def _issue(issue: ValidationIssue) -> validation_pb2.ValidationIssue:
+    return validation_pb2.ValidationIssue(
+        rule_id=issue.rule_id,
+        severity=_SEVERITIES[Severity(issue.severity)],
+        record_id=issue.record_id,
+        field=issue.field,
+        message=issue.message,
+        expected=issue.expected,
+        found=issue.found,
+    )
+
+
+def _page_token(start: PageStart) -> str:
+    fields = [start.record_set_id, start.publication, start.total, start.after_id]
+    return base64.urlsafe_b64encode(json.dumps(fields).encode()).decode().rstrip("=")
+
+
+def _page_start(token: str) -> PageStart | None:
+    if not token:
+        return None
+    try:
+        text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        record_set_id, publication, total, after_id = json.loads(text)
+    except (binascii.Error, ValueError, TypeError) as exc:
+        raise errors.BadToken(_BAD_TOKEN) from exc
+    numbers = (record_set_id, publication, total)
+    if not isinstance(after_id, str) or not all(type(one) is int and 0 <= one < 1 << 62 for one in numbers):
+        raise errors.BadToken(_BAD_TOKEN)
+    return PageStart(record_set_id, publication, total, after_id)
+
+
+def _ordinal_of_token(token: str) -> int:
+    if not token:
+        return 0
+    if not token.isascii() or not token.isdigit() or len(token) > 9:
+        raise errors.BadToken(_BAD_TOKEN)
+    return int(token)

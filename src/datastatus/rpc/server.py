@@ -1,0 +1,109 @@
+"""The gRPC server: services, health, reflection, and a stop that loses nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from datastatus.engine.engine import Engine
+from datastatus.rpc.company_service import CompanyService
+from datastatus.rpc.connector_service import ConnectorService
+from datastatus.rpc.interceptors import ErrorInterceptor
+from datastatus.rpc.record_service import RecordService
+from datastatus.rpc.sync_service import SyncService
+from datastatus.v1 import (
+    company_service_pb2,
+    company_service_pb2_grpc,
+    connector_service_pb2,
+    connector_service_pb2_grpc,
+    record_service_pb2,
+    record_service_pb2_grpc,
+    sync_service_pb2,
+    sync_service_pb2_grpc,
+)
+
+_GRACE_SECONDS = 2.0
+_MESSAGE_BYTES_MAX = 8 << 20
+
+_SERVICES = (
+    sync_service_pb2.DESCRIPTOR.services_by_name["SyncService"].full_name,
+    company_service_pb2.DESCRIPTOR.services_by_name["CompanyService"].full_name,
+    record_service_pb2.DESCRIPTOR.services_by_name["RecordService"].full_name,
+    connector_service_pb2.DESCRIPTOR.services_by_name["ConnectorService"].full_name,
+)
+
+_REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
+_REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
+    # One port, one server: a second one on it must fail, not share.
+    ("grpc.so_reuseport", 0),
+    # Connectors and watchers ping through idle times; do not take that for abuse.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+)
+
+
+@asynccontextmanager
+async def serving(engine: Engine, address: str) -> AsyncIterator[str]:
+    """Serve on `address` (HOST:PORT, port 0 for any free one) for the length of the `with`; the address bound.
+
+    On leaving, watchers and connectors are sent elsewhere first, then calls in progress get 2 s.
+    """
+    server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=_OPTIONS)
+    sync_service_pb2_grpc.add_SyncServiceServicer_to_server(SyncService(engine), server)
+    company_service_pb2_grpc.add_CompanyServiceServicer_to_server(CompanyService(engine), server)
+    record_service_pb2_grpc.add_RecordServiceServicer_to_server(RecordService(engine), server)
+    connector_service_pb2_grpc.add_ConnectorServiceServicer_to_server(ConnectorService(engine), server)
+    healthy = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue] (its stubs lack it)
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    _add_reflection(server)
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as exc:
+        raise AddressTaken(address) from exc
+    await server.start()
+    await engine.hub.opened()
+    for service in (*_SERVICES, ""):
+        await healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
+    try:
+        yield f"{address.rpartition(':')[0]}:{port}"
+    finally:
+        await healthy.enter_graceful_shutdown()
+        engine.drain()
+        await server.stop(_GRACE_SECONDS)
+
+
+class AddressTaken(Exception):
+    """Another process listens there."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"cannot listen on {address}: is another server running there? Choose another --listen"
+        )
+
+
+def _add_reflection(server: grpc.aio.Server) -> None:
+    """Serve reflection v1alpha, and v1 with the same servicer: the messages are alike on the wire."""
+    listed = (*_SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, _REFLECTION)
+    reflection.enable_server_reflection(listed, server)
+    servicer = reflection.aio.ReflectionServicer(listed)
+    server.add_generic_rpc_handlers(
+        [
+            grpc.method_handlers_generic_handler(
+                _REFLECTION_V1,
+                {
+                    "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
+                        servicer.ServerReflectionInfo,
+                        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+                        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+                    )
+                },
+            )
+        ]
+    )

@@ -1,0 +1,241 @@
+"""SyncService: converts, calls the engine, converts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import timedelta
+
+import grpc
+
+from datastatus import errors
+from datastatus.domain import watch
+from datastatus.domain.data_types import DATA_TYPES
+from datastatus.domain.dataset import OnActive
+from datastatus.domain.sync import SyncRequest
+from datastatus.engine.engine import Engine
+from datastatus.engine.watch import watch as watch_status
+from datastatus.rpc import convert, error_table
+from datastatus.rpc.fields import Fields, id_of_page_token, page_token_of_id
+from datastatus.store.datasets import DatasetFilter
+from datastatus.v1 import data_status_pb2, dataset_pb2, sync_service_pb2, sync_service_pb2_grpc, watch_pb2
+
+Context = grpc.aio.ServicerContext
+
+_BATCH_REQUESTS_MAX = 1000
+_FILTERS_MAX = 100
+_FILTER_VALUES_MAX = 1000
+_BATCH_BYTES_DEFAULT = 1 << 20
+
+
+class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def QueueSync(self, request: sync_service_pb2.SyncRequest, context: Context) -> dataset_pb2.Dataset:
+        with Fields() as fields:
+            wanted = _sync_request(fields, request)
+        return convert.dataset(await self._engine.sync.queue_sync(wanted))
+
+    async def BatchQueueSync(
+        self, request: sync_service_pb2.BatchQueueSyncRequest, context: Context
+    ) -> sync_service_pb2.BatchQueueSyncResponse:
+        with Fields() as fields:
+            fields.number("requests", len(request.requests), at_least=1, at_most=_BATCH_REQUESTS_MAX)
+        read = [_sync_request_or_error(one) for one in request.requests]
+        good = [one for one in read if isinstance(one, SyncRequest)]
+        queued = iter(await self._engine.sync.queue_syncs(good))
+        outcomes = [next(queued) if isinstance(one, SyncRequest) else one for one in read]
+        return sync_service_pb2.BatchQueueSyncResponse(
+            results=[
+                sync_service_pb2.BatchQueueSyncResult(error=error_table.to_status(one))
+                if isinstance(one, errors.DatastatusError)
+                else sync_service_pb2.BatchQueueSyncResult(dataset=convert.dataset(one))
+                for one in outcomes
+            ]
+        )
+
+    async def RefreshCompany(
+        self, request: sync_service_pb2.RefreshCompanyRequest, context: Context
+    ) -> sync_service_pb2.RefreshCompanyResponse:
+        with Fields() as fields:
+            company_id = fields.uuid("company_id", request.company_id)
+        response = sync_service_pb2.RefreshCompanyResponse()
+        for outcome in await self._engine.sync.refresh_company(company_id):
+            match outcome:
+                case errors.DatasetAlreadyInProgress(metadata={"dataset_id": dataset_id}):
+                    response.already_active_dataset_ids.append(dataset_id)
+                case errors.DatastatusError():
+                    raise outcome
+                case queued:
+                    response.queued.append(convert.dataset(queued))
+        return response
+
+    async def CancelSync(
+        self, request: sync_service_pb2.CancelSyncRequest, context: Context
+    ) -> dataset_pb2.Dataset:
+        with Fields() as fields:
+            dataset_id = fields.uuid("dataset_id", request.dataset_id)
+        return convert.dataset(await self._engine.sync.cancel(dataset_id))
+
+    async def GetDataset(
+        self, request: sync_service_pb2.GetDatasetRequest, context: Context
+    ) -> dataset_pb2.Dataset:
+        with Fields() as fields:
+            dataset_id = fields.uuid("dataset_id", request.dataset_id)
+        return convert.dataset(await self._engine.sync.get_dataset(dataset_id))
+
+    async def ListDatasets(
+        self, request: sync_service_pb2.ListDatasetsRequest, context: Context
+    ) -> sync_service_pb2.ListDatasetsResponse:
+        with Fields() as fields:
+            statuses = tuple(
+                fields.choice(f"statuses[{index}]", number, convert.STATUSES, default=None)
+                for index, number in enumerate(request.statuses)
+            )
+            selected = DatasetFilter(
+                company_id=fields.optional_uuid(request, "company_id"),
+                connection_id=fields.optional_uuid(request, "connection_id"),
+                data_type=fields.optional_text(request, "data_type", characters_max=100),
+                statuses=statuses or None,
+            )
+            page_size = fields.page_size(request.page_size)
+        before_id = id_of_page_token(request.page_token)
+        found = await self._engine.sync.list_datasets(selected, before_id, page_size + 1)
+        page = found[:page_size]
+        return sync_service_pb2.ListDatasetsResponse(
+            datasets=map(convert.dataset, page),
+            next_page_token=page_token_of_id(page[-1].id) if len(found) > page_size else "",
+        )
+
+    async def GetDataStatus(
+        self, request: sync_service_pb2.GetDataStatusRequest, context: Context
+    ) -> data_status_pb2.DataStatus:
+        with Fields() as fields:
+            company_id = fields.uuid("company_id", request.company_id)
+            connection_id = fields.optional_uuid(request, "connection_id")
+        return convert.data_status(company_id, await self._engine.sync.data_status(company_id, connection_id))
+
+    async def ListDataStatus(
+        self, request: sync_service_pb2.ListDataStatusRequest, context: Context
+    ) -> sync_service_pb2.ListDataStatusResponse:
+        with Fields() as fields:
+            page_size = fields.page_size(request.page_size)
+        after_id = id_of_page_token(request.page_token)
+        found = await self._engine.sync.list_data_status(after_id, page_size + 1)
+        page = found[:page_size]
+        return sync_service_pb2.ListDataStatusResponse(
+            data_statuses=[convert.data_status(company_id, types) for company_id, types in page],
+            next_page_token=page_token_of_id(page[-1][0]) if len(found) > page_size else "",
+        )
+
+    async def ListDataTypes(
+        self, request: sync_service_pb2.ListDataTypesRequest, context: Context
+    ) -> sync_service_pb2.ListDataTypesResponse:
+        return sync_service_pb2.ListDataTypesResponse(
+            data_types=[
+                data_status_pb2.DataType(key=one.key, name=one.name, description=one.description)
+                for one in sorted(DATA_TYPES.values(), key=lambda one: one.sync_order)
+            ]
+        )
+
+    async def WatchStatus(
+        self, request: watch_pb2.WatchStatusRequest, context: Context
+    ) -> AsyncIterator[watch_pb2.WatchStatusResponse]:
+        wanted, batch_bytes_max = _watch_request(request)
+        async for message in watch_status(self._engine.database, self._engine.hub, wanted):
+            for part in _within(convert.watch_message(message), message, batch_bytes_max):
+                yield part
+
+
+def _sync_request(fields: Fields, request: sync_service_pb2.SyncRequest) -> SyncRequest:
+    return SyncRequest(
+        company_id=fields.uuid("company_id", request.company_id),
+        data_type=fields.text("data_type", request.data_type, characters_max=100),
+        connection_id=fields.optional_uuid(request, "connection_id"),
+        request_id=fields.optional_uuid(request, "request_id"),
+        on_active=fields.choice("on_active", request.on_active, convert.ON_ACTIVES, default=OnActive.REJECT),
+    )
+
+
+def _sync_request_or_error(
+    request: sync_service_pb2.SyncRequest,
+) -> SyncRequest | errors.InvalidFields:
+    try:
+        with Fields() as fields:
+            return _sync_request(fields, request)
+    except errors.InvalidFields as exc:
+        return exc
+
+
+def _watch_request(request: watch_pb2.WatchStatusRequest) -> tuple[watch.WatchRequest, int]:
+    """What is asked for, and the most bytes of a batch."""
+    start: watch.Start | watch.ResumeToken = watch.Start.SNAPSHOT
+    match request.WhichOneof("start"):
+        case "resume_token":
+            start = watch.ResumeToken.parse(request.resume_token)
+        case "now":
+            start = watch.Start.NOW
+        case "earliest":
+            start = watch.Start.EARLIEST
+    with Fields() as fields:
+        fields.number("any_of", len(request.any_of), at_least=0, at_most=_FILTERS_MAX)
+        wanted = watch.WatchRequest(
+            start=start,
+            any_of=tuple(_status_filter(index, one) for index, one in enumerate(request.any_of)),
+            heartbeat=fields.duration(
+                request,
+                "heartbeat",
+                default=timedelta(seconds=10),
+                at_least=timedelta(seconds=1),
+                at_most=timedelta(seconds=60),
+            ),
+            until_terminal=request.until_terminal,
+        )
+        if request.HasField("max_batch_transitions"):
+            wanted = replace(
+                wanted,
+                batch_transitions_max=fields.number(
+                    "max_batch_transitions", request.max_batch_transitions, at_least=1, at_most=10_000
+                ),
+            )
+        batch_bytes_max = _BATCH_BYTES_DEFAULT
+        if request.HasField("max_batch_bytes"):
+            batch_bytes_max = fields.number(
+                "max_batch_bytes", request.max_batch_bytes, at_least=1024, at_most=4 << 20
+            )
+    return wanted, batch_bytes_max
+
+
+def _status_filter(index: int, one: watch_pb2.StatusFilter) -> watch.StatusFilter:
+    with Fields(f"any_of[{index}].") as fields:
+        for name in ("company_ids", "connection_ids", "data_types", "dataset_ids", "to_statuses"):
+            fields.number(name, len(getattr(one, name)), at_least=0, at_most=_FILTER_VALUES_MAX)
+        return watch.StatusFilter(
+            company_ids=fields.uuids("company_ids", one.company_ids),
+            connection_ids=fields.uuids("connection_ids", one.connection_ids),
+            data_types=frozenset(one.data_types),
+            dataset_ids=fields.uuids("dataset_ids", one.dataset_ids),
+            to_statuses=frozenset(
+                fields.choice(f"to_statuses[{position}]", number, convert.STATUSES, default=None)
+                for position, number in enumerate(one.to_statuses)
+            ),
+        )
+
+
+def _within(
+    response: watch_pb2.WatchStatusResponse, message: watch.WatchMessage, bytes_max: int
+) -> Iterator[watch_pb2.WatchStatusResponse]:
+    """The message, or where a batch is too large its halves and theirs, with the chain of seqs unbroken."""
+    body = message.body
+    if not isinstance(body, watch.Batch) or response.ByteSize() <= bytes_max or len(body.transitions) == 1:
+        yield response
+        return
+    assert message.token is not None
+    middle = len(body.transitions) // 2
+    cut_seq = body.transitions[middle - 1].seq
+    head = watch.Batch(body.after_seq, cut_seq, body.transitions[:middle])
+    tail = watch.Batch(cut_seq, body.through_seq, body.transitions[middle:])
+    for half, seq in ((head, cut_seq), (tail, body.through_seq)):
+        part = watch.WatchMessage(half, watch.ResumeToken(message.token.epoch, seq))
+        yield from _within(convert.watch_message(part), part, bytes_max)
