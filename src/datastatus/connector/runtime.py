@@ -179,7 +179,9 @@ class ConnectorRuntime:
         except Exception as exc:
             _log.error("source_failed", dataset_id=assignment.dataset_id, exc_info=exc)
             report.to_status = dataset_pb2.DATASET_STATUS_FETCH_ERROR
-            report.error_message = f"the {assignment.integration_key} integration failed unexpectedly; the connector's log tells more"
+            report.error_message = (
+                f"the {assignment.integration_key} integration failed; the connector's log tells more"
+            )
             report.error_code = "INTEGRATION_FAILED"
         self._unanswered[assignment.dataset_id] = report
         await self._reports.put(report)

@@ -14,6 +14,7 @@ from datastatus.rpc.company_service import CompanyService
 from datastatus.rpc.connector_service import ConnectorService
 from datastatus.rpc.interceptors import ErrorInterceptor
 from datastatus.rpc.record_service import RecordService
+from datastatus.rpc.settings_service import SyncSettingsService
 from datastatus.rpc.sync_service import SyncService
 from datastatus.v1 import (
     company_service_pb2,
@@ -24,6 +25,8 @@ from datastatus.v1 import (
     record_service_pb2_grpc,
     sync_service_pb2,
     sync_service_pb2_grpc,
+    sync_settings_service_pb2,
+    sync_settings_service_pb2_grpc,
 )
 
 _GRACE_SECONDS = 2.0
@@ -32,6 +35,7 @@ _MESSAGE_BYTES_MAX = 8 << 20
 _SERVICES = (
     sync_service_pb2.DESCRIPTOR.services_by_name["SyncService"].full_name,
     company_service_pb2.DESCRIPTOR.services_by_name["CompanyService"].full_name,
+    sync_settings_service_pb2.DESCRIPTOR.services_by_name["SyncSettingsService"].full_name,
     record_service_pb2.DESCRIPTOR.services_by_name["RecordService"].full_name,
     connector_service_pb2.DESCRIPTOR.services_by_name["ConnectorService"].full_name,
 )
@@ -58,6 +62,9 @@ async def serving(engine: Engine, address: str) -> AsyncIterator[str]:
     server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=_OPTIONS)
     sync_service_pb2_grpc.add_SyncServiceServicer_to_server(SyncService(engine), server)
     company_service_pb2_grpc.add_CompanyServiceServicer_to_server(CompanyService(engine), server)
+    sync_settings_service_pb2_grpc.add_SyncSettingsServiceServicer_to_server(
+        SyncSettingsService(engine), server
+    )
     record_service_pb2_grpc.add_RecordServiceServicer_to_server(RecordService(engine), server)
     connector_service_pb2_grpc.add_ConnectorServiceServicer_to_server(ConnectorService(engine), server)
     healthy = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue] (its stubs lack it)

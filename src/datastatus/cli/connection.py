@@ -1,0 +1,174 @@
+"""`datastatus connection`: create, authorize, list, show, unlink, delete; and the integrations there are."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Server, run_client
+from datastatus.cli.company import Quiet
+from datastatus.cli.output import connection_status, console, print_fields, print_json, print_table, when
+from datastatus.v1 import company_service_pb2, connection_pb2
+
+app = App(name="connection", help="Connect companies to their sources.")
+
+
+@app.command
+def create(
+    company_id: str,
+    integration: str,
+    /,
+    *,
+    authorize: bool = False,
+    quiet: Quiet = False,
+    json: Json = False,
+    server: Server = DEFAULT_SERVER,
+) -> int:
+    """Create a connection of a company to an integration, such as `gnucash`.
+
+    Parameters
+    ----------
+    authorize
+        Link it at once, which queues its first syncs.
+    """
+
+    async def work(client: Client) -> None:
+        request = company_service_pb2.CreateConnectionRequest(
+            company_id=company_id, integration_key=integration
+        )
+        connection = await client.companies.CreateConnection(request, timeout=CALL_SECONDS)
+        if authorize:
+            connection = await _authorize(client, connection.id)
+        _show(connection, quiet=quiet, json=json)
+
+    return run_client(server, work)
+
+
+@app.command(name="authorize")
+def authorize_(connection_id: str, /, *, json: Json = False, server: Server = DEFAULT_SERVER) -> int:
+    """Link a connection, for the first time or again."""
+
+    async def work(client: Client) -> None:
+        _show(await _authorize(client, connection_id), quiet=False, json=json)
+
+    return run_client(server, work)
+
+
+@app.command(name="list")
+def list_(company_id: str, /, *, json: Json = False, server: Server = DEFAULT_SERVER) -> int:
+    """List the connections of a company."""
+
+    async def work(client: Client) -> None:
+        request = company_service_pb2.ListConnectionsRequest(company_id=company_id, page_size=1000)
+        found = (await client.companies.ListConnections(request, timeout=CALL_SECONDS)).connections
+        if json:
+            for connection in found:
+                print_json(connection)
+        else:
+            print_table(
+                ("connection id", "integration", "status", "connector", "last sync"),
+                [
+                    (
+                        one.id,
+                        one.integration_key,
+                        connection_status(one.status),
+                        one.connector.connector_name if one.HasField("connector") else "offline",
+                        when(one, "last_sync"),
+                    )
+                    for one in found
+                ],
+            )
+
+    return run_client(server, work)
+
+
+@app.command
+def show(connection_id: str, /, *, json: Json = False, server: Server = DEFAULT_SERVER) -> int:
+    """Show one connection, its connector and its problems."""
+
+    async def work(client: Client) -> None:
+        request = company_service_pb2.GetConnectionRequest(connection_id=connection_id)
+        _show(await client.companies.GetConnection(request, timeout=CALL_SECONDS), quiet=False, json=json)
+
+    return run_client(server, work)
+
+
+@app.command
+def unlink(connection_id: str, /, *, json: Json = False, server: Server = DEFAULT_SERVER) -> int:
+    """Take a link back; what is running is cancelled, what is cached stays readable."""
+
+    async def work(client: Client) -> None:
+        request = company_service_pb2.UnlinkConnectionRequest(connection_id=connection_id)
+        _show(await client.companies.UnlinkConnection(request, timeout=CALL_SECONDS), quiet=False, json=json)
+
+    return run_client(server, work)
+
+
+@app.command
+def delete(connection_id: str, /, *, server: Server = DEFAULT_SERVER) -> int:
+    """Delete a connection; what is running is cancelled."""
+
+    async def work(client: Client) -> None:
+        request = company_service_pb2.DeleteConnectionRequest(connection_id=connection_id)
+        await client.companies.DeleteConnection(request, timeout=CALL_SECONDS)
+
+    return run_client(server, work)
+
+
+@app.command
+def integrations(*, json: Json = False, server: Server = DEFAULT_SERVER) -> int:
+    """List the integrations that the service has installed."""
+
+    async def work(client: Client) -> None:
+        request = company_service_pb2.ListIntegrationsRequest()
+        found = (await client.companies.ListIntegrations(request, timeout=CALL_SECONDS)).integrations
+        if json:
+            for integration in found:
+                print_json(integration)
+        else:
+            print_table(
+                ("key", "name", "kind", "runs", "data types"),
+                [
+                    (
+                        one.key,
+                        one.name,
+                        one.source_type,
+                        "self-driven" if one.self_driven else "online" if one.online else "on-premise",
+                        ", ".join(one.data_types),
+                    )
+                    for one in found
+                ],
+            )
+
+    return run_client(server, work)
+
+
+async def _authorize(client: Client, connection_id: str) -> connection_pb2.Connection:
+    request = company_service_pb2.AuthorizeConnectionRequest(connection_id=connection_id)
+    return await client.companies.AuthorizeConnection(request, timeout=CALL_SECONDS)
+
+
+def _show(connection: connection_pb2.Connection, *, quiet: bool, json: bool) -> None:
+    if quiet:
+        console.print(connection.id)
+        return
+    if json:
+        print_json(connection)
+        return
+    connector = "offline"
+    if connection.HasField("connector"):
+        presence = connection.connector
+        connector = f"{presence.connector_name} {presence.version} since {when(presence, 'online_since')}"
+    print_fields(
+        [
+            ("connection", connection.id),
+            ("company", connection.company_id),
+            ("integration", connection.integration_key),
+            ("status", connection_status(connection.status)),
+            ("link url", connection.link_url),
+            ("connector", connector),
+            ("last sync", when(connection, "last_sync")),
+        ]
+    )
+    for problem in connection.errors:
+        resolved = "resolved" if problem.HasField("resolved") else "active"
+        console.print(f"{when(problem, 'occurred')}  {problem.code} ({resolved}): {problem.message}")

@@ -1,0 +1,103 @@
+"""`datastatus connector`: read an on-premise source for connections, from wherever the source is."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from typing import Annotated
+
+import grpc
+from cyclopts import Parameter
+
+from datastatus import errors
+from datastatus.cli.client import DEFAULT_SERVER, EXIT_OK, EXIT_SERVER, Server, explain
+from datastatus.cli.logs import configure_logs
+from datastatus.cli.output import print_error, print_note
+from datastatus.cli.process import first_cause, stop_signals
+from datastatus.cli.serve import LogLevel
+from datastatus.connector.runtime import ConnectorRuntime
+from datastatus.integrations.base import IntegrationInfo
+from datastatus.integrations.registry import find_integration, load_registry
+
+_EXIT_USAGE = 2
+
+
+def connector(
+    integration: str,
+    /,
+    *,
+    connection: tuple[str, ...],
+    name: str | None = None,
+    capacity: int = 4,
+    log_level: Annotated[LogLevel, Parameter(env_var="DATASTATUS_LOG_LEVEL")] = "warning",
+    server: Server = DEFAULT_SERVER,
+    **options: str,
+) -> int:
+    """Read an on-premise source for one or more connections, until SIGTERM or Ctrl-C.
+
+    It dials the service, so it can run behind a firewall, and reconnects by itself. Example:
+    datastatus connector gnucash --book accounts.gnucash --connection ID
+
+    Parameters
+    ----------
+    integration
+        The kind of source, such as `gnucash`.
+    connection
+        The connection that it serves; may be given several times.
+    name
+        What it is called in the service; default INTEGRATION@HOST.
+    capacity
+        How many data types it reads at once.
+    options
+        What the integration needs to know, such as --book FILE for gnucash.
+    """
+    configure_logs(log_level)
+    try:
+        found = find_integration(load_registry(), integration)
+    except errors.IntegrationNotFound as exc:
+        print_error(f"{exc}; `datastatus connection integrations` lists them")
+        return _EXIT_USAGE
+    if problem := _problem(found.info, options):
+        print_error(problem)
+        return _EXIT_USAGE
+    runtime = ConnectorRuntime(
+        found,
+        server=server,
+        connector_name=name or f"{integration}@{platform.node()}",
+        connection_ids=connection,
+        capacity=capacity,
+        options=options,
+        on_event=print_note,
+    )
+    try:
+        asyncio.run(_run(runtime))
+    except BaseException as exc:
+        cause = first_cause(exc)
+        if not isinstance(cause, grpc.aio.AioRpcError):
+            raise
+        print_error(explain(cause, server))
+        return EXIT_SERVER
+    return EXIT_OK
+
+
+def _problem(info: IntegrationInfo, options: dict[str, str]) -> str | None:
+    """What is wrong with the options, or None."""
+    if info.self_driven:
+        return f"{info.key} is self-driven: its own program reports over ConnectorService"
+    known = {option.name: option for option in info.connector_options}
+    if unknown := sorted(options.keys() - known.keys()):
+        return f"{info.key} has no option --{unknown[0]}; it has {', '.join(f'--{one}' for one in known) or 'none'}"
+    missing = [option for option in info.connector_options if option.required and option.name not in options]
+    if missing:
+        return f"{info.key} needs --{missing[0].name}: {missing[0].help}"
+    return None
+
+
+async def _run(runtime: ConnectorRuntime) -> None:
+    with stop_signals() as stopped:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(runtime.run())
+            stopping = tasks.create_task(stopped.wait())
+            await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+            running.cancel()
+            stopping.cancel()

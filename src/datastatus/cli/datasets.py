@@ -1,0 +1,97 @@
+"""`datastatus datasets`: the history of syncs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Server, run_client
+from datastatus.cli.output import print_error, print_json, print_table, status_number, status_text, when
+from datastatus.v1 import dataset_pb2, sync_service_pb2
+
+
+def datasets(
+    *,
+    company: str | None = None,
+    connection: str | None = None,
+    data_type: str | None = None,
+    status: tuple[str, ...] = (),
+    limit: int = 50,
+    json: Json = False,
+    server: Server = DEFAULT_SERVER,
+) -> int:
+    """List syncs, newest first.
+
+    Parameters
+    ----------
+    company
+        Only this company's.
+    connection
+        Only over this connection.
+    data_type
+        Only of this data type.
+    status
+        Only in this status, such as FETCH_ERROR; may be given several times.
+    limit
+        At most so many.
+    """
+    try:
+        statuses = [status_number(name) for name in status]
+    except ValueError as exc:
+        print_error(str(exc))
+        return 2
+
+    async def work(client: Client) -> None:
+        found: list[dataset_pb2.Dataset] = []
+        token = ""
+        while len(found) < limit:
+            request = sync_service_pb2.ListDatasetsRequest(
+                company_id=company,
+                connection_id=connection,
+                data_type=data_type,
+                statuses=statuses,  # type: ignore[arg-type]
+                page_size=min(1000, limit - len(found)),
+                page_token=token,
+            )
+            page = await client.sync.ListDatasets(request, timeout=CALL_SECONDS)
+            found += page.datasets
+            if not (token := page.next_page_token):
+                break
+        if json:
+            for dataset in found:
+                print_json(dataset)
+        else:
+            print_table(*dataset_rows(found))
+
+    return run_client(server, work)
+
+
+def dataset_rows(
+    found: Sequence[dataset_pb2.Dataset],
+) -> tuple[tuple[str, ...], list[tuple[str | Text, ...]]]:
+    """The columns and rows of a table of datasets."""
+    rows: list[tuple[str | Text, ...]] = [
+        (
+            one.id,
+            one.data_type,
+            status_text(one.status),
+            when(one, "requested"),
+            when(one, "completed"),
+            str(one.progress.records_stored) if one.HasField("completed") else progress_words(one),
+            one.error_message,
+        )
+        for one in found
+    ]
+    return ("dataset id", "data type", "status", "requested", "completed", "records", "message"), rows
+
+
+def progress_words(dataset: dataset_pb2.Dataset) -> str:
+    """How far a running dataset is, or why it waits."""
+    if dataset.HasField("wait_reason"):
+        reason = dataset_pb2.WaitReason.Name(dataset.wait_reason).removeprefix("WAIT_REASON_")
+        return reason.replace("_", " ").lower()
+    progress = dataset.progress
+    if progress.HasField("percent"):
+        return f"{progress.percent} %"
+    return str(max(progress.records_fetched, progress.records_mapped) or "")

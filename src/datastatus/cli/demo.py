@@ -1,0 +1,180 @@
+"""`datastatus demo`: the whole of it in a few seconds, with a real book."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sys
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from google.protobuf.empty_pb2 import Empty
+from rich.text import Text
+
+from datastatus.bootstrap import running_service
+from datastatus.cli.client import CALL_SECONDS, EXIT_OK, EXIT_SYNC_FAILED, Client, connected
+from datastatus.cli.live import transition_line, watching
+from datastatus.cli.logs import configure_logs
+from datastatus.cli.output import console, print_note
+from datastatus.cli.process import stop_signals
+from datastatus.cli.records import print_records
+from datastatus.cli.status import print_data_status
+from datastatus.config import Settings
+from datastatus.connector.runtime import ConnectorRuntime
+from datastatus.integrations.gnucash import GNUCASH
+from datastatus.v1 import (
+    company_service_pb2,
+    data_status_pb2,
+    dataset_pb2,
+    record_service_pb2,
+    sync_service_pb2,
+    watch_pb2,
+)
+
+_DEMO_SECONDS_MAX = 60
+_SHOWN = (("customers", 3), ("invoices", 5))
+_FINE = (dataset_pb2.DATASET_STATUS_COMPLETE, dataset_pb2.DATASET_STATUS_NOT_SUPPORTED)
+
+
+def demo(*, data_folder: Path | None = None) -> int:
+    """See it work: link a company to a real GnuCash book and watch its data types being synchronised.
+
+    Parameters
+    ----------
+    data_folder
+        Where the embedded Postgres keeps its data; default as for `serve`, so that `serve` shows it afterwards.
+    """
+    configure_logs("error")
+    settings = Settings(listen="127.0.0.1:0", database_url=None)
+    if data_folder is not None:
+        settings.data_folder = data_folder
+    return asyncio.run(_until_stopped(settings))
+
+
+async def _until_stopped(settings: Settings) -> int:
+    with stop_signals() as stopped:
+        async with asyncio.TaskGroup() as tasks, asyncio.timeout(_DEMO_SECONDS_MAX):
+            showing = tasks.create_task(_demo(settings))
+            stopping = tasks.create_task(stopped.wait())
+            await asyncio.wait([showing, stopping], return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if not showing.done():
+                showing.cancel()
+                return 130
+            return await showing
+
+
+async def _demo(settings: Settings) -> int:
+    print_note(f"starting the embedded Postgres; its data lies in {settings.data_folder.absolute()}")
+    async with running_service(settings) as service, connected(service.address) as client:
+        _headline("A company is linked to its GnuCash book, which queues its data types by itself")
+        company = await client.companies.CreateCompany(
+            company_service_pb2.CreateCompanyRequest(name="Demo Trading Ltd"), timeout=CALL_SECONDS
+        )
+        connection = await client.companies.CreateConnection(
+            company_service_pb2.CreateConnectionRequest(company_id=company.id, integration_key="gnucash"),
+            timeout=CALL_SECONDS,
+        )
+        console.print(f"company     {company.id}\nconnection  {connection.id}\n")
+        await _synchronise(client, service.address, company.id, connection.id)
+        status = await client.sync.GetDataStatus(
+            sync_service_pb2.GetDataStatusRequest(company_id=company.id), timeout=CALL_SECONDS
+        )
+        _headline("The data status of each type")
+        print_data_status(status)
+        for data_type, count in _SHOWN:
+            page = await client.records.ListRecords(
+                record_service_pb2.ListRecordsRequest(
+                    company_id=company.id, data_type=data_type, page_size=count
+                ),
+                timeout=CALL_SECONDS,
+            )
+            _headline(f"{data_type} in the cache: {len(page.records)} of {page.total_size}")
+            print_records(list(page.records))
+    _say_what_next(company.id, connection.id)
+    return _verdict(status)
+
+
+async def _synchronise(client: Client, address: str, company_id: str, connection_id: str) -> None:
+    """Link, show every transition as it happens, and bring the connector online once all wait for it."""
+    request = watch_pb2.WatchStatusRequest(
+        now=Empty(), any_of=[watch_pb2.StatusFilter(company_ids=[company_id])]
+    )
+    running: set[str] = set()
+    # Beside the installed code, or unpacked from it for as long as it is needed.
+    with as_file(files("datastatus.integrations.gnucash") / "demo.gnucash") as book:
+        runtime = ConnectorRuntime(
+            GNUCASH,
+            server=address,
+            connector_name="gnucash@demo",
+            connection_ids=(connection_id,),
+            options={"book": str(book)},
+            on_event=lambda text: console.print(Text(f"{'':14}connector: {text}", style="dim")),
+        )
+        async with asyncio.TaskGroup() as tasks:
+            connecting = None
+            async for response in watching(client, request):
+                if response.HasField("opened"):
+                    await client.companies.AuthorizeConnection(
+                        company_service_pb2.AuthorizeConnectionRequest(connection_id=connection_id),
+                        timeout=CALL_SECONDS,
+                    )
+                for transition in response.batch.transitions:
+                    console.print(transition_line(transition))
+                    running.add(transition.dataset_id)
+                    if transition.to_status in _TERMINAL:
+                        running.discard(transition.dataset_id)
+                if running and connecting is None:
+                    connecting = tasks.create_task(runtime.run())
+                if connecting is not None and not running:
+                    connecting.cancel()
+                    break
+    console.print()
+
+
+_TERMINAL = frozenset(dataset_pb2.DatasetStatus.values()) - {
+    dataset_pb2.DATASET_STATUS_QUEUED,
+    dataset_pb2.DATASET_STATUS_FETCHING,
+    dataset_pb2.DATASET_STATUS_MAPPING,
+    dataset_pb2.DATASET_STATUS_VALIDATING,
+    dataset_pb2.DATASET_STATUS_PROCESSING,
+}
+
+
+def _headline(text: str) -> None:
+    console.print(Text(f"\n{text}", style="bold"))
+
+
+def _verdict(status: data_status_pb2.DataStatus) -> int:
+    ended = [one.current_status for one in status.data_types.values() if one.HasField("current_status")]
+    return EXIT_OK if ended and all(one in _FINE for one in ended) else EXIT_SYNC_FAILED
+
+
+def _say_what_next(company_id: str, connection_id: str) -> None:
+    folder = Path(sys.executable).parent
+    datastatus = _program(folder, "datastatus")
+    grpcurl = _program(folder, "grpcurl")
+    body = json.dumps({"company_id": company_id})
+    _headline("Try next")
+    # Plain text: these lines are there to be copied.
+    print(
+        f"""  make serve
+  {grpcurl} -plaintext -d '{body}' 127.0.0.1:50051 datastatus.v1.SyncService/GetDataStatus
+  {datastatus} watch --company {company_id}
+  {datastatus} records {company_id} invoices --limit 5
+  {datastatus} connector gnucash --book {_book()} --connection {connection_id}
+  {datastatus} queue {company_id} invoices --wait"""
+    )
+
+
+def _book() -> str:
+    return str(files("datastatus.integrations.gnucash") / "demo.gnucash")
+
+
+def _program(folder: Path, name: str) -> str:
+    """How to call a program: as it is where it is on the PATH, else from this environment."""
+    beside = folder / name
+    if shutil.which(name) or not beside.exists():
+        return name
+    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)

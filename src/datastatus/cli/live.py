@@ -1,0 +1,108 @@
+"""Watching from the terminal: a stream that resumes by itself, and a table that moves."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+
+import grpc
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from datastatus.cli.client import CALL_SECONDS, Client
+from datastatus.cli.datasets import progress_words
+from datastatus.cli.output import clock, console, print_json, print_note, status_name, status_text
+from datastatus.v1 import dataset_pb2, sync_service_pb2, transition_pb2, watch_pb2
+
+_RECONNECT_SECONDS_MAX = 5.0
+_REFRESH_SECONDS = 0.5
+
+
+async def watching(
+    client: Client, request: watch_pb2.WatchStatusRequest
+) -> AsyncIterator[watch_pb2.WatchStatusResponse]:
+    """The messages of a watch, over as many streams as it takes: after a break it goes on where it was."""
+    failures = 0
+    while True:
+        retry_seconds = 0.0
+        try:
+            async for response in client.sync.WatchStatus(request):
+                failures = 0
+                yield response
+                if response.resume_token:
+                    request.resume_token = response.resume_token
+                if response.HasField("closing"):
+                    retry_after = response.closing.retry_after
+                    retry_seconds = retry_after.seconds + retry_after.nanos / 1e9
+            if not retry_seconds:
+                return
+        except grpc.aio.AioRpcError as exc:
+            if exc.code() is not grpc.StatusCode.UNAVAILABLE or not request.resume_token:
+                raise
+            failures += 1
+            retry_seconds = random.uniform(0, min(_RECONNECT_SECONDS_MAX, 0.2 * 2 ** min(failures, 8)))
+            print_note(f"connection lost; reconnecting in {retry_seconds:.1f} s")
+        await asyncio.sleep(retry_seconds)
+
+
+def transition_line(one: transition_pb2.StatusTransition) -> Text:
+    """One transition on one line, for people."""
+    line = Text.assemble(
+        (clock(one.occurred), "dim"),
+        f"  {one.data_type:<20} ",
+        (f"{status_name(one.from_status) if one.HasField('from_status') else '':>10} → ", "dim"),
+        status_text(one.to_status),
+    )
+    if one.error_message:
+        line.append(f"  {one.error_message}", style="red")
+    return line
+
+
+async def follow_until_terminal(
+    client: Client, dataset_ids: Sequence[str], *, json: bool
+) -> list[dataset_pb2.Dataset]:
+    """Show the datasets live until all are terminal; the datasets as they ended, in the order given."""
+    request = watch_pb2.WatchStatusRequest(
+        any_of=[watch_pb2.StatusFilter(dataset_ids=dataset_ids)], until_terminal=True
+    )
+    if json:
+        async for response in watching(client, request):
+            for transition in response.batch.transitions:
+                print_json(transition)
+        return await _get_all(client, dataset_ids)
+    with Live(console=console, auto_refresh=False) as live:
+        refreshing = asyncio.create_task(_refresh(client, dataset_ids, live))
+        try:
+            async for _ in watching(client, request):
+                pass
+        finally:
+            refreshing.cancel()
+        ended = await _get_all(client, dataset_ids)
+        live.update(_progress_table(ended), refresh=True)
+    return ended
+
+
+async def _refresh(client: Client, dataset_ids: Sequence[str], live: Live) -> None:
+    while True:
+        live.update(_progress_table(await _get_all(client, dataset_ids)), refresh=True)
+        await asyncio.sleep(_REFRESH_SECONDS)
+
+
+async def _get_all(client: Client, dataset_ids: Sequence[str]) -> list[dataset_pb2.Dataset]:
+    requests = [sync_service_pb2.GetDatasetRequest(dataset_id=one) for one in dataset_ids]
+    return list(
+        await asyncio.gather(*(client.sync.GetDataset(one, timeout=CALL_SECONDS) for one in requests))
+    )
+
+
+def _progress_table(found: Sequence[dataset_pb2.Dataset]) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for one in found:
+        ended = one.HasField("completed")
+        words = f"{one.progress.records_stored} records" if ended else progress_words(one)
+        if one.error_message:
+            words = one.error_message
+        table.add_row(one.data_type, status_text(one.status), Text(words))
+    return table

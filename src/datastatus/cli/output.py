@@ -1,0 +1,103 @@
+"""Printing for people and for programs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC
+
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from datastatus.v1 import connection_pb2, dataset_pb2
+
+console = Console(highlight=False)
+_errors = Console(stderr=True, highlight=False)
+
+_GOOD, _BAD, _BUSY, _CALM = "green", "bold red", "cyan", "yellow"
+_STATUS_STYLES = {
+    dataset_pb2.DATASET_STATUS_COMPLETE: _GOOD,
+    dataset_pb2.DATASET_STATUS_QUEUED: _CALM,
+    dataset_pb2.DATASET_STATUS_NOT_SUPPORTED: _CALM,
+    dataset_pb2.DATASET_STATUS_CANCELLED: _CALM,
+    dataset_pb2.DATASET_STATUS_FETCHING: _BUSY,
+    dataset_pb2.DATASET_STATUS_MAPPING: _BUSY,
+    dataset_pb2.DATASET_STATUS_VALIDATING: _BUSY,
+    dataset_pb2.DATASET_STATUS_PROCESSING: _BUSY,
+}
+
+
+def print_error(text: str) -> None:
+    """To standard error, so that --json output stays clean."""
+    _errors.print(Text.assemble(("error: ", _BAD), text))
+
+
+def print_note(text: str) -> None:
+    """For people only, to standard error."""
+    _errors.print(Text(text, style="dim"))
+
+
+def print_json(message: Message) -> None:
+    """One JSON document on one line, with the proto's JSON names."""
+    sys.stdout.write(MessageToJson(message, indent=None, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, title: str = "") -> None:
+    table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        # Ids are there to be copied: never cut.
+        table.add_column(column, no_wrap=column.endswith(" id"), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+    console.print(table)
+
+
+def print_fields(fields: Iterable[tuple[str, str | Text]]) -> None:
+    """One thing, a line a field; empty ones are left out."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    for name, value in fields:
+        if value:
+            grid.add_row(name, Text(value) if isinstance(value, str) else value)
+    console.print(grid)
+
+
+def status_name(status: int) -> str:
+    """`FETCHING`, as people say it."""
+    return dataset_pb2.DatasetStatus.Name(status).removeprefix("DATASET_STATUS_")  # type: ignore[arg-type]
+
+
+def status_number(name: str) -> int:
+    """The number of a status as people say it. Raises ValueError."""
+    try:
+        return dataset_pb2.DatasetStatus.Value(f"DATASET_STATUS_{name.upper()}")  # type: ignore[arg-type]
+    except ValueError as exc:
+        known = ", ".join(status_name(one) for one in dataset_pb2.DatasetStatus.values() if one)
+        raise ValueError(f"there is no status {name!r}; there are {known}") from exc
+
+
+def status_text(status: int) -> Text:
+    return Text(status_name(status), style=_STATUS_STYLES.get(status, _BAD))  # type: ignore[arg-type]
+
+
+def connection_status(status: int) -> str:
+    return connection_pb2.ConnectionStatus.Name(status).removeprefix("CONNECTION_STATUS_")  # type: ignore[arg-type]
+
+
+def when(message: Message, field: str) -> str:
+    """A time in the reader's time zone, or a dash where absent."""
+    if not message.HasField(field):
+        return "–"  # noqa: RUF001 (a dash for people)
+    moment: Timestamp = getattr(message, field)
+    return moment.ToDatetime(tzinfo=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def clock(moment: Timestamp) -> str:
+    """The time of day with milliseconds, in the reader's time zone."""
+    return moment.ToDatetime(tzinfo=UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]

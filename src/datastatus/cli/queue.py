@@ -1,0 +1,95 @@
+"""`datastatus queue`: queue syncs, and wait for them if asked to."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+from google.rpc import error_details_pb2, status_pb2
+
+from datastatus.cli.client import (
+    CALL_SECONDS,
+    DEFAULT_SERVER,
+    EXIT_OK,
+    EXIT_SERVER,
+    EXIT_SYNC_FAILED,
+    Client,
+    Json,
+    Server,
+    run_client,
+)
+from datastatus.cli.datasets import dataset_rows
+from datastatus.cli.live import follow_until_terminal
+from datastatus.cli.output import print_error, print_json, print_table
+from datastatus.v1 import dataset_pb2, sync_service_pb2
+
+_FINE = (dataset_pb2.DATASET_STATUS_COMPLETE, dataset_pb2.DATASET_STATUS_NOT_SUPPORTED)
+
+
+def queue(
+    company_id: str,
+    /,
+    *data_types: Annotated[str, Parameter(help="Such as `invoices`; one or more.")],
+    connection: str | None = None,
+    request_id: str | None = None,
+    attach: bool = False,
+    wait: bool = False,
+    json: Json = False,
+    server: Server = DEFAULT_SERVER,
+) -> int:
+    """Queue syncs of a company's data types.
+
+    Parameters
+    ----------
+    connection
+        Over this connection; otherwise over the company's one linked connection that supports the type.
+    request_id
+        A UUID that makes a repetition answer with the same dataset; for one data type only.
+    attach
+        Answer with the running dataset where there is one, instead of refusing.
+    wait
+        Show live progress until all have ended; exit code 1 if one ended otherwise than COMPLETE or
+        NOT_SUPPORTED.
+    """
+    if not data_types or (request_id and len(data_types) > 1):
+        print_error("name at least one data type, and exactly one with --request-id")
+        return 2
+
+    async def work(client: Client) -> int:
+        on_active = sync_service_pb2.ON_ACTIVE_ATTACH if attach else sync_service_pb2.ON_ACTIVE_REJECT
+        request = sync_service_pb2.BatchQueueSyncRequest(
+            requests=[
+                sync_service_pb2.SyncRequest(
+                    company_id=company_id,
+                    data_type=data_type,
+                    connection_id=connection,
+                    request_id=request_id,
+                    on_active=on_active,
+                )
+                for data_type in data_types
+            ]
+        )
+        results = (await client.sync.BatchQueueSync(request, timeout=CALL_SECONDS)).results
+        queued = [result.dataset for result in results if result.HasField("dataset")]
+        for data_type, result in zip(data_types, results, strict=True):
+            if result.HasField("error"):
+                print_error(f"{data_type}: {_explain(result.error)}")
+        if json:
+            for dataset in queued:
+                print_json(dataset)
+        elif queued and not wait:
+            print_table(*dataset_rows(queued))
+        code = EXIT_OK if len(queued) == len(results) else EXIT_SERVER
+        if wait and queued:
+            ended = await follow_until_terminal(client, [dataset.id for dataset in queued], json=json)
+            if not all(dataset.status in _FINE for dataset in ended):
+                code = code or EXIT_SYNC_FAILED
+        return code
+
+    return run_client(server, work)
+
+
+def _explain(status: status_pb2.Status) -> str:
+    info = error_details_pb2.ErrorInfo()
+    reasons = [info.reason for detail in status.details if detail.Unpack(info)]
+    return f"{status.message} [{reasons[0]}]" if reasons else status.message

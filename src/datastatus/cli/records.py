@@ -1,0 +1,82 @@
+"""`datastatus records`: what the cache holds."""
+
+from __future__ import annotations
+
+from google.protobuf.json_format import MessageToDict
+
+from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Server, run_client
+from datastatus.cli.output import print_json, print_note, print_table
+from datastatus.v1 import record_pb2, record_service_pb2
+
+_COLUMNS_MAX = 7
+
+
+def records(
+    company_id: str,
+    data_type: str,
+    /,
+    *,
+    connection: str | None = None,
+    limit: int = 50,
+    json: Json = False,
+    server: Server = DEFAULT_SERVER,
+) -> int:
+    """Show the cached records of a data type.
+
+    Parameters
+    ----------
+    connection
+        Those that came over this connection.
+    limit
+        At most so many.
+    """
+
+    async def work(client: Client) -> None:
+        found: list[record_pb2.Record] = []
+        total = 0
+        token = ""
+        while len(found) < limit:
+            request = record_service_pb2.ListRecordsRequest(
+                company_id=company_id,
+                data_type=data_type,
+                connection_id=connection,
+                page_size=min(1000, limit - len(found)),
+                page_token=token,
+            )
+            page = await client.records.ListRecords(request, timeout=CALL_SECONDS)
+            found += page.records
+            total = page.total_size
+            if not (token := page.next_page_token):
+                break
+        if json:
+            for record in found:
+                print_json(record)
+        else:
+            print_records(found)
+            print_note(f"{len(found)} of {total}; --json shows every field")
+
+    return run_client(server, work)
+
+
+def print_records(found: list[record_pb2.Record]) -> None:
+    """A table of the plain fields that the records have, nested ones left out."""
+    rows = [MessageToDict(one.data) for one in found]
+    columns: list[str] = []
+    for row in rows:
+        for name, value in row.items():
+            if name not in columns and name not in ("id", "sourceModifiedDate") and _cell(value):
+                columns.append(name)
+    columns = columns[:_COLUMNS_MAX]
+    print_table(columns, [[_cell(row.get(name)) for name in columns] for row in rows])
+
+
+def _cell(value: object) -> str:
+    match value:
+        case {"name": str(name)}:
+            return name
+        case dict() | list() | None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case _:
+            return str(value)

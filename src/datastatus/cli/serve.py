@@ -1,0 +1,80 @@
+"""`datastatus serve`: the service."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from datastatus import errors
+from datastatus.bootstrap import running_service
+from datastatus.cli.client import EXIT_OK, EXIT_SERVER
+from datastatus.cli.logs import configure_logs
+from datastatus.cli.output import print_error, print_note
+from datastatus.cli.process import first_cause, stop_signals
+from datastatus.config import Settings
+from datastatus.embedded import EmbeddedPostgresError
+from datastatus.rpc.server import AddressTaken
+from datastatus.store.migrate import SchemaTooNew
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+_EXPECTED = (AddressTaken, EmbeddedPostgresError, SchemaTooNew, errors.Unavailable, OSError)
+
+
+def serve(
+    *,
+    listen: str | None = None,
+    database_url: str | None = None,
+    data_folder: Path | None = None,
+    lease_seconds: float | None = None,
+    link_url_base: str | None = None,
+    log_level: Annotated[LogLevel, Parameter(env_var="DATASTATUS_LOG_LEVEL")] = "info",
+) -> int:
+    """Run the service until SIGTERM or Ctrl-C.
+
+    Each flag can also be set as DATASTATUS_<FLAG> in the environment.
+
+    Parameters
+    ----------
+    listen
+        HOST:PORT to serve on; default 127.0.0.1:50051, port 0 for any free one.
+    database_url
+        A Postgres 15 or later, as postgresql://user@host/name; otherwise the embedded one is used.
+    data_folder
+        Where the embedded Postgres keeps its data; default ~/.local/share/datastatus.
+    lease_seconds
+        How long a connector or worker may be silent before its datasets go back to QUEUED; default 30.
+    link_url_base
+        Where end users (re-)authorise a connection: its id is appended.
+    """
+    configure_logs(log_level)
+    flags: dict[str, Any] = {
+        "listen": listen,
+        "database_url": database_url,
+        "data_folder": data_folder,
+        "lease_seconds": lease_seconds,
+        "link_url_base": link_url_base,
+    }
+    settings = Settings(**{name: value for name, value in flags.items() if value is not None})
+    try:
+        asyncio.run(_serve(settings))
+    except BaseException as exc:
+        cause = first_cause(exc)
+        if not isinstance(cause, _EXPECTED):
+            raise
+        print_error(str(cause) or repr(cause))
+        return EXIT_SERVER
+    return EXIT_OK
+
+
+async def _serve(settings: Settings) -> None:
+    with stop_signals() as stopped:
+        if settings.database_url is None:
+            print_note(f"starting the embedded Postgres; its data lies in {settings.data_folder.absolute()}")
+        async with running_service(settings) as service:
+            print_note(f"serving on {service.address}; Ctrl-C stops")
+            await stopped.wait()
+            print_note("stopping")
