@@ -58,8 +58,8 @@ Rate = Annotated[Decimal, _ExactDecimal]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 """An ISO 4217 code."""
 
-Text = Annotated[str, Field(min_length=1)]
-"""Never empty: a text that the source leaves empty is absent here."""
+Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
+"""Never empty: a text that the source leaves empty is absent here. No NUL, which Postgres cannot hold."""
 
 
 class RecordPart(BaseModel):

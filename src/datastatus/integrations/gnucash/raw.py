@@ -1,0 +1,134 @@
+"""Reads fields out of raw records, which come from another machine: anything may be missing or wrong. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from fractions import Fraction
+from typing import Any
+
+from datastatus.errors import MappingFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A raw record, or a part of one, with the path to it; every reader raises MappingFailed naming both."""
+
+    record_id: str
+    fields: Mapping[str, Any]
+    path: str = ""
+
+    def fail(self, name: str, problem: str) -> MappingFailed:
+        return MappingFailed(self.record_id, f"{self.path}{name}", problem)
+
+    def text(self, name: str) -> str | None:
+        """None where it is absent or blank."""
+        value = self.fields.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            raise self.fail(name, f"expected a text, found {_show(value)}")
+        return value.strip() or None
+
+    def required_text(self, name: str) -> str:
+        value = self.text(name)
+        if value is None:
+            raise self.fail(name, "is missing")
+        return value
+
+    def flag(self, name: str) -> bool:
+        """GnuCash keeps flags as integers and leaves some of them out."""
+        value = self.fields.get(name)
+        if value is None:
+            return False
+        if not isinstance(value, int):
+            raise self.fail(name, f"expected 0 or 1, found {_show(value)}")
+        return value != 0
+
+    def integer(self, name: str) -> int:
+        value = self.fields.get(name)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self.fail(name, f"expected an integer, found {_show(value)}")
+        return value
+
+    def units(self, name: str) -> int:
+        """How many of its smallest unit make one of a currency."""
+        value = self.integer(name)
+        if not 1 <= value <= 10**9:
+            raise self.fail(name, f"expected the fraction of a currency, found {value}")
+        return value
+
+    def fraction(self, name: str) -> Fraction:
+        return self._to_fraction(name, self.fields.get(name))
+
+    def fractions(self, name: str) -> list[Fraction]:
+        values = self.fields.get(name)
+        if not isinstance(values, Sequence) or isinstance(values, str):
+            raise self.fail(name, f"expected a list, found {_show(values)}")
+        return [self._to_fraction(f"{name}[{index}]", value) for index, value in enumerate(values)]
+
+    def _to_fraction(self, name: str, value: Any) -> Fraction:
+        match value:
+            case [int() as numerator, int() as denominator] if denominator > 0:
+                return Fraction(numerator, denominator)
+            case [int() as numerator, int() as denominator] if denominator < 0:
+                # GnuCash's numbers with a negative denominator are integers that it multiplies by.
+                return Fraction(numerator * -denominator)
+            case _:
+                raise self.fail(name, f"expected [numerator, denominator], found {_show(value)}")
+
+    def day(self, name: str) -> date | None:
+        """The day of a point in time as GnuCash shows it."""
+        value = self.fields.get(name)
+        if value is None:
+            return None
+        day = value.get("day") if isinstance(value, Mapping) else None
+        try:
+            return date.fromisoformat(day) if isinstance(day, str) else self._no_day(name, value)
+        except ValueError as exc:
+            raise self.fail(name, f"expected a date, found {_show(value)}") from exc
+
+    def _no_day(self, name: str, value: Any) -> date:
+        raise self.fail(name, f"expected a date, found {_show(value)}")
+
+    def required_day(self, name: str) -> date:
+        day = self.day(name)
+        return self._no_day(name, None) if day is None else day
+
+    def moment(self, name: str) -> datetime | None:
+        """A point in time, in UTC."""
+        value = self.fields.get(name)
+        if value is None:
+            return None
+        utc = value.get("utc") if isinstance(value, Mapping) else None
+        try:
+            moment = datetime.fromisoformat(utc) if isinstance(utc, str) else None
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            raise self.fail(name, f"expected a time in UTC, found {_show(value)}")
+        return moment
+
+    def part(self, name: str) -> Raw | None:
+        value = self.fields.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            raise self.fail(name, f"expected an object, found {_show(value)}")
+        return Raw(self.record_id, value, f"{self.path}{name}.")
+
+    def parts(self, name: str) -> list[Raw]:
+        values = self.fields.get(name)
+        if not isinstance(values, Sequence) or isinstance(values, str):
+            raise self.fail(name, f"expected a list, found {_show(values)}")
+        for index, value in enumerate(values):
+            if not isinstance(value, Mapping):
+                raise self.fail(f"{name}[{index}]", f"expected an object, found {_show(value)}")
+        return [Raw(self.record_id, value, f"{self.path}{name}[{i}].") for i, value in enumerate(values)]
+
+
+def _show(value: Any) -> str:
+    """Short enough for a message."""
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
