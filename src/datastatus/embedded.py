@@ -75,7 +75,7 @@ async def embedded_postgres(data_folder: Path, *, major: int = 18) -> AsyncItera
 
     Any number of processes may share a folder. Raises EmbeddedPostgresError.
     """
-    user = await asyncio.to_thread(_enter, data_folder.absolute(), major)
+    user = await asyncio.to_thread(_enter, data_folder, major)
     try:
         yield user.dsn
     finally:
@@ -174,7 +174,8 @@ class _User:
             os.close(self.users_lock)
 
 
-def _enter(folder: Path, major: int) -> _User:
+def _enter(data_folder: Path, major: int) -> _User:
+    folder = data_folder.absolute()
     try:
         # Others may pass through but see nothing: the cluster inside is private to the server's user.
         folder.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -433,7 +434,7 @@ async def _ensure_database(server: _Server) -> None:
 
 
 def _tries(seconds: float) -> Iterator[None]:
-    """Once at once, then every 50 ms until the time is over. For the states of other processes, which send no event."""
+    """Once at once, then every 50 ms until the time is over: other processes' states send no event."""
     end = time.monotonic() + seconds
     while True:
         yield

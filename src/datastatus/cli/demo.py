@@ -6,7 +6,6 @@ import asyncio
 import json
 import shutil
 import sys
-from importlib.resources import as_file, files
 from pathlib import Path
 
 from google.protobuf.empty_pb2 import Empty
@@ -22,7 +21,7 @@ from datastatus.cli.records import print_records
 from datastatus.cli.status import print_data_status
 from datastatus.config import Settings
 from datastatus.connector.runtime import ConnectorRuntime
-from datastatus.integrations.gnucash import GNUCASH
+from datastatus.integrations.gnucash import DEMO_BOOK, GNUCASH
 from datastatus.v1 import (
     company_service_pb2,
     data_status_pb2,
@@ -102,34 +101,32 @@ async def _synchronise(client: Client, address: str, company_id: str, connection
         now=Empty(), any_of=[watch_pb2.StatusFilter(company_ids=[company_id])]
     )
     running: set[str] = set()
-    # Beside the installed code, or unpacked from it for as long as it is needed.
-    with as_file(files("datastatus.integrations.gnucash") / "demo.gnucash") as book:
-        runtime = ConnectorRuntime(
-            GNUCASH,
-            server=address,
-            connector_name="gnucash@demo",
-            connection_ids=(connection_id,),
-            options={"book": str(book)},
-            on_event=lambda text: console.print(Text(f"{'':14}connector: {text}", style="dim")),
-        )
-        async with asyncio.TaskGroup() as tasks:
-            connecting = None
-            async for response in watching(client, request):
-                if response.HasField("opened"):
-                    await client.companies.AuthorizeConnection(
-                        company_service_pb2.AuthorizeConnectionRequest(connection_id=connection_id),
-                        timeout=CALL_SECONDS,
-                    )
-                for transition in response.batch.transitions:
-                    console.print(transition_line(transition))
-                    running.add(transition.dataset_id)
-                    if transition.to_status in _TERMINAL:
-                        running.discard(transition.dataset_id)
-                if running and connecting is None:
-                    connecting = tasks.create_task(runtime.run())
-                if connecting is not None and not running:
-                    connecting.cancel()
-                    break
+    runtime = ConnectorRuntime(
+        GNUCASH,
+        server=address,
+        connector_name="gnucash@demo",
+        connection_ids=(connection_id,),
+        options={"book": str(DEMO_BOOK)},
+        on_event=lambda text: console.print(Text(f"{'':14}connector: {text}", style="dim")),
+    )
+    async with asyncio.TaskGroup() as tasks:
+        connecting = None
+        async for response in watching(client, request):
+            if response.HasField("opened"):
+                await client.companies.AuthorizeConnection(
+                    company_service_pb2.AuthorizeConnectionRequest(connection_id=connection_id),
+                    timeout=CALL_SECONDS,
+                )
+            for transition in response.batch.transitions:
+                console.print(transition_line(transition))
+                running.add(transition.dataset_id)
+                if transition.to_status in _TERMINAL:
+                    running.discard(transition.dataset_id)
+            if running and connecting is None:
+                connecting = tasks.create_task(runtime.run())
+            if connecting is not None and not running:
+                connecting.cancel()
+                break
     console.print()
 
 
@@ -163,13 +160,9 @@ def _say_what_next(company_id: str, connection_id: str) -> None:
   {grpcurl} -plaintext -d '{body}' 127.0.0.1:50051 datastatus.v1.SyncService/GetDataStatus
   {datastatus} watch --company {company_id}
   {datastatus} records {company_id} invoices --limit 5
-  {datastatus} connector gnucash --book {_book()} --connection {connection_id}
+  {datastatus} connector gnucash --book {_short(DEMO_BOOK)} --connection {connection_id}
   {datastatus} queue {company_id} invoices --wait"""
     )
-
-
-def _book() -> str:
-    return str(files("datastatus.integrations.gnucash") / "demo.gnucash")
 
 
 def _program(folder: Path, name: str) -> str:
@@ -177,4 +170,9 @@ def _program(folder: Path, name: str) -> str:
     beside = folder / name
     if shutil.which(name) or not beside.exists():
         return name
-    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)
+    return _short(beside)
+
+
+def _short(path: Path) -> str:
+    """As seen from here, where it lies below."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

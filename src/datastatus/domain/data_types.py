@@ -9,13 +9,17 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class DataType:
-    """`key` is the camelCase name used everywhere; `sync_order` decides who goes first on a link (low first)."""
+    """`key` is the camelCase name used everywhere; on a link the low `sync_order` goes first."""
 
     key: str
     name: str
     description: str
     sync_order: int
-    fetch_on_first_link: bool = True
+
+    @property
+    def fetch_on_first_link(self) -> bool:
+        """By default the accounting types are; those of banks and shops, which are many, are asked for."""
+        return "-" not in self.key
 
 
 # Reference data goes before the documents that refer to it, and both before the reports made of them.
