@@ -2,6 +2,9 @@
 # Python 3.11+ and make.
 
 PYTHON ?= python3
+# Where the embedded Postgres of `make demo` and `make serve` keeps its data.
+export DATASTATUS_DATA_FOLDER ?= $(CURDIR)/.datastatus
+
 VENV := .venv
 BIN := $(VENV)/bin
 PROTOS := $(wildcard protos/datastatus/v1/*.proto)
@@ -14,20 +17,16 @@ PROTOC = $(BIN)/python -m grpc_tools.protoc -Iprotos -Iprotos_third_party \
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1mmake %-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# The users' part is small; the developers' tools are installed by the targets that need them.
+# One environment for everything: the tools that the demo's last lines and the README call are in it too.
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or later is needed; name it with: make PYTHON=/path/to/python3.11"; exit 1; }
-	@test -d $(VENV) || { echo "setting up $(VENV) ..."; $(PYTHON) -m venv $(VENV); }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
-	@touch $@
-
-$(VENV)/installed-dev: $(VENV)/installed
-	@echo "installing the development tools ..."
+	@echo "setting up $(VENV) ..."
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-setup: $(VENV)/installed-dev ## Set up .venv with the development tools
+setup: $(VENV)/installed ## Set up .venv
 
 demo: $(VENV)/installed ## See it work: a real book, queued, synchronised, watched
 	@$(BIN)/datastatus demo
@@ -35,32 +34,33 @@ demo: $(VENV)/installed ## See it work: a real book, queued, synchronised, watch
 serve: $(VENV)/installed ## Start the service on 127.0.0.1:50051 with the embedded Postgres
 	@$(BIN)/datastatus serve
 
-test: $(VENV)/installed-dev ## Run every test, with real Postgres and real server processes
+test: $(VENV)/installed ## Run every test, with real Postgres and real server processes
 	@$(BIN)/python -m pytest
 
-check: $(VENV)/installed-dev ## Style, types, layers, protos, generated code
+check: $(VENV)/installed ## Style, types, layers, protos, generated code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --level error
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code protos
+	$(BIN)/python scripts/draw_statuses.py --check
 	@$(MAKE) --no-print-directory gen OUT=build/gen
 	diff --recursive --exclude=__pycache__ --exclude=__init__.py build/gen/datastatus/v1 src/datastatus/v1
 
 OUT := src
-gen: $(VENV)/installed-dev ## Generate the Python code of protos/
+gen: $(VENV)/installed ## Generate the Python code of protos/
 	@rm -rf $(OUT)/datastatus/v1/*_pb2*
 	@mkdir -p $(OUT)
 	@$(PROTOC) --python_out=$(OUT) --mypy_out=quiet:$(OUT) $(PROTOS)
 	@$(PROTOC) --grpc_python_out=$(OUT) --mypy_grpc_out=quiet:$(OUT) $(filter %_service.proto,$(PROTOS))
 
-fmt: $(VENV)/installed-dev ## Format the code and the protos
+fmt: $(VENV)/installed ## Format the code and the protos
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/buf format --write protos
 
-bench: $(VENV)/installed-dev ## Measure (see docs/performance.md)
+bench: $(VENV)/installed ## Measure (see docs/performance.md)
 	@$(BIN)/python -m benchmarks
 
 clean: ## Remove what was built and installed here, but no data

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from cyclopts import App, CycloptsError, Parameter
 
 from datastatus import __version__
+
+# We start programs but never fork to go on in Python; gRPC would prepare for that, and say so.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 app = App(
     name="datastatus",

@@ -70,20 +70,23 @@ def datasets(
 def dataset_rows(
     found: Sequence[dataset_pb2.Dataset],
 ) -> tuple[tuple[str, ...], list[tuple[str | Text, ...]]]:
-    """The columns and rows of a table of datasets."""
+    """The columns and rows of a table of datasets; messages only where there are any."""
+    columns = ("data type", "status", "requested", "completed", "records", "dataset id")
     rows: list[tuple[str | Text, ...]] = [
         (
-            one.id,
             one.data_type,
             status_text(one.status),
             when(one, "requested"),
             when(one, "completed"),
             str(one.progress.records_stored) if one.HasField("completed") else progress_words(one),
-            one.error_message,
+            one.id,
         )
         for one in found
     ]
-    return ("dataset id", "data type", "status", "requested", "completed", "records", "message"), rows
+    if any(one.error_message for one in found):
+        columns = (*columns, "message")
+        rows = [(*row, one.error_message) for row, one in zip(rows, found, strict=True)]
+    return columns, rows
 
 
 def progress_words(dataset: dataset_pb2.Dataset) -> str:

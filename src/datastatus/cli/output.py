@@ -15,8 +15,11 @@ from rich.text import Text
 
 from datastatus.v1 import connection_pb2, dataset_pb2
 
-console = Console(highlight=False)
-_errors = Console(stderr=True, highlight=False)
+# What is piped away is not bound to a terminal's width.
+_PIPED_COLUMNS = 200
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_COLUMNS)
+_errors = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PIPED_COLUMNS)
 
 _GOOD, _BAD, _BUSY, _CALM = "green", "bold red", "cyan", "yellow"
 _STATUS_STYLES = {
@@ -47,11 +50,12 @@ def print_json(message: Message) -> None:
     sys.stdout.flush()
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, title: str = "") -> None:
-    table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
+    """A table as wide as its words. What does not fit is cut, except in ids and messages, which fold."""
+    table = Table(header_style="bold", box=None, pad_edge=False)
     for column in columns:
-        # Ids are there to be copied: never cut.
-        table.add_column(column, no_wrap=column.endswith(" id"), overflow="fold")
+        folds = column.endswith(" id") or column == "message"
+        table.add_column(column, no_wrap=not folds, overflow="fold" if folds else "ellipsis")
     for row in rows:
         table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
     console.print(table)
@@ -91,11 +95,11 @@ def connection_status(status: int) -> str:
 
 
 def when(message: Message, field: str) -> str:
-    """A time in the reader's time zone, or a dash where absent."""
+    """A time of this year in the reader's time zone, or a dash where absent; --json has it whole."""
     if not message.HasField(field):
         return "–"  # noqa: RUF001 (a dash for people)
     moment: Timestamp = getattr(message, field)
-    return moment.ToDatetime(tzinfo=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return moment.ToDatetime(tzinfo=UTC).astimezone().strftime("%m-%d %H:%M:%S")
 
 
 def clock(moment: Timestamp) -> str:

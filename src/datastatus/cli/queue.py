@@ -18,9 +18,10 @@ from datastatus.cli.client import (
     Server,
     run_client,
 )
+from datastatus.cli.company import Quiet
 from datastatus.cli.datasets import dataset_rows
 from datastatus.cli.live import follow_until_terminal
-from datastatus.cli.output import print_error, print_json, print_table
+from datastatus.cli.output import console, print_error, print_json, print_table
 from datastatus.v1 import dataset_pb2, sync_service_pb2
 
 _FINE = (dataset_pb2.DATASET_STATUS_COMPLETE, dataset_pb2.DATASET_STATUS_NOT_SUPPORTED)
@@ -34,6 +35,7 @@ def queue(
     request_id: str | None = None,
     attach: bool = False,
     wait: bool = False,
+    quiet: Quiet = False,
     json: Json = False,
     server: Server = DEFAULT_SERVER,
 ) -> int:
@@ -74,10 +76,12 @@ def queue(
         for data_type, result in zip(data_types, results, strict=True):
             if result.HasField("error"):
                 print_error(f"{data_type}: {_explain(result.error)}")
-        if json:
-            for dataset in queued:
+        for dataset in queued:
+            if json:
                 print_json(dataset)
-        elif queued and not wait:
+            elif quiet:
+                console.print(dataset.id)
+        if queued and not (json or quiet or wait):
             print_table(*dataset_rows(queued))
         code = EXIT_OK if len(queued) == len(results) else EXIT_SERVER
         if wait and queued:

@@ -8,7 +8,13 @@ from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Se
 from datastatus.cli.output import print_json, print_note, print_table
 from datastatus.v1 import record_pb2, record_service_pb2
 
-_COLUMNS_MAX = 7
+_COLUMNS_MAX = 6
+# What people look for first; the cache keeps a record's fields in no order.
+_FIRST = (
+    *("invoiceNumber", "reference", "nominalCode", "code", "customerRef", "supplierRef", "postedOn"),
+    *("customerName", "supplierName", "companyName", "name", "description"),
+    *("issueDate", "dueDate", "currency", "totalAmount", "amountDue", "currentBalance", "status"),
+)
 
 
 def records(
@@ -66,6 +72,7 @@ def print_records(found: list[record_pb2.Record]) -> None:
         for name, value in row.items():
             if name not in columns and name not in ("id", "sourceModifiedDate") and _cell(value):
                 columns.append(name)
+    columns.sort(key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
     columns = columns[:_COLUMNS_MAX]
     print_table(columns, [[_cell(row.get(name)) for name in columns] for row in rows])
 

@@ -34,9 +34,9 @@ def status(
     return run_client(server, work)
 
 
-def print_data_status(found: data_status_pb2.DataStatus, *, title: str = "") -> None:
+def print_data_status(found: data_status_pb2.DataStatus) -> None:
     print_table(
-        ("data type", "status", "last successful sync", "latest sync id"),
+        ("data type", "status", "last success", "latest sync id"),
         [
             (
                 key,
@@ -46,5 +46,4 @@ def print_data_status(found: data_status_pb2.DataStatus, *, title: str = "") -> 
             )
             for key, one in sorted(found.data_types.items())
         ],
-        title=title,
     )
