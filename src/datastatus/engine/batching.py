@@ -73,6 +73,9 @@ class SelfBatcher(Generic[Item, Result]):
         keys = set()
         while self._pending and len(batch) < self._batch_items_max:
             entry = self._pending.popleft()
+            if entry[1].cancelled():
+                # Whoever asked has gone.
+                continue
             key = self._key(entry[0]) if self._key else entry[1]
             if key in keys:
                 held_back.append(entry)

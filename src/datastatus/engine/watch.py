@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import timedelta
 from uuid import UUID
 
@@ -32,7 +32,9 @@ _SCAN_TRANSITIONS = 1000
 _RETRY_AFTER_SECONDS_MAX = 5.0
 
 
-async def watch(database: Database, hub: WatchHub, request: WatchRequest) -> AsyncIterator[WatchMessage]:
+async def watch(
+    database: Database, hub: WatchHub, request: WatchRequest
+) -> AsyncGenerator[WatchMessage, None]:
     """The messages of one stream: Opened, the snapshot if asked for, then Batch and WatchProgress.
 
     Ends by itself with `until_terminal` once all named datasets are terminal, or after Closing. Raises
@@ -112,7 +114,7 @@ async def _running(view: Executor, request: WatchRequest) -> set[UUID]:
     return {one.id for one in named.values() if not one.status.is_terminal}
 
 
-async def _follow(hub: WatchHub, request: WatchRequest, view: _View) -> AsyncIterator[WatchMessage]:
+async def _follow(hub: WatchHub, request: WatchRequest, view: _View) -> AsyncGenerator[WatchMessage, None]:
     heartbeat_seconds = request.heartbeat.total_seconds()
     epoch = view.bounds.epoch
     sent_seq = scanned_seq = view.start_seq

@@ -25,6 +25,9 @@ _RECORDS_MAX = 1000
 _SERVED_MAX = 10_000
 _TEXT_CHARACTERS_MAX = 4000
 
+# What goes to the connector; None ends the stream.
+_Outgoing = asyncio.Queue[connector_pb2.ConnectResponse | None]
+
 _REVOKE_REASONS = {
     RevokeReason.CANCELLED: connector_pb2.REVOKE_REASON_CANCELLED,
     RevokeReason.LEASE_LOST: connector_pb2.REVOKE_REASON_LEASE_LOST,
@@ -36,23 +39,21 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
         self._connectors = engine.connectors
         self._reporter = engine.reporter
 
-    async def Connect(
+    async def Connect(  # pyright: ignore[reportIncompatibleMethodOverride] (writes to the context)
         self, request_iterator: AsyncIterator[connector_pb2.ConnectRequest], context: Context
-    ) -> AsyncIterator[connector_pb2.ConnectResponse]:
+    ) -> None:
         first = await anext(request_iterator, None)
         hello = _hello(first, context.peer())
         async with self._connectors.session(hello) as session:
-            yield self._welcome(session)
-            outgoing: asyncio.Queue[connector_pb2.ConnectResponse | None] = asyncio.Queue(_REPORTS_MAX)
+            await context.write(self._welcome(session))
+            outgoing: _Outgoing = asyncio.Queue(_REPORTS_MAX)
             async with asyncio.TaskGroup() as tasks:
                 reader = tasks.create_task(self._read(request_iterator, session, outgoing))
                 forwarder = tasks.create_task(self._forward(session, outgoing))
-                try:
-                    while (message := await outgoing.get()) is not None:
-                        yield message
-                finally:
-                    reader.cancel()
-                    forwarder.cancel()
+                while (message := await outgoing.get()) is not None:
+                    await context.write(message)
+                reader.cancel()
+                forwarder.cancel()
 
     async def UploadRecords(
         self, request_iterator: AsyncIterator[connector_service_pb2.UploadRecordsRequest], context: Context
@@ -99,7 +100,7 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
         self,
         requests: AsyncIterator[connector_pb2.ConnectRequest],
         session: ConnectorSession,
-        outgoing: asyncio.Queue[connector_pb2.ConnectResponse | None],
+        outgoing: _Outgoing,
     ) -> None:
         async for request in requests:
             match request.WhichOneof("message"):
@@ -114,9 +115,7 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
                     )
         await outgoing.put(None)
 
-    async def _forward(
-        self, session: ConnectorSession, outgoing: asyncio.Queue[connector_pb2.ConnectResponse | None]
-    ) -> None:
+    async def _forward(self, session: ConnectorSession, outgoing: _Outgoing) -> None:
         while True:
             match await session.outbox.get():
                 case Assignment() as assignment:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -39,11 +39,12 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         behaviour = (
             handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         )
-        guard = _guard_stream if handler.response_streaming else _guard_unary
-        return make(guard(behaviour, method), handler.request_deserializer, handler.response_serializer)
+        return make(_guard(behaviour, method), handler.request_deserializer, handler.response_serializer)
 
 
-def _guard_unary(behaviour: Any, method: str) -> Any:
+def _guard(behaviour: Any, method: str) -> Any:
+    # Streaming methods are coroutines that write to the context, not generators: a generator that is dropped
+    # half way is closed by another task, which no task group inside survives.
     async def guarded(request: Any, context: Context) -> Any:
         try:
             return await behaviour(request, context)
@@ -53,18 +54,10 @@ def _guard_unary(behaviour: Any, method: str) -> Any:
     return guarded
 
 
-def _guard_stream(behaviour: Any, method: str) -> Any:
-    async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
-        try:
-            async for response in behaviour(request, context):
-                yield response
-        except Exception as exc:
-            await _abort(context, method, exc)
-
-    return guarded
-
-
 async def _abort(context: Context, method: str, error: Exception) -> None:
+    while isinstance(error, ExceptionGroup):
+        # What went wrong first inside a task group; the others were cancelled for it.
+        error = error.exceptions[0]
     match error:
         case errors.DatastatusError():
             if isinstance(error, errors.StoreDown):

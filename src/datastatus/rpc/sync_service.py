@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
 
@@ -139,13 +140,14 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
             ]
         )
 
-    async def WatchStatus(
+    async def WatchStatus(  # pyright: ignore[reportIncompatibleMethodOverride] (writes to the context)
         self, request: watch_pb2.WatchStatusRequest, context: Context
-    ) -> AsyncIterator[watch_pb2.WatchStatusResponse]:
+    ) -> None:
         wanted, batch_bytes_max = _watch_request(request)
-        async for message in watch_status(self._engine.database, self._engine.hub, wanted):
-            for part in _within(convert.watch_message(message), message, batch_bytes_max):
-                yield part
+        async with aclosing(watch_status(self._engine.database, self._engine.hub, wanted)) as messages:
+            async for message in messages:
+                for part in _within(convert.watch_message(message), message, batch_bytes_max):
+                    await context.write(part)
 
 
 def _sync_request(fields: Fields, request: sync_service_pb2.SyncRequest) -> SyncRequest:
