@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic.alias_generators import to_camel
 
 from datastatus.domain.records import (
     Account,
@@ -31,7 +32,7 @@ from datastatus.errors import MappingFailed, SourceUnsupported
 from datastatus.integrations.base import RawRecord
 from datastatus.integrations.gnucash.amounts import decimal_places, to_decimal, to_decimal_rounded
 from datastatus.integrations.gnucash.documents import map_bill, map_invoice
-from datastatus.integrations.gnucash.raw import Raw
+from datastatus.integrations.gnucash.raw import Raw, show
 
 # GnuCash's account types by what they are in the standard model, with the name of each as a category.
 _ACCOUNT_TYPES: Mapping[str, tuple[AccountType, str]] = {
@@ -50,7 +51,6 @@ _ACCOUNT_TYPES: Mapping[str, tuple[AccountType, str]] = {
     "TRADING": (AccountType.EQUITY, "Trading"),
 }
 _CREDIT_TYPES = {AccountType.LIABILITY, AccountType.INCOME, AccountType.EQUITY}
-_TAX_VALUE, _TAX_PERCENTAGE = 1, 2
 
 
 def map_record(data_type: str, raw: RawRecord) -> StandardRecord:
@@ -66,8 +66,8 @@ def map_record(data_type: str, raw: RawRecord) -> StandardRecord:
     except ValidationError as exc:
         # What the model itself refuses: a currency that is no ISO code, a text with a NUL in it.
         first = exc.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise MappingFailed(record_id, field, f"{first['msg']}, found {first['input']!r}") from exc
+        field = ".".join(to_camel(str(part)) for part in first["loc"])
+        raise MappingFailed(record_id, field, f"{first['msg']}, found {show(first['input'])}") from exc
 
 
 def map_company(raw: Raw) -> Company:

@@ -28,7 +28,7 @@ class Raw:
         if value is None:
             return None
         if not isinstance(value, str):
-            raise self.fail(name, f"expected a text, found {_show(value)}")
+            raise self.fail(name, f"expected a text, found {show(value)}")
         return value.strip() or None
 
     def required_text(self, name: str) -> str:
@@ -43,13 +43,13 @@ class Raw:
         if value is None:
             return False
         if not isinstance(value, int):
-            raise self.fail(name, f"expected 0 or 1, found {_show(value)}")
+            raise self.fail(name, f"expected 0 or 1, found {show(value)}")
         return value != 0
 
     def integer(self, name: str) -> int:
         value = self.fields.get(name)
         if not isinstance(value, int) or isinstance(value, bool):
-            raise self.fail(name, f"expected an integer, found {_show(value)}")
+            raise self.fail(name, f"expected an integer, found {show(value)}")
         return value
 
     def units(self, name: str) -> int:
@@ -65,7 +65,7 @@ class Raw:
     def fractions(self, name: str) -> list[Fraction]:
         values = self.fields.get(name)
         if not isinstance(values, Sequence) or isinstance(values, str):
-            raise self.fail(name, f"expected a list, found {_show(values)}")
+            raise self.fail(name, f"expected a list, found {show(values)}")
         return [self._to_fraction(f"{name}[{index}]", value) for index, value in enumerate(values)]
 
     def _to_fraction(self, name: str, value: Any) -> Fraction:
@@ -76,7 +76,7 @@ class Raw:
                 # GnuCash's numbers with a negative denominator are integers that it multiplies by.
                 return Fraction(numerator * -denominator)
             case _:
-                raise self.fail(name, f"expected [numerator, denominator], found {_show(value)}")
+                raise self.fail(name, f"expected [numerator, denominator], found {show(value)}")
 
     def day(self, name: str) -> date | None:
         """The day of a point in time as GnuCash shows it."""
@@ -87,10 +87,10 @@ class Raw:
         try:
             return date.fromisoformat(day) if isinstance(day, str) else self._no_day(name, value)
         except ValueError as exc:
-            raise self.fail(name, f"expected a date, found {_show(value)}") from exc
+            raise self.fail(name, f"expected a date, found {show(value)}") from exc
 
     def _no_day(self, name: str, value: Any) -> date:
-        raise self.fail(name, f"expected a date, found {_show(value)}")
+        raise self.fail(name, f"expected a date, found {show(value)}")
 
     def required_day(self, name: str) -> date:
         day = self.day(name)
@@ -107,7 +107,7 @@ class Raw:
         except ValueError:
             moment = None
         if moment is None or moment.tzinfo is None:
-            raise self.fail(name, f"expected a time in UTC, found {_show(value)}")
+            raise self.fail(name, f"expected a time in UTC, found {show(value)}")
         return moment
 
     def part(self, name: str) -> Raw | None:
@@ -115,20 +115,20 @@ class Raw:
         if value is None:
             return None
         if not isinstance(value, Mapping):
-            raise self.fail(name, f"expected an object, found {_show(value)}")
+            raise self.fail(name, f"expected an object, found {show(value)}")
         return Raw(self.record_id, value, f"{self.path}{name}.")
 
     def parts(self, name: str) -> list[Raw]:
         values = self.fields.get(name)
         if not isinstance(values, Sequence) or isinstance(values, str):
-            raise self.fail(name, f"expected a list, found {_show(values)}")
+            raise self.fail(name, f"expected a list, found {show(values)}")
         for index, value in enumerate(values):
             if not isinstance(value, Mapping):
-                raise self.fail(f"{name}[{index}]", f"expected an object, found {_show(value)}")
+                raise self.fail(f"{name}[{index}]", f"expected an object, found {show(value)}")
         return [Raw(self.record_id, value, f"{self.path}{name}[{i}].") for i, value in enumerate(values)]
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
     """Short enough for a message."""
     shown = repr(value)
     return shown if len(shown) <= 60 else f"{shown[:57]}..."

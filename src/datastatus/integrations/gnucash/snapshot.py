@@ -44,10 +44,10 @@ def take_snapshot(path: Path) -> sqlite3.Connection:
                 book.execute("BEGIN")
                 book.execute("SELECT count(*) FROM sqlite_master").fetchone()
                 book.backup(snapshot)
-            _check_copy(snapshot, path)
             # Nothing in the file may run code of its own, and nothing of ours is worth a journal.
             snapshot.execute("PRAGMA trusted_schema = OFF")
             snapshot.execute("PRAGMA journal_mode = OFF")
+            _check_copy(snapshot, path)
             snapshot.executescript(queries.PREPARE)
     except BaseException:
         snapshot.close()
