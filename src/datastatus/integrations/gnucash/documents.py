@@ -38,7 +38,7 @@ from datastatus.integrations.gnucash.amounts import (
 from datastatus.integrations.gnucash.raw import Raw
 
 _TAX_VALUE, _TAX_PERCENTAGE = 1, 2
-_RATE_PLACES = 6
+_RATE_PLACES = 9
 
 
 def map_invoice(raw: Raw) -> Invoice:
@@ -199,7 +199,7 @@ def _map_allocation(payment: Raw, amount: Decimal, currency: str) -> PaymentAllo
 
 
 def _currency_rate(raw: Raw, currency: str) -> Decimal | None:
-    """From what the posting wrote to accounts in the base currency, to six decimals.
+    """From what the posting wrote to accounts in the base currency, to nine decimals.
 
     GnuCash stores only the two amounts, each rounded to cents, so the rate it used cannot be had exactly.
     """

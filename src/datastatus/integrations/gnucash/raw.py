@@ -10,6 +10,8 @@ from typing import Any
 
 from datastatus.errors import MappingFailed
 
+_INTEGER_MAX = 2**63
+
 
 @dataclass(frozen=True, slots=True)
 class Raw:
@@ -70,6 +72,10 @@ class Raw:
 
     def _to_fraction(self, name: str, value: Any) -> Fraction:
         match value:
+            case [int() as numerator, int() as denominator] if (
+                max(abs(numerator), abs(denominator)) > _INTEGER_MAX
+            ):
+                raise self.fail(name, "is beyond 64 bits, which no GnuCash amount is")
             case [int() as numerator, int() as denominator] if denominator > 0:
                 return Fraction(numerator, denominator)
             case [int() as numerator, int() as denominator] if denominator < 0:
