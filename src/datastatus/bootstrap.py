@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 from datastatus.config import Settings
 from datastatus.connector.runtime import ConnectorRuntime
 from datastatus.embedded import embedded_postgres
-from datastatus.engine.engine import Engine
+from datastatus.engine.engine import Encoding, Engine, EngineOptions
 from datastatus.integrations.registry import Registry, load_registry
 from datastatus.rpc.server import serving
+from datastatus.rpc.watch_encoder import encode_snapshot, encode_transition
 from datastatus.store.database import open_database
 from datastatus.store.migrate import migrate
 
@@ -39,12 +41,15 @@ async def running_service(settings: Settings) -> AsyncIterator[Service]:
             open_database(dsn, connections_max=settings.database_connections_max)
         )
         registry = load_registry()
-        engine = Engine(
-            database,
-            registry,
+        options = EngineOptions(
             link_url_base=settings.link_url_base,
             lease_seconds=settings.lease_seconds,
+            watch_ring_bytes=settings.watch_ring_bytes,
+            watchers_max=settings.watchers_max,
+            journal_retention=timedelta(days=settings.journal_retention_days),
+            journal_partition_transitions=settings.journal_partition_transitions,
         )
+        engine = Engine(database, registry, options, Encoding(encode_transition, encode_snapshot))
         await stack.enter_async_context(_running(engine.run()))
         address = await stack.enter_async_context(serving(engine, settings.listen))
         for runtime in _online_connectors(registry, address):

@@ -32,3 +32,11 @@ class Settings(BaseSettings):
     """How long a connector or worker may be silent before its datasets go back to QUEUED."""
     link_url_base: str = "http://127.0.0.1:8080/link"
     """Where end users (re-)authorise a connection: its id is appended."""
+    watch_ring_bytes: int = Field(default=64 << 20, ge=1 << 20)
+    """Memory for the newest transitions, from which watchers are served; who is behind it reads the database."""
+    watchers_max: int = Field(default=20_000, ge=1)
+    """Most watches that this process serves."""
+    journal_retention_days: float = Field(default=30, gt=0)
+    """How long transitions can be resumed from; a watcher that was away longer begins with a snapshot."""
+    journal_partition_transitions: int = Field(default=1_000_000, ge=100)
+    """Transitions in a partition of the journal: retention gives up whole ones, and keeps 20 at most."""

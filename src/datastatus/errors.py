@@ -27,6 +27,9 @@
     ├── Expired
     │   ├── ResumeExpired                RESUME_EXPIRED
     │   └── PageTokenExpired             PAGE_TOKEN_EXPIRED
+    ├── Exhausted
+    │   ├── TooManyWatchers              TOO_MANY_WATCHERS
+    │   └── SlowWatcher                  SLOW_WATCHER
     ├── Unavailable
     │   ├── Draining                     DRAINING
     │   └── StoreDown                    STORE_DOWN
@@ -218,11 +221,13 @@ class LeaseLost(Overtaken):
 
 
 class HistoryForked(Overtaken):
+    """A restore or a failover has lost transitions that a watcher may have seen."""
+
     reason = "HISTORY_FORKED"
 
     def __init__(self, fork_seq: int) -> None:
         super().__init__(
-            f"this token belongs to a history that was left at seq {fork_seq}; start with a snapshot",
+            f"the history that you have seen goes on differently after seq {fork_seq}; start with a snapshot",
             fork_seq=str(fork_seq),
         )
 
@@ -246,6 +251,28 @@ class PageTokenExpired(Expired):
 
     def __init__(self) -> None:
         super().__init__("the publication that this page_token reads from is no longer kept; start again")
+
+
+class Exhausted(DatastatusError):
+    """A limit is reached."""
+
+
+class TooManyWatchers(Exhausted):
+    reason = "TOO_MANY_WATCHERS"
+
+    def __init__(self, watchers_max: int) -> None:
+        super().__init__(
+            f"this server serves {watchers_max} watchers at most and does; try again later, or another server"
+        )
+
+
+class SlowWatcher(Exhausted):
+    reason = "SLOW_WATCHER"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"nothing was taken from this stream for {seconds:g} s; read faster, and resume with the last token"
+        )
 
 
 class Unavailable(DatastatusError):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from datastatus import errors
@@ -92,6 +93,7 @@ class WatchRequest:
     any_of: tuple[StatusFilter, ...] = ()
     heartbeat: timedelta = timedelta(seconds=10)
     batch_transitions_max: int = 256
+    batch_bytes_max: int = 1 << 20
     until_terminal: bool = False
 
     @property
@@ -117,6 +119,13 @@ class WatchRequest:
             )
 
 
+class Entry(NamedTuple):
+    """A transition and the bytes in which it is sent: encoded once, for all watchers."""
+
+    transition: Transition
+    encoded: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
     epoch: int
@@ -127,7 +136,9 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    datasets: Sequence[Dataset]
+    """A part of the snapshot, as it is sent."""
+
+    encoded: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +154,7 @@ class Batch:
 
     after_seq: int
     through_seq: int
-    transitions: Sequence[Transition]
+    entries: Sequence[Entry]
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,16 +117,19 @@ class ConnectorHub:
     async def run(self) -> None:
         """Tell sessions of new work and of work to drop, until cancelled."""
         await self._hub.opened()
-        seq = self._hub.head_seq
-        while True:
-            await self._hub.grown_past(seq, _CLAIM_AGAIN_SECONDS)
-            if self._hub.draining.is_set():
-                return
-            while self._sessions and (page := await self._hub.read_after(seq, 1000)):
-                seq = page[-1].seq
-                self._notice(page)
-            if not self._sessions:
-                seq = self._hub.head_seq
+        with self._hub.subscribed(None) as subscription:
+            seq = self._hub.head_seq
+            while True:
+                await subscription.wait(_CLAIM_AGAIN_SECONDS)
+                try:
+                    while seq < self._hub.head_seq:
+                        entries, seq = await self._hub.read(subscription, seq, 1000)
+                        self._notice([entry.transition for entry in entries])
+                except errors.ResumeExpired:
+                    seq = self._hub.head_seq
+                except errors.StoreDown as exc:
+                    _log.warning("connectors_wait_for_store", cause=repr(exc.__cause__))
+                seq = min(seq, self._hub.head_seq)
 
     def drain(self) -> None:
         """Send every connector elsewhere; its leases stay."""
@@ -137,7 +140,7 @@ class ConnectorHub:
     @asynccontextmanager
     async def session(self, hello: Hello) -> AsyncIterator[ConnectorSession]:
         """A connector's stream while it is open. Raises IntegrationNotFound, ConnectionNotFound."""
-        if self._hub.draining.is_set():
+        if self._hub.draining:
             raise errors.Draining
         await self._check(hello)
         session = ConnectorSession(uuid.uuid4(), hello)

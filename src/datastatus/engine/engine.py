@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 
+from datastatus.domain.dataset import Dataset, Transition
+from datastatus.engine.announcements import Announcements
 from datastatus.engine.connections import ConnectionEngine
 from datastatus.engine.connectors import ConnectorHub
 from datastatus.engine.journal_writer import JournalWriter
@@ -12,35 +17,74 @@ from datastatus.engine.pipeline import Pipeline
 from datastatus.engine.progress import ProgressBoard
 from datastatus.engine.records import RecordEngine
 from datastatus.engine.reports import Reporter
+from datastatus.engine.retention import JournalKeeper
+from datastatus.engine.snapshots import Snapshots
 from datastatus.engine.sync import SyncEngine
+from datastatus.engine.watch import Watches
 from datastatus.engine.watch_hub import WatchHub
 from datastatus.integrations.registry import Registry
 from datastatus.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What an operator decides; see `datastatus.config.Settings`."""
+
+    link_url_base: str
+    lease_seconds: float
+    watch_ring_bytes: int
+    watchers_max: int
+    journal_retention: timedelta
+    journal_partition_transitions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How watchers are told: given by whoever sends it, so that the engine knows no wire format."""
+
+    transition: Callable[[Transition], bytes]
+    snapshot: Callable[[Sequence[Dataset]], bytes]
 
 
 class Engine:
     """What the services call. `run` must be running for any of it to answer."""
 
     def __init__(
-        self, database: Database, registry: Registry, *, link_url_base: str, lease_seconds: float
+        self, database: Database, registry: Registry, options: EngineOptions, encoding: Encoding
     ) -> None:
-        self.database = database
-        self.registry = registry
-        self.hub = WatchHub(database)
-        writer = JournalWriter(database, on_commit=self.hub.poke)
+        self.hub = WatchHub(
+            database,
+            encoding.transition,
+            ring_bytes_max=options.watch_ring_bytes,
+            watchers_max=options.watchers_max,
+        )
+        self.watches = Watches(database, self.hub, Snapshots(encoding.snapshot))
+        announcements = Announcements(database, heard=self.hub.poke)
+        writer = JournalWriter(database, on_commit=announcements.committed)
         progress = ProgressBoard(database)
-        pipeline = Pipeline(database, writer, progress, lease_seconds)
+        pipeline = Pipeline(database, writer, progress, options.lease_seconds)
         self.reporter = Reporter(database, writer, pipeline, progress, registry)
-        self.sync = SyncEngine(database, writer, registry, link_url_base)
-        self.connections = ConnectionEngine(database, registry, on_commit=self.hub.poke)
+        self.sync = SyncEngine(database, writer, registry, options.link_url_base)
+        self.connections = ConnectionEngine(database, registry, on_commit=announcements.committed)
         self.connectors = ConnectorHub(
-            database, writer, self.hub, self.reporter, progress, registry, lease_seconds
+            database, writer, self.hub, self.reporter, progress, registry, options.lease_seconds
         )
         self.records = RecordEngine(database)
-        reaper = Reaper(database, writer, lease_seconds)
         self._runners = (
-            self.hub, writer, progress, pipeline, self.sync, self.connectors, reaper,
-        )  # fmt: skip
+            JournalKeeper(
+                database,
+                retention=options.journal_retention,
+                partition_transitions=options.journal_partition_transitions,
+            ),
+            announcements,
+            self.hub,
+            writer,
+            progress,
+            pipeline,
+            self.sync,
+            self.connectors,
+            Reaper(database, writer, options.lease_seconds),
+        )
 
     async def run(self) -> None:
         """Keep everything going until cancelled."""

@@ -254,7 +254,8 @@ def _map_page(work: Work, raw_records: Sequence[bytes]) -> list[MappedRecord]:
         try:
             record = work.integration.map(work.data_type, _parse(raw))
         except errors.MappingFailed as exc:
-            raise _Failed(DatasetStatus.MAP_ERROR, str(exc), exc.code) from exc
+            message = f"{exc}. Correct the record at the source and sync again."
+            raise _Failed(DatasetStatus.MAP_ERROR, message, exc.code) from exc
         body = record.to_json()
         mapped.append(
             MappedRecord(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
 from datastatus import errors
-from datastatus.domain.dataset import Dataset
 from datastatus.domain.watch import (
     Batch,
     Closing,
     ClosingReason,
+    Entry,
     Opened,
     ResumeToken,
     Snapshot,
@@ -23,128 +24,190 @@ from datastatus.domain.watch import (
     WatchProgress,
     WatchRequest,
 )
-from datastatus.engine.watch_hub import WatchHub
+from datastatus.engine.snapshots import Snapshots, Spool
+from datastatus.engine.transition_ring import ids_to_index
+from datastatus.engine.watch_hub import Subscription, WatchHub
 from datastatus.store import datasets, journal
 from datastatus.store.database import Database, Executor
 
-_SNAPSHOT_DATASETS = 200
 _SCAN_TRANSITIONS = 1000
 _RETRY_AFTER_SECONDS_MAX = 5.0
 
 
-async def watch(
-    database: Database, hub: WatchHub, request: WatchRequest
-) -> AsyncGenerator[WatchMessage, None]:
-    """The messages of one stream: Opened, the snapshot if asked for, then Batch and WatchProgress.
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Where a watch is fixed: one consistent view of the store."""
 
-    Ends by itself with `until_terminal` once all named datasets are terminal, or after Closing. Raises
-    BadFilter, BadToken, DatasetNotFound, ResumeExpired, HistoryForked.
-    """
-    request.check()
-    if hub.draining.is_set():
-        raise errors.Draining
-    await hub.opened()
-    view = await _View.read(database, request)
-    # The view may be of a commit that the tailer has not seen yet.
-    while hub.head_seq < view.bounds.head_seq:
-        hub.poke()
-        await hub.grown_past(hub.head_seq, timeout_seconds=1)
-
-    bounds = view.bounds
-    yield WatchMessage(Opened(bounds.epoch, bounds.head_seq, bounds.oldest_seq, request.heartbeat))
-    if request.start is Start.SNAPSHOT:
-        for first in range(0, len(view.snapshot), _SNAPSHOT_DATASETS):
-            yield WatchMessage(Snapshot(view.snapshot[first : first + _SNAPSHOT_DATASETS]))
-        yield WatchMessage(SnapshotEnd(bounds.head_seq), ResumeToken(bounds.epoch, bounds.head_seq))
-    async for message in _follow(hub, request, view):
-        yield message
+    bounds: journal.JournalBounds
+    seq: int
+    running: frozenset[UUID] = field(default_factory=frozenset)
 
 
-class _View:
-    """One consistent view of the store, in which a watch is fixed."""
+class Watches:
+    """Serves watches of one process."""
 
-    def __init__(self, bounds: journal.JournalBounds, snapshot: list[Dataset], running: set[UUID]) -> None:
-        self.bounds = bounds
-        self.snapshot = snapshot
-        self.running = running
-        self.start_seq = bounds.head_seq
+    def __init__(self, database: Database, hub: WatchHub, snapshots: Snapshots) -> None:
+        self._database = database
+        self._hub = hub
+        self._snapshots = snapshots
 
-    @classmethod
-    async def read(cls, database: Database, request: WatchRequest) -> _View:
-        async with database.consistent_view() as view:
+    async def watch(
+        self, request: WatchRequest, is_authorized: Callable[[], bool] = lambda: True
+    ) -> AsyncGenerator[WatchMessage, None]:
+        """The messages of one stream: Opened, the snapshot if asked for, then Batch and WatchProgress.
+
+        Ends by itself with `until_terminal` once all named datasets are terminal, or after Closing.
+        `is_authorized` is asked again at least every heartbeat. Raises BadFilter, BadToken, DatasetNotFound,
+        ResumeExpired, HistoryForked, TooManyWatchers, Draining.
+        """
+        request.check()
+        await self._hub.opened()
+        # Subscribed before anything is read: from here on nothing can slip by.
+        with self._hub.admitted(), self._hub.subscribed(ids_to_index(request)) as subscription:
+            async with self._snapshots.spool(wanted=request.start is Start.SNAPSHOT) as spool:
+                start = await self._fix(request, spool)
+                await self._reach(start.bounds)
+                bounds = start.bounds
+                yield WatchMessage(
+                    Opened(bounds.epoch, bounds.head_seq, bounds.oldest_seq, request.heartbeat)
+                )
+                if request.start is Start.SNAPSHOT:
+                    async for part in spool.parts():
+                        yield WatchMessage(Snapshot(part))
+                    token = ResumeToken(bounds.epoch, bounds.head_seq)
+                    yield WatchMessage(SnapshotEnd(bounds.head_seq), token)
+            follower = _Follower(self._hub, subscription, request, start, is_authorized)
+            async for message in follower.messages():
+                yield message
+
+    async def _fix(self, request: WatchRequest, spool: Spool) -> _Start:
+        """Read what has to be of one moment; nothing of the database is held afterwards."""
+        async with self._database.consistent_view() as view:
             bounds = await journal.journal_bounds(view)
-            snapshot = await _snapshot(view, request) if request.start is Start.SNAPSHOT else []
-            running = await _running(view, request) if request.until_terminal else set()
-        found = cls(bounds, snapshot, running)
+            if request.start is Start.SNAPSHOT:
+                await spool.fill(view, request)
+            running = await _running(view, request) if request.until_terminal else frozenset()
         match request.start:
-            case ResumeToken(epoch, seq):
-                if epoch != bounds.epoch or seq > bounds.head_seq:
-                    raise errors.HistoryForked(bounds.head_seq)
-                if seq + 1 < bounds.oldest_seq:
-                    raise errors.ResumeExpired(bounds.oldest_seq)
-                found.start_seq = seq
+            case ResumeToken() as token:
+                await self._reach(bounds)
+                self._hub.check_token(token)
+                return _Start(bounds, token.seq, running)
             case Start.EARLIEST:
-                found.start_seq = bounds.oldest_seq - 1
+                return _Start(bounds, bounds.oldest_seq - 1, running)
             case _:
-                pass
-        return found
+                return _Start(bounds, bounds.head_seq, running)
+
+    async def _reach(self, bounds: journal.JournalBounds) -> None:
+        """Wait until the tailer has seen what the view has seen."""
+        with self._hub.subscribed(None) as subscription:
+            while self._hub.epoch == bounds.epoch and self._hub.head_seq < bounds.head_seq:
+                self._hub.poke()
+                await subscription.wait(timeout_seconds=1)
 
 
-async def _snapshot(view: Executor, request: WatchRequest) -> list[Dataset]:
-    """The latest dataset of each data type that passes, or exactly the named ones of filters that name some."""
-    named = request.dataset_ids
-    found = {one.id: one for one in await datasets.snapshot_named(view, named)} if named else {}
-    general = [one for one in request.any_of if not one.dataset_ids]
-    if general or not request.any_of:
-        companies = connections = None
-        if general and all(one.company_ids for one in general):
-            companies = frozenset().union(*(one.company_ids for one in general))
-        if general and all(one.connection_ids for one in general):
-            connections = frozenset().union(*(one.connection_ids for one in general))
-        for one in await datasets.snapshot_latest(view, companies, connections):
-            found.setdefault(one.id, one)
-    return [one for one in found.values() if request.passes_dataset(one)]
-
-
-async def _running(view: Executor, request: WatchRequest) -> set[UUID]:
+async def _running(view: Executor, request: WatchRequest) -> frozenset[UUID]:
     """Which of the named datasets are not terminal. Raises DatasetNotFound for the first unknown one."""
     named = await datasets.datasets_by_id(view, request.dataset_ids)
     if unknown := sorted(request.dataset_ids - named.keys()):
         raise errors.DatasetNotFound(str(unknown[0]))
-    return {one.id for one in named.values() if not one.status.is_terminal}
+    return frozenset(one.id for one in named.values() if not one.status.is_terminal)
 
 
-async def _follow(hub: WatchHub, request: WatchRequest, view: _View) -> AsyncGenerator[WatchMessage, None]:
-    heartbeat_seconds = request.heartbeat.total_seconds()
-    epoch = view.bounds.epoch
-    sent_seq = scanned_seq = view.start_seq
-    sent_time = time.monotonic()
-    running = set(view.running)
-    while True:
-        # Datasets that were terminal in the view may have ended after a resume token: tell that first.
-        if request.until_terminal and not running and scanned_seq >= view.bounds.head_seq:
-            return
-        if hub.draining.is_set():
-            retry_after = timedelta(seconds=random.uniform(0, _RETRY_AFTER_SECONDS_MAX))
-            yield WatchMessage(Closing(ClosingReason.DRAINING, retry_after), ResumeToken(epoch, sent_seq))
-            return
-        page = await hub.read_after(scanned_seq, _SCAN_TRANSITIONS)
-        passing = [transition for transition in page if request.passes(transition)]
-        if page:
-            scanned_seq = page[-1].seq
-        running -= {one.dataset_id for one in passing if one.to_status.is_terminal}
-        for first in range(0, len(passing), request.batch_transitions_max):
-            part = passing[first : first + request.batch_transitions_max]
-            is_last = first + len(part) == len(passing)
-            through_seq = scanned_seq if is_last else part[-1].seq
-            yield WatchMessage(Batch(sent_seq, through_seq, part), ResumeToken(epoch, through_seq))
-            sent_seq = through_seq
-            sent_time = time.monotonic()
-        quiet_seconds = time.monotonic() - sent_time
-        if quiet_seconds >= heartbeat_seconds:
-            progress = WatchProgress(sent_seq, scanned_seq, hub.head_seq)
-            yield WatchMessage(progress, ResumeToken(epoch, scanned_seq))
-            sent_seq = scanned_seq
-            sent_time = time.monotonic()
-        elif not page:
-            await hub.grown_past(scanned_seq, heartbeat_seconds - quiet_seconds)
+class _Follower:
+    """The live part of a watch."""
+
+    def __init__(
+        self,
+        hub: WatchHub,
+        subscription: Subscription,
+        request: WatchRequest,
+        start: _Start,
+        is_authorized: Callable[[], bool],
+    ) -> None:
+        self._hub = hub
+        self._subscription = subscription
+        self._request = request
+        self._is_authorized = is_authorized
+        self._epoch = start.bounds.epoch
+        self._fixed_seq = start.bounds.head_seq
+        self._running = set(start.running)
+        # Up to here the client has been told; up to there we have looked.
+        self._sent_seq = self._scanned_seq = start.seq
+        self._sent_time = time.monotonic()
+
+    async def messages(self) -> AsyncGenerator[WatchMessage, None]:
+        heartbeat_seconds = self._request.heartbeat.total_seconds()
+        while True:
+            # Datasets that were terminal when the watch was fixed may have ended after its resume token: their
+            # transitions are told first.
+            if self._request.until_terminal and not self._running and self._scanned_seq >= self._fixed_seq:
+                return
+            if self._hub.epoch != self._epoch or self._hub.head_seq < self._scanned_seq:
+                self._hub.check_token(self._token(self._sent_seq))
+                raise errors.HistoryForked(self._hub.head_seq)
+            if (reason := self._closing_reason()) is not None:
+                retry_after = timedelta(seconds=random.uniform(0, _RETRY_AFTER_SECONDS_MAX))
+                yield WatchMessage(Closing(reason, retry_after), self._token(self._sent_seq))
+                return
+            entries, through_seq = await self._hub.read(
+                self._subscription, self._scanned_seq, _SCAN_TRANSITIONS
+            )
+            moved = through_seq > self._scanned_seq
+            self._scanned_seq = through_seq
+            passing = self._passing(entries)
+            for message in self._batches(passing):
+                yield message
+            quiet_seconds = time.monotonic() - self._sent_time
+            if quiet_seconds >= heartbeat_seconds:
+                yield self._progress()
+            elif not moved:
+                await self._subscription.wait(heartbeat_seconds - quiet_seconds)
+
+    def _closing_reason(self) -> ClosingReason | None:
+        if self._hub.draining:
+            return ClosingReason.DRAINING
+        if not self._is_authorized():
+            return ClosingReason.AUTH_EXPIRED
+        return None
+
+    def _passing(self, entries: Sequence[Entry]) -> list[Entry]:
+        if not self._request.any_of:
+            return list(entries)
+        passing = [entry for entry in entries if self._request.passes(entry.transition)]
+        if self._running:
+            self._running -= {
+                entry.transition.dataset_id for entry in passing if entry.transition.to_status.is_terminal
+            }
+        return passing
+
+    def _batches(self, passing: list[Entry]) -> list[WatchMessage]:
+        """The entries in as many batches as the limits ask for; the last one tells up to where we looked."""
+        batches = []
+        first = 0
+        while first < len(passing):
+            size = len(passing[first].encoded)
+            end = first + 1
+            while (
+                end < len(passing)
+                and end - first < self._request.batch_transitions_max
+                and size + len(passing[end].encoded) <= self._request.batch_bytes_max
+            ):
+                size += len(passing[end].encoded)
+                end += 1
+            through_seq = self._scanned_seq if end == len(passing) else passing[end - 1].transition.seq
+            batches.append(
+                WatchMessage(Batch(self._sent_seq, through_seq, passing[first:end]), self._token(through_seq))
+            )
+            self._sent_seq = through_seq
+            self._sent_time = time.monotonic()
+            first = end
+        return batches
+
+    def _progress(self) -> WatchMessage:
+        progress = WatchProgress(self._sent_seq, self._scanned_seq, self._hub.head_seq)
+        self._sent_seq = self._scanned_seq
+        self._sent_time = time.monotonic()
+        return WatchMessage(progress, self._token(self._sent_seq))
+
+    def _token(self, seq: int) -> ResumeToken:
+        return ResumeToken(self._epoch, seq)

@@ -190,6 +190,7 @@ def integration(info: IntegrationInfo) -> integration_pb2.Integration:
 
 
 def watch_message(message: watch.WatchMessage) -> watch_pb2.WatchStatusResponse:
+    """Any message but Snapshot and Batch, which `watch_encoder` puts together from encoded parts."""
     token = str(message.token) if message.token else ""
     match message.body:
         case watch.Opened() as opened:
@@ -202,20 +203,9 @@ def watch_message(message: watch.WatchMessage) -> watch_pb2.WatchStatusResponse:
                     heartbeat=duration(opened.heartbeat),
                 ),
             )
-        case watch.Snapshot(datasets):
-            return watch_pb2.WatchStatusResponse(
-                resume_token=token, snapshot=watch_pb2.StatusSnapshot(datasets=map(dataset, datasets))
-            )
         case watch.SnapshotEnd(seq):
             return watch_pb2.WatchStatusResponse(
                 resume_token=token, snapshot_end=watch_pb2.SnapshotEnd(seq=seq)
-            )
-        case watch.Batch(after_seq, through_seq, transitions):
-            return watch_pb2.WatchStatusResponse(
-                resume_token=token,
-                batch=watch_pb2.TransitionBatch(
-                    after_seq=after_seq, through_seq=through_seq, transitions=map(transition, transitions)
-                ),
             )
         case watch.WatchProgress(after_seq, through_seq, head_seq):
             return watch_pb2.WatchStatusResponse(
@@ -232,3 +222,5 @@ def watch_message(message: watch.WatchMessage) -> watch_pb2.WatchStatusResponse:
                     retry_after=duration(retry_after),
                 ),
             )
+        case watch.Snapshot() | watch.Batch():
+            raise TypeError(f"{type(message.body).__name__} is encoded by watch_encoder")

@@ -20,6 +20,7 @@ _CODES: dict[type[errors.DatastatusError], grpc.StatusCode] = {
     errors.WrongState: grpc.StatusCode.FAILED_PRECONDITION,
     errors.Overtaken: grpc.StatusCode.ABORTED,
     errors.Expired: grpc.StatusCode.OUT_OF_RANGE,
+    errors.Exhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
 }
 
@@ -48,7 +49,7 @@ def to_status(error: errors.DatastatusError) -> status_pb2.Status:
                 ]
             )
         )
-    if isinstance(error, errors.Unavailable):
+    if isinstance(error, errors.Unavailable | errors.Exhausted):
         details.append(
             error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=_RETRY_AFTER_SECONDS))
         )

@@ -39,7 +39,15 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         behaviour = (
             handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         )
-        return make(_guard(behaviour, method), handler.request_deserializer, handler.response_serializer)
+        serialize = handler.response_serializer
+        if handler.response_streaming:
+            serialize = _unless_bytes(serialize)
+        return make(_guard(behaviour, method), handler.request_deserializer, serialize)
+
+
+def _unless_bytes(serialize: Any) -> Callable[[Any], bytes]:
+    """Streams may be written as bytes: what goes to many is encoded once."""
+    return lambda message: message if isinstance(message, bytes) else serialize(message)
 
 
 def _guard(behaviour: Any, method: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
@@ -15,9 +15,9 @@ from datastatus.domain.data_types import DATA_TYPES
 from datastatus.domain.dataset import OnActive
 from datastatus.domain.sync import SyncRequest
 from datastatus.engine.engine import Engine
-from datastatus.engine.watch import watch as watch_status
 from datastatus.rpc import convert, error_table
 from datastatus.rpc.fields import Fields, id_of_page_token, page_token_of_id
+from datastatus.rpc.watch_encoder import WatchEncoder
 from datastatus.store.datasets import DatasetFilter
 from datastatus.v1 import data_status_pb2, dataset_pb2, sync_service_pb2, sync_service_pb2_grpc, watch_pb2
 
@@ -26,12 +26,13 @@ Context = grpc.aio.ServicerContext
 _BATCH_REQUESTS_MAX = 1000
 _FILTERS_MAX = 100
 _FILTER_VALUES_MAX = 1000
-_BATCH_BYTES_DEFAULT = 1 << 20
+_SLOW_SECONDS_MAX = 60
 
 
 class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._encoder = WatchEncoder()
 
     async def QueueSync(self, request: sync_service_pb2.SyncRequest, context: Context) -> dataset_pb2.Dataset:
         with Fields() as fields:
@@ -143,11 +144,15 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
     async def WatchStatus(  # pyright: ignore[reportIncompatibleMethodOverride] (writes to the context)
         self, request: watch_pb2.WatchStatusRequest, context: Context
     ) -> None:
-        wanted, batch_bytes_max = _watch_request(request)
-        async with aclosing(watch_status(self._engine.database, self._engine.hub, wanted)) as messages:
+        wanted = _watch_request(request)
+        async with aclosing(self._engine.watches.watch(wanted)) as messages:
             async for message in messages:
-                for part in _within(convert.watch_message(message), message, batch_bytes_max):
-                    await context.write(part)
+                try:
+                    # Waits while the client takes nothing; meanwhile this one message is all that is held for it.
+                    async with asyncio.timeout(_SLOW_SECONDS_MAX):
+                        await context.write(self._encoder.encode(message))
+                except TimeoutError as exc:
+                    raise errors.SlowWatcher(_SLOW_SECONDS_MAX) from exc
 
 
 def _sync_request(fields: Fields, request: sync_service_pb2.SyncRequest) -> SyncRequest:
@@ -170,8 +175,7 @@ def _sync_request_or_error(
         return exc
 
 
-def _watch_request(request: watch_pb2.WatchStatusRequest) -> tuple[watch.WatchRequest, int]:
-    """What is asked for, and the most bytes of a batch."""
+def _watch_request(request: watch_pb2.WatchStatusRequest) -> watch.WatchRequest:
     start: watch.Start | watch.ResumeToken = watch.Start.SNAPSHOT
     match request.WhichOneof("start"):
         case "resume_token":
@@ -201,12 +205,14 @@ def _watch_request(request: watch_pb2.WatchStatusRequest) -> tuple[watch.WatchRe
                     "max_batch_transitions", request.max_batch_transitions, at_least=1, at_most=10_000
                 ),
             )
-        batch_bytes_max = _BATCH_BYTES_DEFAULT
         if request.HasField("max_batch_bytes"):
-            batch_bytes_max = fields.number(
-                "max_batch_bytes", request.max_batch_bytes, at_least=1024, at_most=4 << 20
+            wanted = replace(
+                wanted,
+                batch_bytes_max=fields.number(
+                    "max_batch_bytes", request.max_batch_bytes, at_least=1024, at_most=4 << 20
+                ),
             )
-    return wanted, batch_bytes_max
+    return wanted
 
 
 def _status_filter(index: int, one: watch_pb2.StatusFilter) -> watch.StatusFilter:
@@ -223,21 +229,3 @@ def _status_filter(index: int, one: watch_pb2.StatusFilter) -> watch.StatusFilte
                 for position, number in enumerate(one.to_statuses)
             ),
         )
-
-
-def _within(
-    response: watch_pb2.WatchStatusResponse, message: watch.WatchMessage, bytes_max: int
-) -> Iterator[watch_pb2.WatchStatusResponse]:
-    """The message, or where a batch is too large its halves and theirs, with the chain of seqs unbroken."""
-    body = message.body
-    if not isinstance(body, watch.Batch) or response.ByteSize() <= bytes_max or len(body.transitions) == 1:
-        yield response
-        return
-    assert message.token is not None
-    middle = len(body.transitions) // 2
-    cut_seq = body.transitions[middle - 1].seq
-    head = watch.Batch(body.after_seq, cut_seq, body.transitions[:middle])
-    tail = watch.Batch(cut_seq, body.through_seq, body.transitions[middle:])
-    for half, seq in ((head, cut_seq), (tail, body.through_seq)):
-        part = watch.WatchMessage(half, watch.ResumeToken(message.token.epoch, seq))
-        yield from _within(convert.watch_message(part), part, bytes_max)

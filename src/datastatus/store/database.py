@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
@@ -30,15 +30,25 @@ class Executor(Protocol):
         ...
 
 
-class _Session:
-    """One connection as an Executor."""
+_PAGE_ROWS = 1000
 
-    def __init__(self, connection: asyncpg.Connection | asyncpg.pool.PoolConnectionProxy) -> None:
+
+class View:
+    """One state of the store: the Executor of a read-only transaction."""
+
+    def __init__(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
         self._connection = connection
 
     async def rows(self, query: str, *arguments: Any, timeout_seconds: float | None = None) -> list[Row]:
         with _translated():
             return await self._connection.fetch(queries()[query], *arguments, timeout=timeout_seconds)
+
+    async def pages(self, query: str, *arguments: Any) -> AsyncIterator[list[Row]]:
+        """The rows of a large result, a thousand at a time, so that they are never all in memory."""
+        with _translated():
+            cursor = await self._connection.cursor(queries()[query], *arguments)
+            while page := await cursor.fetch(_PAGE_ROWS):
+                yield page
 
 
 class _Connection(asyncpg.Connection):
@@ -59,14 +69,45 @@ class Database:
                 return await connection.fetch(queries()[query], *arguments, timeout=timeout_seconds)
 
     @asynccontextmanager
-    async def consistent_view(self) -> AsyncIterator[Executor]:
+    async def consistent_view(self) -> AsyncIterator[View]:
         """One read-only REPEATABLE READ transaction: all of its reads see one state of the store."""
         with _translated():
             async with (
                 self._pool.acquire(timeout=_CONNECT_SECONDS) as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
-                yield _Session(connection)
+                yield View(connection)
+
+    async def listen(self, channel: str, heard: Callable[[], None], silence_seconds_max: float) -> None:
+        """Call `heard` for each notification, until the connection is lost or silent for too long.
+
+        Raises StoreDown then. Whoever listens sees to it that something is to be heard.
+        """
+        with _translated():
+            async with self._pool.acquire(timeout=_CONNECT_SECONDS) as connection:
+                lost = asyncio.Event()
+                alive = asyncio.Event()
+
+                def on_notification(*_: object) -> None:
+                    alive.set()
+                    heard()
+
+                def on_termination(*_: object) -> None:
+                    lost.set()
+                    alive.set()
+
+                await connection.add_listener(channel, on_notification)
+                connection.add_termination_listener(on_termination)
+                try:
+                    while not lost.is_set():
+                        alive.clear()
+                        async with asyncio.timeout(silence_seconds_max):
+                            await alive.wait()
+                finally:
+                    if not lost.is_set():
+                        # It may be dead without knowing: do not wait for a goodbye.
+                        connection.terminate()
+        raise errors.StoreDown
 
 
 @asynccontextmanager
@@ -75,7 +116,8 @@ async def open_database(dsn: str, *, connections_max: int) -> AsyncIterator[Data
     with _translated():
         pool = await asyncpg.create_pool(
             dsn,
-            min_size=1,
+            # None kept open for its own sake: after a restart of Postgres the next call connects.
+            min_size=0,
             max_size=connections_max,
             connection_class=_Connection,
             timeout=_CONNECT_SECONDS,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from datastatus.domain.data_status import DataTypePointers
 from datastatus.domain.dataset import Dataset, DatasetStatus, Progress, Trigger, WaitReason
-from datastatus.store.database import Executor, Row
+from datastatus.store.database import Executor, Row, View
 
 
 async def datasets_by_id(executor: Executor, dataset_ids: Collection[UUID]) -> dict[UUID, Dataset]:
@@ -66,15 +66,19 @@ async def data_status_pointers(
 
 
 async def snapshot_latest(
-    executor: Executor, company_ids: Collection[UUID] | None, connection_ids: Collection[UUID] | None
-) -> list[Dataset]:
-    """The latest dataset of each (connection, data type), of those companies and connections or of all."""
-    rows = await executor.rows(
+    view: View, company_ids: Collection[UUID] | None, connection_ids: Collection[UUID] | None
+) -> AsyncIterator[list[Dataset]]:
+    """The latest dataset of each (connection, data type), of those companies and connections or of all.
+
+    In pages, read as they are asked for.
+    """
+    pages = view.pages(
         "snapshot_latest",
         None if company_ids is None else list(company_ids),
         None if connection_ids is None else list(connection_ids),
     )
-    return [_dataset(row) for row in rows]
+    async for page in pages:
+        yield [_dataset(row) for row in page]
 
 
 async def snapshot_named(executor: Executor, dataset_ids: Collection[UUID]) -> list[Dataset]:

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 from uuid import UUID
+
+import asyncpg
 
 from datastatus.domain.connection import ConnectionStatus
 from datastatus.domain.dataset import DESCRIPTIONS, DatasetStatus, Transition, Trigger
+from datastatus.domain.retention import JournalPartition
 from datastatus.store.database import Executor, Row
 
 REQUEST_ID_HOURS = 24
@@ -190,7 +192,7 @@ def _change_result(row: Row) -> ChangeResult:
 
 @dataclass(frozen=True, slots=True)
 class JournalBounds:
-    """The present history: its epoch, its newest seq (0 where there is none), and the oldest still kept."""
+    """The present history: its epoch, its newest seq (0 where there is none), and the oldest still told of."""
 
     epoch: int
     head_seq: int
@@ -202,6 +204,52 @@ async def journal_bounds(executor: Executor) -> JournalBounds:
     return JournalBounds(**dict(row))
 
 
+async def forks(executor: Executor) -> list[tuple[int, int]]:
+    """(epoch, fork_seq) of each history, oldest first: where it left the one before."""
+    return [(row["number"], row["fork_seq"]) for row in await executor.rows("forks")]
+
+
+async def begin_epoch(executor: Executor) -> tuple[int, int]:
+    """(epoch, fork_seq) of a history that begins after the newest transition there is."""
+    [row] = await executor.rows("begin_epoch")
+    return row["number"], row["fork_seq"]
+
+
+async def journal_partitions(executor: Executor) -> list[JournalPartition]:
+    """In order of seq."""
+    return [JournalPartition(**dict(row)) for row in await executor.rows("journal_partitions")]
+
+
+async def store_time(executor: Executor) -> datetime:
+    """The database's clock, by which transitions are dated."""
+    [row] = await executor.rows("store_time")
+    return row[0]
+
+
+async def spare_transitions(executor: Executor) -> int:
+    """How many transitions the partitions there are still have room for."""
+    [row] = await executor.rows("spare_transitions")
+    return row[0]
+
+
+async def add_journal_partition(executor: Executor, transitions: int) -> None:
+    await executor.rows("add_journal_partition", transitions)
+
+
+async def raise_oldest_seq(executor: Executor, oldest_seq: int) -> None:
+    """Stop telling of transitions before `oldest_seq`."""
+    await executor.rows("raise_oldest_seq", oldest_seq)
+
+
+async def drop_journal_partition(executor: Executor, from_seq: int) -> bool:
+    """Whether the partition could be dropped; not while a reader or writer holds it, then try again later."""
+    try:
+        await executor.rows("drop_journal_partition", from_seq)
+    except asyncpg.LockNotAvailableError:
+        return False
+    return True
+
+
 async def read_transitions(executor: Executor, after_seq: int, count_max: int) -> list[Transition]:
     """The transitions that follow `after_seq`, in order, at most `count_max`."""
     rows = await executor.rows("read_transitions", after_seq, count_max)
@@ -209,12 +257,27 @@ async def read_transitions(executor: Executor, after_seq: int, count_max: int) -
 
 
 def _transition(row: Row) -> Transition:
-    fields: dict[str, Any] = dict(row)
-    if fields["from_status"] is not None:
-        fields["from_status"] = DatasetStatus(fields["from_status"])
-    fields["to_status"] = DatasetStatus(fields["to_status"])
-    fields["trigger"] = Trigger(fields["trigger"])
-    return Transition(**fields)
+    from_status = row["from_status"]
+    return Transition(
+        row["seq"],
+        row["dataset_id"],
+        row["company_id"],
+        row["connection_id"],
+        row["data_type"],
+        row["version"],
+        _STATUSES[from_status] if from_status else None,
+        _STATUSES[row["to_status"]],
+        row["occurred"],
+        _TRIGGERS[row["trigger"]],
+        row["description"],
+        row["error_message"],
+        row["error_code"],
+    )
+
+
+# Looking a name up is a tenth of the price of calling the enum, and this is done for every transition.
+_STATUSES = {str(status): status for status in DatasetStatus}
+_TRIGGERS = {str(trigger): trigger for trigger in Trigger}
 
 
 async def forget_requests(executor: Executor) -> None:
@@ -228,3 +291,8 @@ async def recall_request(
     """(REPLAYED, its dataset) or (REUSED, that of another request), or None where the id is new."""
     rows = await executor.rows("recall_request", caller, request_id, fingerprint, REQUEST_ID_HOURS)
     return (QueueOutcome(rows[0]["outcome"]), rows[0]["dataset_id"]) if rows else None
+
+
+async def announce_transitions(executor: Executor) -> None:
+    """Wake the tailers of all processes."""
+    await executor.rows("announce_transitions")

@@ -124,7 +124,8 @@ CREATE INDEX dataset_company_history ON dataset (company_id, id);
 CREATE INDEX dataset_connection_history ON dataset (connection_id, id);
 
 -- The journal. `seq` is dense and in commit order; `version` is dense for each dataset. There is no foreign key
--- to dataset: rows come only from append_queued and append_transitions, and outlive what they tell of.
+-- to dataset: rows come only from append_queued and append_transitions, and outlive what they tell of. Partitioned,
+-- so that what retention gives up goes by dropping a table.
 CREATE TABLE transition (
     seq bigint PRIMARY KEY CHECK (seq > 0),
     dataset_id uuid NOT NULL,
@@ -139,10 +140,24 @@ CREATE TABLE transition (
     description text NOT NULL,
     error_message text,
     error_code text,
-    UNIQUE (dataset_id, version),
     CHECK (is_legal_transition(from_status, to_status)),
     CHECK ((version = 1) = (from_status IS NULL))
+) PARTITION BY RANGE (seq);
+
+-- The partitions of the journal: from `from_seq` up to but without `to_seq`.
+CREATE TABLE journal_partition (
+    from_seq bigint PRIMARY KEY CHECK (from_seq > 0),
+    to_seq bigint NOT NULL UNIQUE CHECK (to_seq > from_seq),
+    attached timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+
+-- Transitions before `oldest_seq` are no longer told of; their partitions may be gone already, or soon.
+CREATE TABLE journal_retention (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    oldest_seq bigint NOT NULL DEFAULT 1 CHECK (oldest_seq > 0)
+);
+
+INSERT INTO journal_retention DEFAULT VALUES;
 
 -- Histories of the journal: the operator begins a new one after a restore that lost transitions past `fork_seq`.
 CREATE TABLE epoch (
@@ -212,5 +227,48 @@ BEGIN
 END
 $$;
 
-CREATE TRIGGER refuse_rewriting_history BEFORE UPDATE OR DELETE OR TRUNCATE ON transition
+-- For each row, so that it holds in the partitions too.
+CREATE TRIGGER refuse_rewriting_history BEFORE UPDATE OR DELETE ON transition
+FOR EACH ROW EXECUTE FUNCTION refuse_rewriting_history();
+
+CREATE TRIGGER refuse_truncating_history BEFORE TRUNCATE ON transition
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewriting_history();
+
+-- Add the partition that follows the last one, of `size` transitions. Attached when it is complete, which takes no
+-- lock that a writer would wait for.
+CREATE FUNCTION add_journal_partition(size bigint) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    start bigint;
+    name text;
+BEGIN
+    -- Several servers may find at once that one is due.
+    PERFORM pg_advisory_xact_lock(7308321, 2);
+    SELECT coalesce(max(to_seq), 1) INTO start FROM journal_partition;
+    name := 'transition_' || start;
+    EXECUTE format('CREATE TABLE %I (LIKE transition INCLUDING ALL, CHECK (seq >= %s AND seq < %s))',
+        name, start, start + size);
+    EXECUTE format('ALTER TABLE transition ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)',
+        name, start, start + size);
+    INSERT INTO journal_partition (from_seq, to_seq) VALUES (start, start + size);
+    RETURN start + size;
+END
+$$;
+
+-- Drop a partition below oldest_seq. The lock it needs would hold up every writer while it waits for a reader, so
+-- it gives up soon; the caller tries again later.
+CREATE FUNCTION drop_journal_partition(start bigint) RETURNS void
+LANGUAGE plpgsql
+SET lock_timeout = '50ms'
+AS $$
+BEGIN
+    DELETE FROM journal_partition p
+    WHERE p.from_seq = start AND p.to_seq <= (SELECT oldest_seq FROM journal_retention);
+    IF FOUND THEN
+        EXECUTE format('DROP TABLE %I', 'transition_' || start);
+    END IF;
+END
+$$;
+
+SELECT add_journal_partition(1000000);
+SELECT add_journal_partition(1000000);

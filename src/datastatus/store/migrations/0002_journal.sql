@@ -27,7 +27,10 @@ LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM refuse_other_isolation();
     PERFORM pg_advisory_xact_lock(7308321, 1);
-    RETURN (SELECT coalesce(max(seq), 0) FROM transition);
+    -- An emptied journal does not begin again at 1.
+    RETURN (
+        SELECT greatest((SELECT max(seq) FROM transition), r.oldest_seq - 1) FROM journal_retention r
+    );
 END
 $$;
 

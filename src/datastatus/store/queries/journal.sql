@@ -10,8 +10,37 @@ SELECT outcome, status, seq, version, occurred FROM deauthorize_connection($1, $
 
 -- name: journal_bounds
 SELECT (SELECT max(number) FROM epoch) AS epoch,
-    coalesce(max(seq), 0) AS head_seq, coalesce(min(seq), 1) AS oldest_seq
-FROM transition;
+    greatest((SELECT max(seq) FROM transition), r.oldest_seq - 1) AS head_seq,
+    r.oldest_seq
+FROM journal_retention r;
+
+-- name: forks
+SELECT number, fork_seq FROM epoch ORDER BY number;
+
+-- name: begin_epoch
+INSERT INTO epoch (number, fork_seq)
+SELECT max(e.number) + 1, greatest((SELECT max(seq) FROM transition), (SELECT oldest_seq - 1 FROM journal_retention))
+FROM epoch e
+RETURNING number, fork_seq;
+
+-- name: journal_partitions
+SELECT p.from_seq, p.to_seq, (
+    SELECT t.occurred FROM transition t WHERE t.seq >= p.from_seq AND t.seq < p.to_seq ORDER BY t.seq DESC LIMIT 1
+) AS newest
+FROM journal_partition p ORDER BY p.from_seq;
+
+-- name: spare_transitions
+SELECT (SELECT max(to_seq) FROM journal_partition) - 1
+    - (SELECT greatest((SELECT max(seq) FROM transition), r.oldest_seq - 1) FROM journal_retention r);
+
+-- name: add_journal_partition
+SELECT add_journal_partition($1);
+
+-- name: raise_oldest_seq
+UPDATE journal_retention SET oldest_seq = greatest(oldest_seq, $1);
+
+-- name: drop_journal_partition
+SELECT drop_journal_partition($1);
 
 -- name: read_transitions
 SELECT * FROM transition WHERE seq > $1 ORDER BY seq LIMIT $2;
@@ -22,3 +51,9 @@ DELETE FROM sync_request WHERE created < clock_timestamp() - make_interval(hours
 -- name: recall_request
 SELECT outcome, dataset_id
 FROM recall_request($1, $2, $3, clock_timestamp() - make_interval(hours => $4)) WHERE outcome IS NOT NULL;
+
+-- name: store_time
+SELECT clock_timestamp();
+
+-- name: announce_transitions
+SELECT pg_notify('datastatus_transitions', '');

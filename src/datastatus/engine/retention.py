@@ -1,0 +1,62 @@
+"""Room for the journal ahead, and an end to it behind."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import structlog
+
+from datastatus import errors
+from datastatus.domain.retention import oldest_seq_to_keep
+from datastatus.store import journal
+from datastatus.store.database import Database, StoreConflict
+
+_log = structlog.get_logger(__name__)
+
+_LOOK_SECONDS = 1.0
+_RETAIN_SECONDS = 30.0
+
+
+class JournalKeeper:
+    """Adds partitions before they are needed and gives up those that are older than the retention.
+
+    Every server runs one. `oldest_seq` is raised first, so that nobody is told of half a partition; what cannot
+    be dropped just now, because somebody reads it, is dropped later.
+    """
+
+    def __init__(self, database: Database, *, retention: timedelta, partition_transitions: int) -> None:
+        self._database = database
+        self._retention = retention
+        self._partition_transitions = partition_transitions
+
+    async def run(self) -> None:
+        """Keep the journal until cancelled."""
+        loop = asyncio.get_running_loop()
+        retained = loop.time()
+        while True:
+            try:
+                await self.make_room()
+                if loop.time() - retained >= _RETAIN_SECONDS:
+                    retained = loop.time()
+                    await self.retain()
+            except (errors.StoreDown, StoreConflict) as exc:
+                _log.warning("journal_keeper_waits_for_store", cause=repr(exc.__cause__))
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def make_room(self) -> None:
+        """Have a whole partition spare."""
+        while await journal.spare_transitions(self._database) < self._partition_transitions:
+            await journal.add_journal_partition(self._database, self._partition_transitions)
+
+    async def retain(self) -> None:
+        """Give up what is too old, and what is too much."""
+        partitions = await journal.journal_partitions(self._database)
+        now = await journal.store_time(self._database)
+        oldest_seq = oldest_seq_to_keep(partitions, now - self._retention)
+        await journal.raise_oldest_seq(self._database, oldest_seq)
+        for partition in partitions:
+            if partition.to_seq <= oldest_seq and not await journal.drop_journal_partition(
+                self._database, partition.from_seq
+            ):
+                _log.info("journal_partition_in_use", from_seq=partition.from_seq)

@@ -1,0 +1,99 @@
+"""The newest transitions, encoded once, in a bounded ring with an index by id."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
+from uuid import UUID
+
+from datastatus.domain.dataset import Transition
+from datastatus.domain.watch import Entry, WatchRequest
+
+# What an entry costs beside its encoded bytes: the transition, its texts, and its places in the index.
+_ENTRY_OVERHEAD_BYTES = 1200
+
+
+class TransitionRing:
+    """Holds a run of consecutive transitions: appended at the head, given up at the tail past `bytes_max`."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._entries: list[Entry] = []
+        # Given up, but not yet cut off: cutting a list for each entry would cost its length every time.
+        self._given_up = 0
+        self._by_id: dict[UUID, deque[int]] = {}
+
+    @property
+    def first_seq(self) -> int:
+        """The oldest transition held; meaningless while empty."""
+        return self._entries[self._given_up].transition.seq
+
+    def __len__(self) -> int:
+        return len(self._entries) - self._given_up
+
+    def clear(self) -> None:
+        self._entries.clear()
+        self._by_id.clear()
+        self._bytes = self._given_up = 0
+
+    def extend(self, entries: Iterable[Entry]) -> None:
+        """Append what follows the newest; gives up the oldest where there is no room."""
+        for entry in entries:
+            self._entries.append(entry)
+            self._bytes += len(entry.encoded) + _ENTRY_OVERHEAD_BYTES
+            for one in ids_of(entry.transition):
+                self._by_id.setdefault(one, deque()).append(entry.transition.seq)
+        while self._bytes > self._bytes_max and len(self) > 1:
+            self._give_up_oldest()
+        if self._given_up > len(self._entries) // 2:
+            del self._entries[: self._given_up]
+            self._given_up = 0
+
+    def _give_up_oldest(self) -> None:
+        entry = self._entries[self._given_up]
+        self._given_up += 1
+        self._bytes -= len(entry.encoded) + _ENTRY_OVERHEAD_BYTES
+        for one in ids_of(entry.transition):
+            seqs = self._by_id[one]
+            seqs.popleft()
+            if not seqs:
+                del self._by_id[one]
+
+    def covers(self, after_seq: int) -> bool:
+        """Whether everything that follows `after_seq`, up to the head, is held."""
+        return len(self) > 0 and self.first_seq <= after_seq + 1
+
+    def read(self, after_seq: int, count_max: int) -> Sequence[Entry]:
+        """What follows `after_seq`, in order; it must be covered."""
+        start = self._given_up + after_seq + 1 - self.first_seq
+        return self._entries[start : start + count_max]
+
+    def select(self, after_seq: int, ids: Collection[UUID]) -> Sequence[Entry]:
+        """What follows `after_seq` and has one of the ids, in order; it must be covered."""
+        seqs: set[int] = set()
+        for one in ids:
+            for seq in reversed(self._by_id.get(one, ())):
+                if seq <= after_seq:
+                    break
+                seqs.add(seq)
+        offset = self._given_up - self.first_seq
+        return [self._entries[offset + seq] for seq in sorted(seqs)]
+
+
+def ids_of(transition: Transition) -> tuple[UUID, UUID, UUID]:
+    """The ids by which transitions are indexed."""
+    return transition.company_id, transition.connection_id, transition.dataset_id
+
+
+def ids_to_index(request: WatchRequest) -> frozenset[UUID] | None:
+    """Ids of which every transition that can pass has one; None where any transition may pass."""
+    if not request.any_of:
+        return None
+    ids: set[UUID] = set()
+    for one in request.any_of:
+        narrowest = one.dataset_ids or one.connection_ids or one.company_ids
+        if not narrowest:
+            return None
+        ids |= narrowest
+    return frozenset(ids)

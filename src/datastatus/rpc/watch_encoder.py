@@ -1,0 +1,78 @@
+"""Encodes what watchers are sent: each transition once, each common message once.
+
+Serialised protobuf messages concatenate: a batch is the bytes of its own fields followed by those of its
+transitions, so that nothing is parsed or built again for a watcher.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from datastatus.domain import watch
+from datastatus.domain.dataset import Dataset, Transition
+from datastatus.rpc import convert
+from datastatus.v1 import watch_pb2
+
+# A length-delimited field is its tag (number and wire type 2), its length, its bytes.
+_BATCH_TAG = bytes([watch_pb2.WatchStatusResponse.BATCH_FIELD_NUMBER << 3 | 2])
+_SNAPSHOT_TAG = bytes([watch_pb2.WatchStatusResponse.SNAPSHOT_FIELD_NUMBER << 3 | 2])
+
+# Watchers who see everything and are up to date get the same messages: these few are kept.
+_SHARED_MESSAGES_MAX = 64
+
+
+def encode_transition(one: Transition) -> bytes:
+    """The transition as an element of a batch."""
+    return watch_pb2.TransitionBatch(transitions=[convert.transition(one)]).SerializeToString()
+
+
+def encode_snapshot(datasets: Sequence[Dataset]) -> bytes:
+    """A part of a snapshot."""
+    return watch_pb2.StatusSnapshot(datasets=map(convert.dataset, datasets)).SerializeToString()
+
+
+class WatchEncoder:
+    """Makes WatchStatusResponse messages as bytes."""
+
+    def __init__(self) -> None:
+        self._shared: OrderedDict[tuple[int, int, int], bytes] = OrderedDict()
+
+    def encode(self, message: watch.WatchMessage) -> bytes:
+        match message.body:
+            case watch.Batch() as batch:
+                return self._batch(batch, message.token)
+            case watch.Snapshot(encoded):
+                return _SNAPSHOT_TAG + _varint(len(encoded)) + encoded
+            case _:
+                return convert.watch_message(message).SerializeToString()
+
+    def _batch(self, batch: watch.Batch, token: watch.ResumeToken | None) -> bytes:
+        assert token is not None
+        if len(batch.entries) != batch.through_seq - batch.after_seq:
+            return _encode_batch(batch, token)
+        # Everything between the two places: alike for everybody.
+        key = (token.epoch, batch.after_seq, batch.through_seq)
+        encoded = self._shared.get(key)
+        if encoded is None:
+            encoded = self._shared[key] = _encode_batch(batch, token)
+            if len(self._shared) > _SHARED_MESSAGES_MAX:
+                self._shared.popitem(last=False)
+        return encoded
+
+
+def _encode_batch(batch: watch.Batch, token: watch.ResumeToken) -> bytes:
+    bounds = watch_pb2.TransitionBatch(after_seq=batch.after_seq, through_seq=batch.through_seq)
+    encoded = b"".join([bounds.SerializeToString(), *(entry.encoded for entry in batch.entries)])
+    head = watch_pb2.WatchStatusResponse(resume_token=str(token)).SerializeToString()
+    return b"".join([head, _BATCH_TAG, _varint(len(encoded)), encoded])
+
+
+def _varint(number: int) -> bytes:
+    """Seven bits a byte, low ones first, the high bit set on all but the last."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)

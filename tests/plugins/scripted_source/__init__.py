@@ -1,0 +1,71 @@
+"""An online integration whose source is a folder: one JSON file a data type says how the fetch goes.
+
+It stands in for sources that fail in ways which no real one can be made to fail in on demand. The folder is named by
+SCRIPTED_SOURCE_FOLDER; `{data_type}.json` holds `{"records": [...]}`, `{"error": "SourceAuthFailed"}`, or
+`{"gate": "name"}` together with records: the fetch goes on once the file `name` exists.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from datastatus import errors
+from datastatus.domain.records import MODELS, StandardRecord
+from datastatus.integrations.base import Integration, IntegrationInfo, RawRecord, Source
+
+
+class ScriptedSource:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def count(self, data_type: str) -> int | None:
+        return len(self._script(data_type).get("records", ()))
+
+    async def fetch(self, data_type: str) -> AsyncIterator[Sequence[RawRecord]]:
+        script = self._script(data_type)
+        if "error" in script:
+            raise getattr(errors, script["error"])(f"the source says: {script['error']}", code="SCRIPTED")
+        if "crash" in script:
+            raise RuntimeError(script["crash"])
+        records = script["records"]
+        yield records[:1]
+        while "gate" in script and not (self._folder / script["gate"]).exists():
+            # Files send no events.
+            await asyncio.sleep(0.02)
+        yield records[1:]
+
+    def _script(self, data_type: str) -> dict:
+        path = self._folder / f"{data_type}.json"
+        return json.loads(path.read_text()) if path.exists() else {"records": []}
+
+
+class ScriptedIntegration:
+    info = IntegrationInfo(
+        key="scripted",
+        name="Scripted",
+        source_type="Test",
+        data_types=frozenset(MODELS),
+        online=True,
+    )
+
+    @asynccontextmanager
+    async def open(self, options: Mapping[str, str]) -> AsyncIterator[Source]:
+        yield ScriptedSource(Path(os.environ["SCRIPTED_SOURCE_FOLDER"]))
+
+    def map(self, data_type: str, raw: RawRecord) -> StandardRecord:
+        try:
+            return MODELS[data_type].model_validate_json(json.dumps(raw))
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            field = ".".join(map(str, first["loc"]))
+            raise errors.MappingFailed(str(raw["id"]), field, first["msg"]) from exc
+
+
+SCRIPTED: Integration = ScriptedIntegration()
