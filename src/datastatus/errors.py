@@ -46,7 +46,7 @@ A message says what is wrong and what to do; `rpc.error_table` alone turns these
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -80,7 +80,7 @@ class InvalidFields(InvalidRequest):
 
     def __init__(self, violations: Sequence[FieldViolation]) -> None:
         super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations))
-        self.violations = tuple(violations)
+        self.violations: tuple[FieldViolation, ...] = tuple(violations)
 
 
 class DataTypeUnknown(InvalidRequest):
@@ -350,3 +350,23 @@ class MappingFailed(SourceError):
         super().__init__(f"record {record_id}, field {field}: {problem}", code="RECORD_NOT_MAPPABLE")
         self.record_id = record_id
         self.field = field
+
+
+def from_reason(reason: str, message: str, metadata: Mapping[str, str]) -> DatastatusError | None:
+    """The error that a service has sent, as the class that it was there; None for a reason not known here."""
+    kind = _by_reason(DatastatusError).get(reason)
+    if kind is None:
+        return None
+    # Its constructor makes the message from values; here the message is what there is.
+    error = kind.__new__(kind)
+    DatastatusError.__init__(error, message, **metadata)
+    if isinstance(error, InvalidFields):
+        error.violations = ()
+    return error
+
+
+def _by_reason(branch: type[DatastatusError]) -> dict[str, type[DatastatusError]]:
+    found = {branch.reason: branch} if "reason" in vars(branch) else {}
+    for kind in branch.__subclasses__():
+        found |= _by_reason(kind)
+    return found

@@ -10,10 +10,10 @@ from typing import Annotated, TypeVar
 
 import grpc
 from cyclopts import Parameter
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
+from datastatus import errors
 from datastatus.cli.output import print_error
+from datastatus.client import CallFailed, translate
 from datastatus.v1 import company_service_pb2_grpc, record_service_pb2_grpc, sync_service_pb2_grpc
 from datastatus.v1 import sync_settings_service_pb2_grpc as settings_grpc
 
@@ -64,24 +64,22 @@ def run_client(server: str, work: Callable[[Client], Awaitable[int | None]]) -> 
     try:
         return asyncio.run(connect_and_work())
     except grpc.aio.AioRpcError as exc:
+        print_error(explain(translate(exc), server))
+        return EXIT_SERVER
+    except errors.DatastatusError as exc:
         print_error(explain(exc, server))
         return EXIT_SERVER
 
 
-def explain(error: grpc.aio.AioRpcError, server: str) -> str:
+def explain(error: errors.DatastatusError, server: str) -> str:
     """A refusal in words: the service's own message, its reason, and its metadata."""
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]
-    if status is None:
-        if error.code() is grpc.StatusCode.UNAVAILABLE:
-            return (
-                f"no service answers at {server}; start it with `datastatus serve`, or name it with --server"
-            )
-        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-            return f"the service at {server} does not offer this"
-        return f"{error.code().name}: {error.details()}"
-    info = error_details_pb2.ErrorInfo()
-    for detail in status.details:
-        if detail.Unpack(info):
-            metadata = "".join(f"\n  {key}: {value}" for key, value in sorted(info.metadata.items()) if value)
-            return f"{status.message} [{info.reason}]{metadata}"
-    return status.message
+    if isinstance(error, CallFailed):
+        match error.code:
+            case grpc.StatusCode.UNAVAILABLE:
+                return f"no service answers at {server}; start it with `datastatus serve`, or name it with --server"
+            case grpc.StatusCode.UNIMPLEMENTED:
+                return f"the service at {server} does not offer this"
+            case _:
+                return str(error)
+    metadata = "".join(f"\n  {key}: {value}" for key, value in sorted(error.metadata.items()) if value)
+    return f"{error} [{error.reason}]{metadata}"

@@ -15,6 +15,7 @@ from datastatus.cli.logs import configure_logs
 from datastatus.cli.output import print_error, print_note
 from datastatus.cli.process import first_cause, stop_signals
 from datastatus.cli.serve import LogLevel
+from datastatus.client import translate
 from datastatus.connector.runtime import ConnectorRuntime
 from datastatus.integrations.base import IntegrationInfo
 from datastatus.integrations.registry import find_integration, load_registry
@@ -75,7 +76,7 @@ def connector(
         cause = first_cause(exc)
         if not isinstance(cause, grpc.aio.AioRpcError):
             raise
-        print_error(explain(cause, server))
+        print_error(explain(translate(cause), server))
         return EXIT_SERVER
     return EXIT_OK
 

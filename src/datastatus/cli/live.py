@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
-import grpc
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -14,37 +12,19 @@ from rich.text import Text
 from datastatus.cli.client import CALL_SECONDS, Client
 from datastatus.cli.datasets import progress_words
 from datastatus.cli.output import clock, console, print_json, print_note, status_name, status_text
+from datastatus.client import watch_responses
 from datastatus.v1 import dataset_pb2, sync_service_pb2, transition_pb2, watch_pb2
 
-_RECONNECT_SECONDS_MAX = 5.0
 _REFRESH_SECONDS = 0.5
 
 
-async def watching(
+def watching(
     client: Client, request: watch_pb2.WatchStatusRequest
-) -> AsyncIterator[watch_pb2.WatchStatusResponse]:
-    """The messages of a watch, over as many streams as it takes: after a break it goes on where it was."""
-    failures = 0
-    while True:
-        retry_seconds = 0.0
-        try:
-            async for response in client.sync.WatchStatus(request):
-                failures = 0
-                yield response
-                if response.resume_token:
-                    request.resume_token = response.resume_token
-                if response.HasField("closing"):
-                    retry_after = response.closing.retry_after
-                    retry_seconds = retry_after.seconds + retry_after.nanos / 1e9
-            if not retry_seconds:
-                return
-        except grpc.aio.AioRpcError as exc:
-            if exc.code() is not grpc.StatusCode.UNAVAILABLE or not request.resume_token:
-                raise
-            failures += 1
-            retry_seconds = random.uniform(0, min(_RECONNECT_SECONDS_MAX, 0.2 * 2 ** min(failures, 8)))
-            print_note(f"connection lost; reconnecting in {retry_seconds:.1f} s")
-        await asyncio.sleep(retry_seconds)
+) -> AsyncGenerator[watch_pb2.WatchStatusResponse, None]:
+    """The messages of a watch; breaks are told to the person and survived."""
+    return watch_responses(
+        client.sync, request, lambda why, seconds: print_note(f"{why}; reconnecting in {seconds:.1f} s")
+    )
 
 
 def transition_line(one: transition_pb2.StatusTransition) -> Text:

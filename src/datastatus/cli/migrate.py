@@ -10,25 +10,35 @@ from cyclopts import Parameter
 from datastatus import errors
 from datastatus.cli.client import EXIT_OK, EXIT_SERVER
 from datastatus.cli.output import console, print_error
-from datastatus.store.migrate import SchemaTooNew
+from datastatus.store.migrate import SchemaTooNew, begin_new_epoch
 from datastatus.store.migrate import migrate as migrate_database
 
 
-def migrate(*, database_url: Annotated[str, Parameter(env_var="DATASTATUS_DATABASE_URL")]) -> int:
+def migrate(
+    *,
+    database_url: Annotated[str, Parameter(env_var="DATASTATUS_DATABASE_URL")],
+    new_epoch: bool = False,
+) -> int:
     """Bring a database to the schema of this release. `serve` does so by itself when it starts.
 
     Parameters
     ----------
     database_url
         As postgresql://user@host/name.
+    new_epoch
+        After restoring a backup, or a failover that may have lost commits: begin a new history, so that watchers
+        who have seen what was lost are told so (see docs/watch.md).
     """
     try:
         applied = asyncio.run(migrate_database(database_url))
+        if new_epoch:
+            epoch, fork_seq = asyncio.run(begin_new_epoch(database_url))
+            console.print(f"epoch {epoch} begins after transition {fork_seq}")
     except (SchemaTooNew, errors.Unavailable, OSError) as exc:
         print_error(str(exc) or repr(exc))
         return EXIT_SERVER
     for name in applied:
         console.print(f"applied {name}")
-    if not applied:
+    if not applied and not new_epoch:
         console.print("nothing to do")
     return EXIT_OK

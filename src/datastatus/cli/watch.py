@@ -94,7 +94,5 @@ def _show(response: watch_pb2.WatchStatusResponse) -> None:
         case "batch":
             for one in response.batch.transitions:
                 console.print(transition_line(one))
-        case "closing":
-            print_note("the server is shutting down; reconnecting")
         case _:
             pass

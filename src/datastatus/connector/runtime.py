@@ -112,7 +112,9 @@ class ConnectorRuntime:
                         self._on_event(f"online at {self._server}")
                     case "assignment":
                         self._take(tasks, response.assignment)
-                    case "revoke":
+                    case "revoke" if (
+                        self._leases.get(response.revoke.dataset_id) == response.revoke.lease_token
+                    ):
                         self._drop(response.revoke.dataset_id)
                     case "report_results":
                         for result in response.report_results.results:

@@ -54,9 +54,10 @@ class RevokeReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """The connector must drop this dataset."""
+    """The connector must drop this dataset, if it has it under this lease."""
 
     dataset_id: UUID
+    lease_token: UUID
     reason: RevokeReason
 
 
@@ -79,12 +80,17 @@ class ConnectorSession:
         default_factory=lambda: asyncio.Queue(_OUTBOX_MESSAGES_MAX)
     )
 
-    def drop(self, dataset_id: UUID) -> bool:
-        """Whether the dataset was in hand; there is room for another one then."""
-        if self.in_hand.pop(dataset_id, None) is None:
-            return False
-        self.wake.set()
-        return True
+    def drop(self, dataset_id: UUID) -> None:
+        """The dataset is no longer in hand; there is room for another one."""
+        if self.in_hand.pop(dataset_id, None) is not None:
+            self.wake.set()
+
+    def revoke(self, dataset_id: UUID, reason: RevokeReason) -> None:
+        """Take the dataset away, if it is in hand."""
+        assignment = self.in_hand.get(dataset_id)
+        if assignment is not None:
+            self.drop(dataset_id)
+            self.outbox.put_nowait(Revocation(dataset_id, assignment.lease_token, reason))
 
 
 class ConnectorHub:
@@ -175,8 +181,8 @@ class ConnectorHub:
         if held:
             renewed = await datasets.renew_leases(self._database, held, self.lease_seconds)
             for dataset_id, _ in held:
-                if dataset_id not in renewed and session.drop(dataset_id):
-                    session.outbox.put_nowait(Revocation(dataset_id, RevokeReason.LEASE_LOST))
+                if dataset_id not in renewed:
+                    session.revoke(dataset_id, RevokeReason.LEASE_LOST)
 
     async def report(
         self, session: ConnectorSession, reports: Sequence[Report]
@@ -219,7 +225,7 @@ class ConnectorHub:
             if held[assignment.dataset_id] == assignment.lease_token:
                 session.in_hand[assignment.dataset_id] = assignment
         for dataset_id in held.keys() - session.in_hand.keys():
-            session.outbox.put_nowait(Revocation(dataset_id, RevokeReason.LEASE_LOST))
+            session.outbox.put_nowait(Revocation(dataset_id, held[dataset_id], RevokeReason.LEASE_LOST))
 
     def _notice(self, transitions: Collection[Transition]) -> None:
         for transition in transitions:
@@ -231,8 +237,8 @@ class ConnectorHub:
                         or transition.connection_id in session.hello.connection_ids
                     ):
                         session.wake.set()
-                elif transition.to_status is DatasetStatus.CANCELLED and session.drop(transition.dataset_id):
-                    session.outbox.put_nowait(Revocation(transition.dataset_id, RevokeReason.CANCELLED))
+                elif transition.to_status is DatasetStatus.CANCELLED:
+                    session.revoke(transition.dataset_id, RevokeReason.CANCELLED)
 
     async def _claim_until_cancelled(self, session: ConnectorSession) -> None:
         while True:

@@ -91,7 +91,7 @@ class Reporter:
     async def report_alone(
         self, dataset_id: UUID, lease_token: UUID | None, to_status: DatasetStatus, texts: Report
     ) -> Dataset:
-        """One report by itself; the dataset after it. `texts` carries description, message and code.
+        """One report by itself; the dataset after it. `texts` carries description, message, code and counts.
 
         Without a token: of a self-driven dataset that no connector has in hand. Raises DatasetNotFound,
         InvalidFields, IllegalTransition, LeaseLost.
@@ -100,6 +100,8 @@ class Reporter:
         change = await self._change(assignment, texts, to_status)
         [result] = await self._write([change])
         self._settle(assignment, change, result)
+        self._note_progress(texts)
+        await self._progress.flush()
         return (await datasets.datasets_by_id(self._database, [dataset_id]))[dataset_id]
 
     def stays(self, assignment: Assignment, status: DatasetStatus) -> bool:

@@ -22,6 +22,7 @@ Context = grpc.aio.ServicerContext
 
 _REPORTS_MAX = 1000
 _RECORDS_MAX = 1000
+_PAGE_BYTES_MAX = 4 << 20
 _SERVED_MAX = 10_000
 _TEXT_CHARACTERS_MAX = 4000
 
@@ -67,6 +68,8 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
                 token = fields.uuid("lease_token", lease_token)
                 fields.number("page", request.page, at_least=0, at_most=1 << 40)
                 fields.number("records", len(request.records), at_least=0, at_most=_RECORDS_MAX)
+                if sum(map(len, request.records)) > _PAGE_BYTES_MAX:
+                    fields.wrong("records", f"must have at most {_PAGE_BYTES_MAX} bytes together")
             pages, staged = await self._connectors.stage_page(dataset, token, request.page, request.records)
         return connector_service_pb2.UploadRecordsResponse(pages=pages, records=staged)
 
@@ -84,6 +87,8 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
                 description=_text(fields, request, "description"),
                 error_message=_text(fields, request, "error_message"),
                 error_code=_text(fields, request, "error_code"),
+                records_fetched=request.records_fetched if request.HasField("records_fetched") else None,
+                records_total=request.records_total if request.HasField("records_total") else None,
             )
         return convert.dataset(await self._reporter.report_alone(dataset_id, lease_token, to_status, report))
 
@@ -124,9 +129,11 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
                             assignment=_assignment(assignment, self._connectors.lease_seconds)
                         )
                     )
-                case Revocation(dataset_id, reason):
+                case Revocation(dataset_id, lease_token, reason):
                     revocation = connector_pb2.Revocation(
-                        dataset_id=str(dataset_id), reason=_REVOKE_REASONS[reason]
+                        dataset_id=str(dataset_id),
+                        lease_token=str(lease_token),
+                        reason=_REVOKE_REASONS[reason],
                     )
                     await outgoing.put(connector_pb2.ConnectResponse(revoke=revocation))
                 case ConnectorClosing(retry_after):

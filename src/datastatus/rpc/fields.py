@@ -58,7 +58,8 @@ class Fields:
         except ValueError:
             parsed = None
         # UUID() also takes braces, prefixes and missing hyphens.
-        if parsed is None or str(parsed) != value.lower():
+        # The nil UUID stands for "nobody" in places, so nobody may name it.
+        if parsed is None or parsed == _NIL or str(parsed) != value.lower():
             self.wrong(
                 field, f"must be a UUID such as 01890a5d-ac96-774b-bcce-b302099a8057, not {value[:80]!r}"
             )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncpg
 
+from datastatus.store import journal
+from datastatus.store.database import open_database
 from datastatus.store.sql import migrations
 
 # Held while migrating, so that of several servers starting at once one migrates and the others wait.
@@ -47,3 +49,9 @@ async def migrate(dsn: str) -> list[str]:
             return applied
     finally:
         await connection.close()
+
+
+async def begin_new_epoch(dsn: str) -> tuple[int, int]:
+    """Begin a new history after the newest transition there is: (epoch, fork_seq)."""
+    async with open_database(dsn, connections_max=1) as database:
+        return await journal.begin_epoch(database)

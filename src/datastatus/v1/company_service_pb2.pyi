@@ -272,7 +272,9 @@ class AuthorizeConnectionRequest(_message.Message):
     """Required."""
     @_builtins.property
     def credentials(self) -> _struct_pb2.Struct:
-        """What the source asks for. Absent: the integration needs none."""
+        """What the source asks for, by the integration's own schema; no call ever returns it. Absent: the integration
+        needs none.
+        """
 
     def __init__(
         self,

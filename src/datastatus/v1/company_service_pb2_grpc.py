@@ -106,49 +106,52 @@ class CompanyServiceServicer:
     """
 
     def CreateCompany(self, request, context):
-        """Create a company. Errors: EXTERNAL_ID_TAKEN.
+        """Create a company. With an external_id a repeated call is EXTERNAL_ID_TAKEN, and ListCompanies finds the first
+        one's company by it; without one every call creates another. Errors: EXTERNAL_ID_TAKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCompany(self, request, context):
-        """Errors: COMPANY_NOT_FOUND.
+        """One company. Errors: COMPANY_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCompanies(self, request, context):
-        """In order of creation. Errors: BAD_TOKEN.
+        """All companies, in order of creation. Errors: BAD_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteCompany(self, request, context):
-        """Delete a company with its connections; what is running is cancelled first. Errors: COMPANY_NOT_FOUND.
+        """Delete a company with its connections, as DeleteConnection does; its external_id is free again. Repeated, it is
+        COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateConnection(self, request, context):
-        """Create a connection, in PENDING_AUTH. Errors: COMPANY_NOT_FOUND, INTEGRATION_NOT_FOUND.
+        """Create a connection, in PENDING_AUTH; a company may have several to one integration. Errors:
+        COMPANY_NOT_FOUND, INTEGRATION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetConnection(self, request, context):
-        """Errors: CONNECTION_NOT_FOUND.
+        """One connection, with the connector that serves it now. Errors: CONNECTION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListConnections(self, request, context):
-        """In order of creation. Errors: COMPANY_NOT_FOUND, BAD_TOKEN.
+        """The connections of one company, in order of creation. Errors: COMPANY_NOT_FOUND, BAD_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -157,22 +160,24 @@ class CompanyServiceServicer:
     def AuthorizeConnection(self, request, context):
         """Link a connection, for the first time or again. In the same transaction the first link queues every
         fetch-on-first-link type that the integration supports, and a later one every type whose latest sync ended
-        AUTH_ERROR. A linked connection is returned as it is. Errors: CONNECTION_NOT_FOUND.
+        AUTH_ERROR. Idempotent: a linked connection is returned as it is. Errors: CONNECTION_NOT_FOUND,
+        INTEGRATION_NOT_FOUND, and INVALID_FIELD where the credentials are not what the integration asks for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnlinkConnection(self, request, context):
-        """Take the link back; what is running is cancelled, what is cached stays readable. Idempotent. Errors:
-        CONNECTION_NOT_FOUND.
+        """Take the link back; in the same transaction what is running is cancelled, while what is cached stays readable.
+        One that was never linked stays PENDING_AUTH. Idempotent. Errors: CONNECTION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteConnection(self, request, context):
-        """Delete a connection; what is running is cancelled, its transitions stay. Errors: CONNECTION_NOT_FOUND.
+        """Delete a connection; in the same transaction what is running is cancelled. Its records can no longer be read,
+        its datasets and transitions can. Repeated, it is CONNECTION_NOT_FOUND. Errors: CONNECTION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -186,7 +191,7 @@ class CompanyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetIntegration(self, request, context):
-        """Errors: INTEGRATION_NOT_FOUND.
+        """One integration. Errors: INTEGRATION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

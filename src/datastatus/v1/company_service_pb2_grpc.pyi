@@ -38,34 +38,43 @@ class CompanyServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CompanyServiceAsyncStub: ...
     CreateCompany: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.CreateCompanyRequest, _company_pb2.Company]
-    """Create a company. Errors: EXTERNAL_ID_TAKEN."""
+    """Create a company. With an external_id a repeated call is EXTERNAL_ID_TAKEN, and ListCompanies finds the first
+    one's company by it; without one every call creates another. Errors: EXTERNAL_ID_TAKEN.
+    """
     GetCompany: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.GetCompanyRequest, _company_pb2.Company]
-    """Errors: COMPANY_NOT_FOUND."""
+    """One company. Errors: COMPANY_NOT_FOUND."""
     ListCompanies: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.ListCompaniesRequest, _company_service_pb2.ListCompaniesResponse]
-    """In order of creation. Errors: BAD_TOKEN."""
+    """All companies, in order of creation. Errors: BAD_TOKEN."""
     DeleteCompany: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.DeleteCompanyRequest, _empty_pb2.Empty]
-    """Delete a company with its connections; what is running is cancelled first. Errors: COMPANY_NOT_FOUND."""
+    """Delete a company with its connections, as DeleteConnection does; its external_id is free again. Repeated, it is
+    COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
+    """
     CreateConnection: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.CreateConnectionRequest, _connection_pb2.Connection]
-    """Create a connection, in PENDING_AUTH. Errors: COMPANY_NOT_FOUND, INTEGRATION_NOT_FOUND."""
+    """Create a connection, in PENDING_AUTH; a company may have several to one integration. Errors:
+    COMPANY_NOT_FOUND, INTEGRATION_NOT_FOUND.
+    """
     GetConnection: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.GetConnectionRequest, _connection_pb2.Connection]
-    """Errors: CONNECTION_NOT_FOUND."""
+    """One connection, with the connector that serves it now. Errors: CONNECTION_NOT_FOUND."""
     ListConnections: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.ListConnectionsRequest, _company_service_pb2.ListConnectionsResponse]
-    """In order of creation. Errors: COMPANY_NOT_FOUND, BAD_TOKEN."""
+    """The connections of one company, in order of creation. Errors: COMPANY_NOT_FOUND, BAD_TOKEN."""
     AuthorizeConnection: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.AuthorizeConnectionRequest, _connection_pb2.Connection]
     """Link a connection, for the first time or again. In the same transaction the first link queues every
     fetch-on-first-link type that the integration supports, and a later one every type whose latest sync ended
-    AUTH_ERROR. A linked connection is returned as it is. Errors: CONNECTION_NOT_FOUND.
+    AUTH_ERROR. Idempotent: a linked connection is returned as it is. Errors: CONNECTION_NOT_FOUND,
+    INTEGRATION_NOT_FOUND, and INVALID_FIELD where the credentials are not what the integration asks for.
     """
     UnlinkConnection: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.UnlinkConnectionRequest, _connection_pb2.Connection]
-    """Take the link back; what is running is cancelled, what is cached stays readable. Idempotent. Errors:
-    CONNECTION_NOT_FOUND.
+    """Take the link back; in the same transaction what is running is cancelled, while what is cached stays readable.
+    One that was never linked stays PENDING_AUTH. Idempotent. Errors: CONNECTION_NOT_FOUND.
     """
     DeleteConnection: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.DeleteConnectionRequest, _empty_pb2.Empty]
-    """Delete a connection; what is running is cancelled, its transitions stay. Errors: CONNECTION_NOT_FOUND."""
+    """Delete a connection; in the same transaction what is running is cancelled. Its records can no longer be read,
+    its datasets and transitions can. Repeated, it is CONNECTION_NOT_FOUND. Errors: CONNECTION_NOT_FOUND.
+    """
     ListIntegrations: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.ListIntegrationsRequest, _company_service_pb2.ListIntegrationsResponse]
     """The integrations that are installed, by key."""
     GetIntegration: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.GetIntegrationRequest, _integration_pb2.Integration]
-    """Errors: INTEGRATION_NOT_FOUND."""
+    """One integration. Errors: INTEGRATION_NOT_FOUND."""
 
 @_typing.type_check_only
 class CompanyServiceAsyncStub(CompanyServiceStub):
@@ -73,34 +82,43 @@ class CompanyServiceAsyncStub(CompanyServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateCompany: _aio.UnaryUnaryMultiCallable[_company_service_pb2.CreateCompanyRequest, _company_pb2.Company]  # type: ignore[assignment]
-    """Create a company. Errors: EXTERNAL_ID_TAKEN."""
+    """Create a company. With an external_id a repeated call is EXTERNAL_ID_TAKEN, and ListCompanies finds the first
+    one's company by it; without one every call creates another. Errors: EXTERNAL_ID_TAKEN.
+    """
     GetCompany: _aio.UnaryUnaryMultiCallable[_company_service_pb2.GetCompanyRequest, _company_pb2.Company]  # type: ignore[assignment]
-    """Errors: COMPANY_NOT_FOUND."""
+    """One company. Errors: COMPANY_NOT_FOUND."""
     ListCompanies: _aio.UnaryUnaryMultiCallable[_company_service_pb2.ListCompaniesRequest, _company_service_pb2.ListCompaniesResponse]  # type: ignore[assignment]
-    """In order of creation. Errors: BAD_TOKEN."""
+    """All companies, in order of creation. Errors: BAD_TOKEN."""
     DeleteCompany: _aio.UnaryUnaryMultiCallable[_company_service_pb2.DeleteCompanyRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Delete a company with its connections; what is running is cancelled first. Errors: COMPANY_NOT_FOUND."""
+    """Delete a company with its connections, as DeleteConnection does; its external_id is free again. Repeated, it is
+    COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
+    """
     CreateConnection: _aio.UnaryUnaryMultiCallable[_company_service_pb2.CreateConnectionRequest, _connection_pb2.Connection]  # type: ignore[assignment]
-    """Create a connection, in PENDING_AUTH. Errors: COMPANY_NOT_FOUND, INTEGRATION_NOT_FOUND."""
+    """Create a connection, in PENDING_AUTH; a company may have several to one integration. Errors:
+    COMPANY_NOT_FOUND, INTEGRATION_NOT_FOUND.
+    """
     GetConnection: _aio.UnaryUnaryMultiCallable[_company_service_pb2.GetConnectionRequest, _connection_pb2.Connection]  # type: ignore[assignment]
-    """Errors: CONNECTION_NOT_FOUND."""
+    """One connection, with the connector that serves it now. Errors: CONNECTION_NOT_FOUND."""
     ListConnections: _aio.UnaryUnaryMultiCallable[_company_service_pb2.ListConnectionsRequest, _company_service_pb2.ListConnectionsResponse]  # type: ignore[assignment]
-    """In order of creation. Errors: COMPANY_NOT_FOUND, BAD_TOKEN."""
+    """The connections of one company, in order of creation. Errors: COMPANY_NOT_FOUND, BAD_TOKEN."""
     AuthorizeConnection: _aio.UnaryUnaryMultiCallable[_company_service_pb2.AuthorizeConnectionRequest, _connection_pb2.Connection]  # type: ignore[assignment]
     """Link a connection, for the first time or again. In the same transaction the first link queues every
     fetch-on-first-link type that the integration supports, and a later one every type whose latest sync ended
-    AUTH_ERROR. A linked connection is returned as it is. Errors: CONNECTION_NOT_FOUND.
+    AUTH_ERROR. Idempotent: a linked connection is returned as it is. Errors: CONNECTION_NOT_FOUND,
+    INTEGRATION_NOT_FOUND, and INVALID_FIELD where the credentials are not what the integration asks for.
     """
     UnlinkConnection: _aio.UnaryUnaryMultiCallable[_company_service_pb2.UnlinkConnectionRequest, _connection_pb2.Connection]  # type: ignore[assignment]
-    """Take the link back; what is running is cancelled, what is cached stays readable. Idempotent. Errors:
-    CONNECTION_NOT_FOUND.
+    """Take the link back; in the same transaction what is running is cancelled, while what is cached stays readable.
+    One that was never linked stays PENDING_AUTH. Idempotent. Errors: CONNECTION_NOT_FOUND.
     """
     DeleteConnection: _aio.UnaryUnaryMultiCallable[_company_service_pb2.DeleteConnectionRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Delete a connection; what is running is cancelled, its transitions stay. Errors: CONNECTION_NOT_FOUND."""
+    """Delete a connection; in the same transaction what is running is cancelled. Its records can no longer be read,
+    its datasets and transitions can. Repeated, it is CONNECTION_NOT_FOUND. Errors: CONNECTION_NOT_FOUND.
+    """
     ListIntegrations: _aio.UnaryUnaryMultiCallable[_company_service_pb2.ListIntegrationsRequest, _company_service_pb2.ListIntegrationsResponse]  # type: ignore[assignment]
     """The integrations that are installed, by key."""
     GetIntegration: _aio.UnaryUnaryMultiCallable[_company_service_pb2.GetIntegrationRequest, _integration_pb2.Integration]  # type: ignore[assignment]
-    """Errors: INTEGRATION_NOT_FOUND."""
+    """One integration. Errors: INTEGRATION_NOT_FOUND."""
 
 class CompanyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Companies, their connections, and the integrations to which they can be connected."""
@@ -111,7 +129,9 @@ class CompanyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _company_service_pb2.CreateCompanyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_company_pb2.Company, _abc.Awaitable[_company_pb2.Company]]:
-        """Create a company. Errors: EXTERNAL_ID_TAKEN."""
+        """Create a company. With an external_id a repeated call is EXTERNAL_ID_TAKEN, and ListCompanies finds the first
+        one's company by it; without one every call creates another. Errors: EXTERNAL_ID_TAKEN.
+        """
 
     @_abc_1.abstractmethod
     def GetCompany(
@@ -119,7 +139,7 @@ class CompanyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _company_service_pb2.GetCompanyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_company_pb2.Company, _abc.Awaitable[_company_pb2.Company]]:
-        """Errors: COMPANY_NOT_FOUND."""
+        """One company. Errors: COMPANY_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListCompanies(
@@ -127,7 +147,7 @@ class CompanyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _company_service_pb2.ListCompaniesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_company_service_pb2.ListCompaniesResponse, _abc.Awaitable[_company_service_pb2.ListCompaniesResponse]]:
-        """In order of creation. Errors: BAD_TOKEN."""
+        """All companies, in order of creation. Errors: BAD_TOKEN."""
 
     @_abc_1.abstractmethod
     def DeleteCompany(
@@ -135,7 +155,9 @@ class CompanyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _company_service_pb2.DeleteCompanyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Delete a company with its connections; what is running is cancelled first. Errors: COMPANY_NOT_FOUND."""
+        """Delete a company with its connections, as DeleteConnection does; its external_id is free again. Repeated, it is
+        COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def CreateConnection(
@@ -143,7 +165,9 @@ class CompanyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _company_service_pb2.CreateConnectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_connection_pb2.Connection, _abc.Awaitable[_connection_pb2.Connection]]:
-        """Create a connection, in PENDING_AUTH. Errors: COMPANY_NOT_FOUND, INTEGRATION_NOT_FOUND."""
+        """Create a connection, in PENDING_AUTH; a company may have several to one integration. Errors:
+        COMPANY_NOT_FOUND, INTEGRATION_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def GetConnection(
@@ -151,7 +175,7 @@ class CompanyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _company_service_pb2.GetConnectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_connection_pb2.Connection, _abc.Awaitable[_connection_pb2.Connection]]:
-        """Errors: CONNECTION_NOT_FOUND."""
+        """One connection, with the connector that serves it now. Errors: CONNECTION_NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListConnections(
@@ -159,7 +183,7 @@ class CompanyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _company_service_pb2.ListConnectionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_company_service_pb2.ListConnectionsResponse, _abc.Awaitable[_company_service_pb2.ListConnectionsResponse]]:
-        """In order of creation. Errors: COMPANY_NOT_FOUND, BAD_TOKEN."""
+        """The connections of one company, in order of creation. Errors: COMPANY_NOT_FOUND, BAD_TOKEN."""
 
     @_abc_1.abstractmethod
     def AuthorizeConnection(
@@ -169,7 +193,8 @@ class CompanyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_connection_pb2.Connection, _abc.Awaitable[_connection_pb2.Connection]]:
         """Link a connection, for the first time or again. In the same transaction the first link queues every
         fetch-on-first-link type that the integration supports, and a later one every type whose latest sync ended
-        AUTH_ERROR. A linked connection is returned as it is. Errors: CONNECTION_NOT_FOUND.
+        AUTH_ERROR. Idempotent: a linked connection is returned as it is. Errors: CONNECTION_NOT_FOUND,
+        INTEGRATION_NOT_FOUND, and INVALID_FIELD where the credentials are not what the integration asks for.
         """
 
     @_abc_1.abstractmethod
@@ -178,8 +203,8 @@ class CompanyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _company_service_pb2.UnlinkConnectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_connection_pb2.Connection, _abc.Awaitable[_connection_pb2.Connection]]:
-        """Take the link back; what is running is cancelled, what is cached stays readable. Idempotent. Errors:
-        CONNECTION_NOT_FOUND.
+        """Take the link back; in the same transaction what is running is cancelled, while what is cached stays readable.
+        One that was never linked stays PENDING_AUTH. Idempotent. Errors: CONNECTION_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -188,7 +213,9 @@ class CompanyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _company_service_pb2.DeleteConnectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Delete a connection; what is running is cancelled, its transitions stay. Errors: CONNECTION_NOT_FOUND."""
+        """Delete a connection; in the same transaction what is running is cancelled. Its records can no longer be read,
+        its datasets and transitions can. Repeated, it is CONNECTION_NOT_FOUND. Errors: CONNECTION_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def ListIntegrations(
@@ -204,6 +231,6 @@ class CompanyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _company_service_pb2.GetIntegrationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_integration_pb2.Integration, _abc.Awaitable[_integration_pb2.Integration]]:
-        """Errors: INTEGRATION_NOT_FOUND."""
+        """One integration. Errors: INTEGRATION_NOT_FOUND."""
 
 def add_CompanyServiceServicer_to_server(servicer: CompanyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -91,7 +91,7 @@ class Connection(_message.Message):
 
     @_builtins.property
     def connector(self) -> Global___ConnectorPresence:
-        """The connector that serves it now. Absent: none is online."""
+        """The connector that serves it now; of several, the one online longest. Absent: none is online."""
 
     def __init__(
         self,
@@ -176,7 +176,7 @@ class ConnectorPresence(_message.Message):
     version: _builtins.str
     """Its release."""
     address: _builtins.str
-    """Where it called from."""
+    """Where it called from, as gRPC writes a peer: `ipv4:192.0.2.7:50412`."""
     @_builtins.property
     def online_since(self) -> _timestamp_pb2.Timestamp:
         """Since when its stream has been open."""

@@ -98,22 +98,26 @@ class ConnectorHello(_message.Message):
     CAPACITY_FIELD_NUMBER: _builtins.int
     HELD_LEASES_FIELD_NUMBER: _builtins.int
     connector_name: _builtins.str
-    """For people, such as `gnucash@reception-pc`. Required."""
+    """For people, such as `gnucash@reception-pc`. Required; up to 200 characters."""
     version: _builtins.str
-    """Its release."""
+    """Its release, for people. Empty: not told."""
     capacity: _builtins.int
-    """How many datasets it takes in hand at once, 1 to 1000."""
+    """Required; how many datasets it takes in hand at once, 1 to 1000."""
     @_builtins.property
     def integration_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """It serves every connection of these integrations."""
+        """It serves every connection of these integrations, at most 10000. Absent: only the connections named below."""
 
     @_builtins.property
     def connection_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """It serves these connections."""
+        """It serves these connections, at most 10000. Absent: only those of the integrations named above; one of both
+        must name something.
+        """
 
     @_builtins.property
     def held_leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldLease]:
-        """Work that it has in hand from an earlier stream. What is still leased to it goes on; the rest is revoked."""
+        """Work that it has in hand from an earlier stream. What is still leased to it goes on; the rest is revoked.
+        Absent: it begins with nothing, and what it had goes back to QUEUED when the lease runs out.
+        """
 
     def __init__(
         self,
@@ -206,10 +210,10 @@ class StatusReport(_message.Message):
     """The token of the lease."""
     to_status: _dataset_pb2.DatasetStatus.ValueType
     """What the dataset becomes: MAPPING when everything has been uploaded, or how fetching failed. Of a self-driven
-    integration any next status. Absent: no change, only progress.
+    integration any status that may follow. Absent: no change, only progress.
     """
     description: _builtins.str
-    """What happened, for people. Absent: the status's own description."""
+    """What happened, for people; up to 4000 characters, as are the next two. Absent: the status's own description."""
     error_message: _builtins.str
     """What went wrong and what to do about it, for people. Absent: nothing."""
     error_code: _builtins.str
@@ -217,11 +221,14 @@ class StatusReport(_message.Message):
     records_fetched: _builtins.int
     """Records read so far; with MAPPING all of them, and it must equal what was uploaded. Absent: not told."""
     records_total: _builtins.int
-    """Records that there are at the source. Absent: not known."""
+    """Records that there are at the source, from which Progress.percent comes. Absent: not known."""
     wait_reason: _dataset_pb2.WaitReason.ValueType
     """Why nothing is moving. Absent: it is."""
     fetch_complete: _builtins.bool
-    """With MAPPING: the fetch proved that it saw everything, so that what is missing has vanished at the source."""
+    """With MAPPING from a connector that only fetches, true: the fetch proved that it was the whole of the source's
+    data, so what is missing from it has vanished there. Absent or false: it may be a part, and no record is
+    marked deleted.
+    """
     @_builtins.property
     def retry_time(self) -> _timestamp_pb2.Timestamp:
         """When it is tried again. Absent: not known."""
@@ -239,11 +246,11 @@ class StatusReport(_message.Message):
         records_total: _builtins.int | None = ...,
         wait_reason: _dataset_pb2.WaitReason.ValueType | None = ...,
         retry_time: _timestamp_pb2.Timestamp | None = ...,
-        fetch_complete: _builtins.bool = ...,
+        fetch_complete: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_error_code", b"_error_code", "_error_message", b"_error_message", "_records_fetched", b"_records_fetched", "_records_total", b"_records_total", "_retry_time", b"_retry_time", "_to_status", b"_to_status", "_wait_reason", b"_wait_reason", "description", b"description", "error_code", b"error_code", "error_message", b"error_message", "records_fetched", b"records_fetched", "records_total", b"records_total", "retry_time", b"retry_time", "to_status", b"to_status", "wait_reason", b"wait_reason"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_error_code", b"_error_code", "_error_message", b"_error_message", "_fetch_complete", b"_fetch_complete", "_records_fetched", b"_records_fetched", "_records_total", b"_records_total", "_retry_time", b"_retry_time", "_to_status", b"_to_status", "_wait_reason", b"_wait_reason", "description", b"description", "error_code", b"error_code", "error_message", b"error_message", "fetch_complete", b"fetch_complete", "records_fetched", b"records_fetched", "records_total", b"records_total", "retry_time", b"retry_time", "to_status", b"to_status", "wait_reason", b"wait_reason"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_error_code", b"_error_code", "_error_message", b"_error_message", "_records_fetched", b"_records_fetched", "_records_total", b"_records_total", "_retry_time", b"_retry_time", "_to_status", b"_to_status", "_wait_reason", b"_wait_reason", "dataset_id", b"dataset_id", "description", b"description", "error_code", b"error_code", "error_message", b"error_message", "fetch_complete", b"fetch_complete", "lease_token", b"lease_token", "records_fetched", b"records_fetched", "records_total", b"records_total", "retry_time", b"retry_time", "to_status", b"to_status", "wait_reason", b"wait_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_error_code", b"_error_code", "_error_message", b"_error_message", "_fetch_complete", b"_fetch_complete", "_records_fetched", b"_records_fetched", "_records_total", b"_records_total", "_retry_time", b"_retry_time", "_to_status", b"_to_status", "_wait_reason", b"_wait_reason", "dataset_id", b"dataset_id", "description", b"description", "error_code", b"error_code", "error_message", b"error_message", "fetch_complete", b"fetch_complete", "lease_token", b"lease_token", "records_fetched", b"records_fetched", "records_total", b"records_total", "retry_time", b"retry_time", "to_status", b"to_status", "wait_reason", b"wait_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
@@ -251,6 +258,8 @@ class StatusReport(_message.Message):
     _WhichOneofArgType__error_code: _TypeAlias = _typing.Literal["_error_code", b"_error_code"]  # noqa: Y015
     _WhichOneofReturnType__error_message: _TypeAlias = _typing.Literal["error_message"]  # noqa: Y015
     _WhichOneofArgType__error_message: _TypeAlias = _typing.Literal["_error_message", b"_error_message"]  # noqa: Y015
+    _WhichOneofReturnType__fetch_complete: _TypeAlias = _typing.Literal["fetch_complete"]  # noqa: Y015
+    _WhichOneofArgType__fetch_complete: _TypeAlias = _typing.Literal["_fetch_complete", b"_fetch_complete"]  # noqa: Y015
     _WhichOneofReturnType__records_fetched: _TypeAlias = _typing.Literal["records_fetched"]  # noqa: Y015
     _WhichOneofArgType__records_fetched: _TypeAlias = _typing.Literal["_records_fetched", b"_records_fetched"]  # noqa: Y015
     _WhichOneofReturnType__records_total: _TypeAlias = _typing.Literal["records_total"]  # noqa: Y015
@@ -267,6 +276,8 @@ class StatusReport(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__error_code) -> _WhichOneofReturnType__error_code | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__error_message) -> _WhichOneofReturnType__error_message | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fetch_complete) -> _WhichOneofReturnType__fetch_complete | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__records_fetched) -> _WhichOneofReturnType__records_fetched | None: ...
     @_typing.overload
@@ -465,19 +476,23 @@ class Revocation(_message.Message):
 
     DATASET_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
     dataset_id: _builtins.str
     """The dataset."""
     reason: Global___RevokeReason.ValueType
     """Why."""
+    lease_token: _builtins.str
+    """The lease that is taken back. Work on the same dataset under another lease, assigned later, goes on."""
     def __init__(
         self,
         *,
         dataset_id: _builtins.str = ...,
         reason: Global___RevokeReason.ValueType = ...,
+        lease_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "lease_token", b"lease_token", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -509,7 +524,7 @@ Global___ConnectorClosing: _TypeAlias = ConnectorClosing  # noqa: Y015
 
 @_typing.final
 class ReportResults(_message.Message):
-    """What became of the reports of one message."""
+    """What became of the reports of one message. ReportResults come in the order of the ConnectorReports."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

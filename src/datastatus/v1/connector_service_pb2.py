@@ -26,7 +26,7 @@ from datastatus.v1 import connector_pb2 as datastatus_dot_v1_dot_connector__pb2
 from datastatus.v1 import dataset_pb2 as datastatus_dot_v1_dot_dataset__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%datastatus/v1/connector_service.proto\x12\rdatastatus.v1\x1a\x1d\x64\x61tastatus/v1/connector.proto\x1a\x1b\x64\x61tastatus/v1/dataset.proto\"^\n\x14UploadRecordsRequest\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12\x0c\n\x04page\x18\x03 \x01(\x03\x12\x0f\n\x07records\x18\x04 \x03(\x0c\"7\n\x15UploadRecordsResponse\x12\r\n\x05pages\x18\x01 \x01(\x03\x12\x0f\n\x07records\x18\x02 \x01(\x03\"\x84\x02\n\x13ReportStatusRequest\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x18\n\x0blease_token\x18\x02 \x01(\tH\x00\x88\x01\x01\x12/\n\tto_status\x18\x03 \x01(\x0e\x32\x1c.datastatus.v1.DatasetStatus\x12\x18\n\x0b\x64\x65scription\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x1a\n\rerror_message\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x17\n\nerror_code\x18\x06 \x01(\tH\x03\x88\x01\x01\x42\x0e\n\x0c_lease_tokenB\x0e\n\x0c_descriptionB\x10\n\x0e_error_messageB\r\n\x0b_error_code2\x8a\x02\n\x10\x43onnectorService\x12L\n\x07\x43onnect\x12\x1d.datastatus.v1.ConnectRequest\x1a\x1e.datastatus.v1.ConnectResponse(\x01\x30\x01\x12\\\n\rUploadRecords\x12#.datastatus.v1.UploadRecordsRequest\x1a$.datastatus.v1.UploadRecordsResponse(\x01\x12J\n\x0cReportStatus\x12\".datastatus.v1.ReportStatusRequest\x1a\x16.datastatus.v1.Datasetb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%datastatus/v1/connector_service.proto\x12\rdatastatus.v1\x1a\x1d\x64\x61tastatus/v1/connector.proto\x1a\x1b\x64\x61tastatus/v1/dataset.proto\"^\n\x14UploadRecordsRequest\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12\x0c\n\x04page\x18\x03 \x01(\x03\x12\x0f\n\x07records\x18\x04 \x03(\x0c\"7\n\x15UploadRecordsResponse\x12\r\n\x05pages\x18\x01 \x01(\x03\x12\x0f\n\x07records\x18\x02 \x01(\x03\"\xe4\x02\n\x13ReportStatusRequest\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x18\n\x0blease_token\x18\x02 \x01(\tH\x00\x88\x01\x01\x12/\n\tto_status\x18\x03 \x01(\x0e\x32\x1c.datastatus.v1.DatasetStatus\x12\x18\n\x0b\x64\x65scription\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x1a\n\rerror_message\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x17\n\nerror_code\x18\x06 \x01(\tH\x03\x88\x01\x01\x12\x1c\n\x0frecords_fetched\x18\x07 \x01(\x03H\x04\x88\x01\x01\x12\x1a\n\rrecords_total\x18\x08 \x01(\x03H\x05\x88\x01\x01\x42\x0e\n\x0c_lease_tokenB\x0e\n\x0c_descriptionB\x10\n\x0e_error_messageB\r\n\x0b_error_codeB\x12\n\x10_records_fetchedB\x10\n\x0e_records_total2\x8a\x02\n\x10\x43onnectorService\x12L\n\x07\x43onnect\x12\x1d.datastatus.v1.ConnectRequest\x1a\x1e.datastatus.v1.ConnectResponse(\x01\x30\x01\x12\\\n\rUploadRecords\x12#.datastatus.v1.UploadRecordsRequest\x1a$.datastatus.v1.UploadRecordsResponse(\x01\x12J\n\x0cReportStatus\x12\".datastatus.v1.ReportStatusRequest\x1a\x16.datastatus.v1.Datasetb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,7 +38,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPLOADRECORDSRESPONSE']._serialized_start=212
   _globals['_UPLOADRECORDSRESPONSE']._serialized_end=267
   _globals['_REPORTSTATUSREQUEST']._serialized_start=270
-  _globals['_REPORTSTATUSREQUEST']._serialized_end=530
-  _globals['_CONNECTORSERVICE']._serialized_start=533
-  _globals['_CONNECTORSERVICE']._serialized_end=799
+  _globals['_REPORTSTATUSREQUEST']._serialized_end=626
+  _globals['_CONNECTORSERVICE']._serialized_start=629
+  _globals['_CONNECTORSERVICE']._serialized_end=895
 # @@protoc_insertion_point(module_scope)

@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class UploadRecordsRequest(_message.Message):
-    """One page of raw records."""
+    """One page of raw records. Pages may come in any order, and over several calls."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -30,11 +30,11 @@ class UploadRecordsRequest(_message.Message):
     PAGE_FIELD_NUMBER: _builtins.int
     RECORDS_FIELD_NUMBER: _builtins.int
     dataset_id: _builtins.str
-    """Required in the first message; absent in a later one: the same."""
+    """Required in the first message. Empty in a later one: the same."""
     lease_token: _builtins.str
-    """Required in the first message; absent in a later one: the same."""
+    """Required in the first message. Empty in a later one: the same."""
     page: _builtins.int
-    """From 0, dense within an attempt. A page that is there already is not stored again."""
+    """From 0, dense within an attempt. A page that is there already is ignored, so it may be sent again."""
     @_builtins.property
     def records(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Each a JSON object in UTF-8, with a non-empty string `id`. At most 1000 and 4 MiB."""
@@ -57,7 +57,7 @@ Global___UploadRecordsRequest: _TypeAlias = UploadRecordsRequest  # noqa: Y015
 
 @_typing.final
 class UploadRecordsResponse(_message.Message):
-    """What is stored of the present attempt."""
+    """What is staged of the present attempt, by this call and earlier ones. Both 0: the call held no page."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -66,7 +66,7 @@ class UploadRecordsResponse(_message.Message):
     pages: _builtins.int
     """Pages."""
     records: _builtins.int
-    """Records in them."""
+    """Records in them; what records_fetched must be in the report of MAPPING."""
     def __init__(
         self,
         *,
@@ -93,20 +93,29 @@ class ReportStatusRequest(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
     ERROR_CODE_FIELD_NUMBER: _builtins.int
+    RECORDS_FETCHED_FIELD_NUMBER: _builtins.int
+    RECORDS_TOTAL_FIELD_NUMBER: _builtins.int
     dataset_id: _builtins.str
     """Required."""
     lease_token: _builtins.str
-    """The lease under which it is reported. Absent: the dataset's integration is self-driven, and no connector
-    has it in hand.
+    """The lease under which it is reported. May be absent only for a dataset of a self-driven integration that is
+    under no other worker's lease. All callers without a token share one lease then: each report renews it, and
+    where none follows in time the dataset goes back to QUEUED, as if its connector were lost.
     """
     to_status: _dataset_pb2.DatasetStatus.ValueType
-    """Required; a status that may follow the present one."""
+    """Required; a status that may follow the present one. MAPPING of an integration that is not self-driven counts
+    as a part of the source's data: use the stream to report a fetch_complete.
+    """
     description: _builtins.str
-    """What happened, for people. Absent: the status's own description."""
+    """What happened, for people; up to 4000 characters, as are the next two. Absent: the status's own description."""
     error_message: _builtins.str
     """What went wrong and what to do about it, for people. Absent: nothing."""
     error_code: _builtins.str
     """What went wrong, for programs; stable. Absent: nothing more is known than the status."""
+    records_fetched: _builtins.int
+    """Records read so far; where records are uploaded, with MAPPING as many as were. Absent: not told."""
+    records_total: _builtins.int
+    """Records that there are at the source, from which Progress.percent comes. Absent: not known."""
     def __init__(
         self,
         *,
@@ -116,10 +125,12 @@ class ReportStatusRequest(_message.Message):
         description: _builtins.str | None = ...,
         error_message: _builtins.str | None = ...,
         error_code: _builtins.str | None = ...,
+        records_fetched: _builtins.int | None = ...,
+        records_total: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_error_code", b"_error_code", "_error_message", b"_error_message", "_lease_token", b"_lease_token", "description", b"description", "error_code", b"error_code", "error_message", b"error_message", "lease_token", b"lease_token"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_error_code", b"_error_code", "_error_message", b"_error_message", "_lease_token", b"_lease_token", "_records_fetched", b"_records_fetched", "_records_total", b"_records_total", "description", b"description", "error_code", b"error_code", "error_message", b"error_message", "lease_token", b"lease_token", "records_fetched", b"records_fetched", "records_total", b"records_total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_error_code", b"_error_code", "_error_message", b"_error_message", "_lease_token", b"_lease_token", "dataset_id", b"dataset_id", "description", b"description", "error_code", b"error_code", "error_message", b"error_message", "lease_token", b"lease_token", "to_status", b"to_status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_error_code", b"_error_code", "_error_message", b"_error_message", "_lease_token", b"_lease_token", "_records_fetched", b"_records_fetched", "_records_total", b"_records_total", "dataset_id", b"dataset_id", "description", b"description", "error_code", b"error_code", "error_message", b"error_message", "lease_token", b"lease_token", "records_fetched", b"records_fetched", "records_total", b"records_total", "to_status", b"to_status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
@@ -129,6 +140,10 @@ class ReportStatusRequest(_message.Message):
     _WhichOneofArgType__error_message: _TypeAlias = _typing.Literal["_error_message", b"_error_message"]  # noqa: Y015
     _WhichOneofReturnType__lease_token: _TypeAlias = _typing.Literal["lease_token"]  # noqa: Y015
     _WhichOneofArgType__lease_token: _TypeAlias = _typing.Literal["_lease_token", b"_lease_token"]  # noqa: Y015
+    _WhichOneofReturnType__records_fetched: _TypeAlias = _typing.Literal["records_fetched"]  # noqa: Y015
+    _WhichOneofArgType__records_fetched: _TypeAlias = _typing.Literal["_records_fetched", b"_records_fetched"]  # noqa: Y015
+    _WhichOneofReturnType__records_total: _TypeAlias = _typing.Literal["records_total"]  # noqa: Y015
+    _WhichOneofArgType__records_total: _TypeAlias = _typing.Literal["_records_total", b"_records_total"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
     @_typing.overload
@@ -137,5 +152,9 @@ class ReportStatusRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__error_message) -> _WhichOneofReturnType__error_message | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lease_token) -> _WhichOneofReturnType__lease_token | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__records_fetched) -> _WhichOneofReturnType__records_fetched | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__records_total) -> _WhichOneofReturnType__records_total | None: ...
 
 Global___ReportStatusRequest: _TypeAlias = ReportStatusRequest  # noqa: Y015

@@ -59,8 +59,10 @@ class ConnectorServiceServicer:
     """
 
     def Connect(self, request_iterator, context):
-        """One stream a connector; while it is open the connector is online. Errors: INVALID_FIELD,
-        INTEGRATION_NOT_FOUND, CONNECTION_NOT_FOUND, DRAINING.
+        """One stream a connector; while it is open the connector is online. After it breaks, leases last until they run
+        out: dial again with held_leases and repeat the reports that were not answered. Errors: INVALID_FIELD,
+        INTEGRATION_NOT_FOUND, CONNECTION_NOT_FOUND, DRAINING. A report that is refused does not end the stream: see
+        ReportResult.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -75,8 +77,10 @@ class ConnectorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReportStatus(self, request, context):
-        """Report one status of a dataset of a self-driven integration; for services with a pipeline of their own, and
-        for people. Errors: DATASET_NOT_FOUND, ILLEGAL_TRANSITION{from, to}, LEASE_LOST.
+        """Report one status of one dataset, without a stream: for services with a pipeline of their own, and for people.
+        Answers with the dataset after it. Not idempotent: repeated, it is ILLEGAL_TRANSITION or LEASE_LOST, and
+        GetDataset tells whether the first call was carried out. Errors: DATASET_NOT_FOUND, CONNECTION_NOT_FOUND,
+        ILLEGAL_TRANSITION{from, to}, LEASE_LOST, and INVALID_FIELD where a lease_token is needed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

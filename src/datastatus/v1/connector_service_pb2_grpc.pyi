@@ -36,16 +36,20 @@ class ConnectorServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ConnectorServiceAsyncStub: ...
     Connect: _grpc.StreamStreamMultiCallable[_connector_pb2.ConnectRequest, _connector_pb2.ConnectResponse]
-    """One stream a connector; while it is open the connector is online. Errors: INVALID_FIELD,
-    INTEGRATION_NOT_FOUND, CONNECTION_NOT_FOUND, DRAINING.
+    """One stream a connector; while it is open the connector is online. After it breaks, leases last until they run
+    out: dial again with held_leases and repeat the reports that were not answered. Errors: INVALID_FIELD,
+    INTEGRATION_NOT_FOUND, CONNECTION_NOT_FOUND, DRAINING. A report that is refused does not end the stream: see
+    ReportResult.
     """
     UploadRecords: _grpc.StreamUnaryMultiCallable[_connector_service_pb2.UploadRecordsRequest, _connector_service_pb2.UploadRecordsResponse]
     """Upload the raw records of one dataset, page by page. A page counts once it is acknowledged by the response;
     after a broken call send the same pages again. Errors: LEASE_LOST, INVALID_FIELD.
     """
     ReportStatus: _grpc.UnaryUnaryMultiCallable[_connector_service_pb2.ReportStatusRequest, _dataset_pb2.Dataset]
-    """Report one status of a dataset of a self-driven integration; for services with a pipeline of their own, and
-    for people. Errors: DATASET_NOT_FOUND, ILLEGAL_TRANSITION{from, to}, LEASE_LOST.
+    """Report one status of one dataset, without a stream: for services with a pipeline of their own, and for people.
+    Answers with the dataset after it. Not idempotent: repeated, it is ILLEGAL_TRANSITION or LEASE_LOST, and
+    GetDataset tells whether the first call was carried out. Errors: DATASET_NOT_FOUND, CONNECTION_NOT_FOUND,
+    ILLEGAL_TRANSITION{from, to}, LEASE_LOST, and INVALID_FIELD where a lease_token is needed.
     """
 
 @_typing.type_check_only
@@ -54,16 +58,20 @@ class ConnectorServiceAsyncStub(ConnectorServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Connect: _aio.StreamStreamMultiCallable[_connector_pb2.ConnectRequest, _connector_pb2.ConnectResponse]  # type: ignore[assignment]
-    """One stream a connector; while it is open the connector is online. Errors: INVALID_FIELD,
-    INTEGRATION_NOT_FOUND, CONNECTION_NOT_FOUND, DRAINING.
+    """One stream a connector; while it is open the connector is online. After it breaks, leases last until they run
+    out: dial again with held_leases and repeat the reports that were not answered. Errors: INVALID_FIELD,
+    INTEGRATION_NOT_FOUND, CONNECTION_NOT_FOUND, DRAINING. A report that is refused does not end the stream: see
+    ReportResult.
     """
     UploadRecords: _aio.StreamUnaryMultiCallable[_connector_service_pb2.UploadRecordsRequest, _connector_service_pb2.UploadRecordsResponse]  # type: ignore[assignment]
     """Upload the raw records of one dataset, page by page. A page counts once it is acknowledged by the response;
     after a broken call send the same pages again. Errors: LEASE_LOST, INVALID_FIELD.
     """
     ReportStatus: _aio.UnaryUnaryMultiCallable[_connector_service_pb2.ReportStatusRequest, _dataset_pb2.Dataset]  # type: ignore[assignment]
-    """Report one status of a dataset of a self-driven integration; for services with a pipeline of their own, and
-    for people. Errors: DATASET_NOT_FOUND, ILLEGAL_TRANSITION{from, to}, LEASE_LOST.
+    """Report one status of one dataset, without a stream: for services with a pipeline of their own, and for people.
+    Answers with the dataset after it. Not idempotent: repeated, it is ILLEGAL_TRANSITION or LEASE_LOST, and
+    GetDataset tells whether the first call was carried out. Errors: DATASET_NOT_FOUND, CONNECTION_NOT_FOUND,
+    ILLEGAL_TRANSITION{from, to}, LEASE_LOST, and INVALID_FIELD where a lease_token is needed.
     """
 
 class ConnectorServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -75,8 +83,10 @@ class ConnectorServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_connector_pb2.ConnectRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_connector_pb2.ConnectResponse], _abc.AsyncIterator[_connector_pb2.ConnectResponse]]:
-        """One stream a connector; while it is open the connector is online. Errors: INVALID_FIELD,
-        INTEGRATION_NOT_FOUND, CONNECTION_NOT_FOUND, DRAINING.
+        """One stream a connector; while it is open the connector is online. After it breaks, leases last until they run
+        out: dial again with held_leases and repeat the reports that were not answered. Errors: INVALID_FIELD,
+        INTEGRATION_NOT_FOUND, CONNECTION_NOT_FOUND, DRAINING. A report that is refused does not end the stream: see
+        ReportResult.
         """
 
     @_abc_1.abstractmethod
@@ -95,8 +105,10 @@ class ConnectorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _connector_service_pb2.ReportStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_pb2.Dataset, _abc.Awaitable[_dataset_pb2.Dataset]]:
-        """Report one status of a dataset of a self-driven integration; for services with a pipeline of their own, and
-        for people. Errors: DATASET_NOT_FOUND, ILLEGAL_TRANSITION{from, to}, LEASE_LOST.
+        """Report one status of one dataset, without a stream: for services with a pipeline of their own, and for people.
+        Answers with the dataset after it. Not idempotent: repeated, it is ILLEGAL_TRANSITION or LEASE_LOST, and
+        GetDataset tells whether the first call was carried out. Errors: DATASET_NOT_FOUND, CONNECTION_NOT_FOUND,
+        ILLEGAL_TRANSITION{from, to}, LEASE_LOST, and INVALID_FIELD where a lease_token is needed.
         """
 
 def add_ConnectorServiceServicer_to_server(servicer: ConnectorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

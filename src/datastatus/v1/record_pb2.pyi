@@ -11,10 +11,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    from typing import TypeAlias as _TypeAlias
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    from typing_extensions import TypeAlias as _TypeAlias
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -38,7 +38,7 @@ class Record(_message.Message):
     data_type: _builtins.str
     """The data type's key."""
     is_deleted: _builtins.bool
-    """It has vanished at the source."""
+    """It has vanished at the source; `data` is what it was."""
     @_builtins.property
     def data(self) -> _struct_pb2.Struct:
         """The standard model in camelCase. Decimals are strings ("1234.50"), so that money stays exact."""
@@ -74,7 +74,9 @@ Global___Record: _TypeAlias = Record  # noqa: Y015
 
 @_typing.final
 class Publication(_message.Message):
-    """One published state of a data type of a connection. Every sync that ends COMPLETE makes one."""
+    """One published state of a data type of a connection. Every sync that ends COMPLETE makes one. A reader who is
+    still paging through one that a newer sync has superseded is told its number only.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -84,22 +86,29 @@ class Publication(_message.Message):
     number: _builtins.int
     """Counts from 1."""
     dataset_id: _builtins.str
-    """The dataset that made it."""
+    """The dataset that made it. Absent: superseded."""
     @_builtins.property
     def published(self) -> _timestamp_pb2.Timestamp:
-        """When it became readable: the completion of its dataset."""
+        """When it became readable: the completion of its dataset. Absent: superseded."""
 
     def __init__(
         self,
         *,
         number: _builtins.int = ...,
         published: _timestamp_pb2.Timestamp | None = ...,
-        dataset_id: _builtins.str = ...,
+        dataset_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["published", b"published"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dataset_id", b"_dataset_id", "_published", b"_published", "dataset_id", b"dataset_id", "published", b"published"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "number", b"number", "published", b"published"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dataset_id", b"_dataset_id", "_published", b"_published", "dataset_id", b"dataset_id", "number", b"number", "published", b"published"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__dataset_id: _TypeAlias = _typing.Literal["dataset_id"]  # noqa: Y015
+    _WhichOneofArgType__dataset_id: _TypeAlias = _typing.Literal["_dataset_id", b"_dataset_id"]  # noqa: Y015
+    _WhichOneofReturnType__published: _TypeAlias = _typing.Literal["published"]  # noqa: Y015
+    _WhichOneofArgType__published: _TypeAlias = _typing.Literal["_published", b"_published"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dataset_id) -> _WhichOneofReturnType__dataset_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__published) -> _WhichOneofReturnType__published | None: ...
 
 Global___Publication: _TypeAlias = Publication  # noqa: Y015

@@ -58,9 +58,10 @@ class RecordServiceServicer:
     """
 
     def ListRecords(self, request, context):
-        """The records of one publication, in order of id. All pages are of the publication that the first page read,
-        whatever is synchronised meanwhile. Errors: COMPANY_NOT_FOUND, CONNECTION_NOT_FOUND, DATA_TYPE_UNKNOWN,
-        CONNECTION_REQUIRED{connection_ids} where several connections have such records, BAD_TOKEN,
+        """The records of one publication, in order of id unless order_by says otherwise. All pages are of the publication
+        that the first page read, whatever is synchronised meanwhile; a superseded one can be read for an hour, then
+        the next page is PAGE_TOKEN_EXPIRED: begin again. Errors: COMPANY_NOT_FOUND, CONNECTION_NOT_FOUND,
+        DATA_TYPE_UNKNOWN, CONNECTION_REQUIRED{connection_ids} where several connections have such records, BAD_TOKEN,
         PAGE_TOKEN_EXPIRED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -68,14 +69,16 @@ class RecordServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetRecord(self, request, context):
-        """One record of the newest publication. Errors: RECORD_NOT_FOUND and those of ListRecords.
+        """One record of the newest publication, with is_deleted where it has vanished at its source. Errors:
+        RECORD_NOT_FOUND, COMPANY_NOT_FOUND, CONNECTION_NOT_FOUND, DATA_TYPE_UNKNOWN,
+        CONNECTION_REQUIRED{connection_ids}.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetValidationResult(self, request, context):
-        """What validation found in a dataset. Errors: DATASET_NOT_FOUND, BAD_TOKEN.
+        """What validation found in a dataset; nothing where it was not validated. Errors: DATASET_NOT_FOUND, BAD_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,15 +35,19 @@ class RecordServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RecordServiceAsyncStub: ...
     ListRecords: _grpc.UnaryUnaryMultiCallable[_record_service_pb2.ListRecordsRequest, _record_service_pb2.ListRecordsResponse]
-    """The records of one publication, in order of id. All pages are of the publication that the first page read,
-    whatever is synchronised meanwhile. Errors: COMPANY_NOT_FOUND, CONNECTION_NOT_FOUND, DATA_TYPE_UNKNOWN,
-    CONNECTION_REQUIRED{connection_ids} where several connections have such records, BAD_TOKEN,
+    """The records of one publication, in order of id unless order_by says otherwise. All pages are of the publication
+    that the first page read, whatever is synchronised meanwhile; a superseded one can be read for an hour, then
+    the next page is PAGE_TOKEN_EXPIRED: begin again. Errors: COMPANY_NOT_FOUND, CONNECTION_NOT_FOUND,
+    DATA_TYPE_UNKNOWN, CONNECTION_REQUIRED{connection_ids} where several connections have such records, BAD_TOKEN,
     PAGE_TOKEN_EXPIRED.
     """
     GetRecord: _grpc.UnaryUnaryMultiCallable[_record_service_pb2.GetRecordRequest, _record_pb2.Record]
-    """One record of the newest publication. Errors: RECORD_NOT_FOUND and those of ListRecords."""
+    """One record of the newest publication, with is_deleted where it has vanished at its source. Errors:
+    RECORD_NOT_FOUND, COMPANY_NOT_FOUND, CONNECTION_NOT_FOUND, DATA_TYPE_UNKNOWN,
+    CONNECTION_REQUIRED{connection_ids}.
+    """
     GetValidationResult: _grpc.UnaryUnaryMultiCallable[_record_service_pb2.GetValidationResultRequest, _record_service_pb2.GetValidationResultResponse]
-    """What validation found in a dataset. Errors: DATASET_NOT_FOUND, BAD_TOKEN."""
+    """What validation found in a dataset; nothing where it was not validated. Errors: DATASET_NOT_FOUND, BAD_TOKEN."""
 
 @_typing.type_check_only
 class RecordServiceAsyncStub(RecordServiceStub):
@@ -51,15 +55,19 @@ class RecordServiceAsyncStub(RecordServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListRecords: _aio.UnaryUnaryMultiCallable[_record_service_pb2.ListRecordsRequest, _record_service_pb2.ListRecordsResponse]  # type: ignore[assignment]
-    """The records of one publication, in order of id. All pages are of the publication that the first page read,
-    whatever is synchronised meanwhile. Errors: COMPANY_NOT_FOUND, CONNECTION_NOT_FOUND, DATA_TYPE_UNKNOWN,
-    CONNECTION_REQUIRED{connection_ids} where several connections have such records, BAD_TOKEN,
+    """The records of one publication, in order of id unless order_by says otherwise. All pages are of the publication
+    that the first page read, whatever is synchronised meanwhile; a superseded one can be read for an hour, then
+    the next page is PAGE_TOKEN_EXPIRED: begin again. Errors: COMPANY_NOT_FOUND, CONNECTION_NOT_FOUND,
+    DATA_TYPE_UNKNOWN, CONNECTION_REQUIRED{connection_ids} where several connections have such records, BAD_TOKEN,
     PAGE_TOKEN_EXPIRED.
     """
     GetRecord: _aio.UnaryUnaryMultiCallable[_record_service_pb2.GetRecordRequest, _record_pb2.Record]  # type: ignore[assignment]
-    """One record of the newest publication. Errors: RECORD_NOT_FOUND and those of ListRecords."""
+    """One record of the newest publication, with is_deleted where it has vanished at its source. Errors:
+    RECORD_NOT_FOUND, COMPANY_NOT_FOUND, CONNECTION_NOT_FOUND, DATA_TYPE_UNKNOWN,
+    CONNECTION_REQUIRED{connection_ids}.
+    """
     GetValidationResult: _aio.UnaryUnaryMultiCallable[_record_service_pb2.GetValidationResultRequest, _record_service_pb2.GetValidationResultResponse]  # type: ignore[assignment]
-    """What validation found in a dataset. Errors: DATASET_NOT_FOUND, BAD_TOKEN."""
+    """What validation found in a dataset; nothing where it was not validated. Errors: DATASET_NOT_FOUND, BAD_TOKEN."""
 
 class RecordServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reads the cache."""
@@ -70,9 +78,10 @@ class RecordServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _record_service_pb2.ListRecordsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_record_service_pb2.ListRecordsResponse, _abc.Awaitable[_record_service_pb2.ListRecordsResponse]]:
-        """The records of one publication, in order of id. All pages are of the publication that the first page read,
-        whatever is synchronised meanwhile. Errors: COMPANY_NOT_FOUND, CONNECTION_NOT_FOUND, DATA_TYPE_UNKNOWN,
-        CONNECTION_REQUIRED{connection_ids} where several connections have such records, BAD_TOKEN,
+        """The records of one publication, in order of id unless order_by says otherwise. All pages are of the publication
+        that the first page read, whatever is synchronised meanwhile; a superseded one can be read for an hour, then
+        the next page is PAGE_TOKEN_EXPIRED: begin again. Errors: COMPANY_NOT_FOUND, CONNECTION_NOT_FOUND,
+        DATA_TYPE_UNKNOWN, CONNECTION_REQUIRED{connection_ids} where several connections have such records, BAD_TOKEN,
         PAGE_TOKEN_EXPIRED.
         """
 
@@ -82,7 +91,10 @@ class RecordServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _record_service_pb2.GetRecordRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_record_pb2.Record, _abc.Awaitable[_record_pb2.Record]]:
-        """One record of the newest publication. Errors: RECORD_NOT_FOUND and those of ListRecords."""
+        """One record of the newest publication, with is_deleted where it has vanished at its source. Errors:
+        RECORD_NOT_FOUND, COMPANY_NOT_FOUND, CONNECTION_NOT_FOUND, DATA_TYPE_UNKNOWN,
+        CONNECTION_REQUIRED{connection_ids}.
+        """
 
     @_abc_1.abstractmethod
     def GetValidationResult(
@@ -90,6 +102,6 @@ class RecordServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _record_service_pb2.GetValidationResultRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_record_service_pb2.GetValidationResultResponse, _abc.Awaitable[_record_service_pb2.GetValidationResultResponse]]:
-        """What validation found in a dataset. Errors: DATASET_NOT_FOUND, BAD_TOKEN."""
+        """What validation found in a dataset; nothing where it was not validated. Errors: DATASET_NOT_FOUND, BAD_TOKEN."""
 
 def add_RecordServiceServicer_to_server(servicer: RecordServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

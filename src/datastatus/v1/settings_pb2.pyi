@@ -25,7 +25,7 @@ class _SyncFrequency:
 class _SyncFrequencyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SyncFrequency.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SYNC_FREQUENCY_UNSPECIFIED: _SyncFrequency.ValueType  # 0
-    """Not set: as the defaults say."""
+    """Not set: as the defaults say. The defaults themselves always say."""
     SYNC_FREQUENCY_NONE: _SyncFrequency.ValueType  # 1
     """Only when asked for."""
     SYNC_FREQUENCY_HOURLY: _SyncFrequency.ValueType  # 2
@@ -41,7 +41,7 @@ class SyncFrequency(_SyncFrequency, metaclass=_SyncFrequencyEnumTypeWrapper):
     """How often a data type is synchronised by itself."""
 
 SYNC_FREQUENCY_UNSPECIFIED: SyncFrequency.ValueType  # 0
-"""Not set: as the defaults say."""
+"""Not set: as the defaults say. The defaults themselves always say."""
 SYNC_FREQUENCY_NONE: SyncFrequency.ValueType  # 1
 """Only when asked for."""
 SYNC_FREQUENCY_HOURLY: SyncFrequency.ValueType  # 2
@@ -75,16 +75,16 @@ class SyncSetting(_message.Message):
     frequency: Global___SyncFrequency.ValueType
     """How often it is synchronised by itself."""
     sync_order: _builtins.int
-    """Who goes first: low before high."""
+    """Who goes first where several are queued together: low before high."""
     sync_from_window_months: _builtins.int
-    """Nothing older than so many months is fetched. Absent: no such limit, or a fixed date."""
+    """Nothing older than so many months, 1 or more, is fetched. Absent: no such limit, or a fixed date."""
     months_to_sync: _builtins.int
-    """How many months a report covers. Absent: not a report, or the source's default."""
+    """How many months, 1 or more, a report covers. Absent: not a report, or the source's default."""
     locked: _builtins.bool
-    """Companies may not override it."""
+    """Companies may not override it: a change of it for a company is SETTING_LOCKED."""
     @_builtins.property
     def sync_from(self) -> _timestamp_pb2.Timestamp:
-        """Nothing older is fetched. Absent: no such limit, or a window."""
+        """Nothing older is fetched; not together with a window. Absent: no such limit, or a window."""
 
     def __init__(
         self,

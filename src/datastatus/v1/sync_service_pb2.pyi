@@ -60,7 +60,7 @@ class SyncRequest(_message.Message):
     company_id: _builtins.str
     """Required."""
     data_type: _builtins.str
-    """Required; one of ListDataTypes."""
+    """Required; the key of one of ListDataTypes, else DATA_TYPE_UNKNOWN."""
     connection_id: _builtins.str
     """Absent: the company's one linked connection that supports the type. None supports it: the one linked
     connection, where the dataset ends NOT_SUPPORTED; several could answer: CONNECTION_REQUIRED; none is linked:
@@ -208,7 +208,7 @@ class RefreshCompanyResponse(_message.Message):
     ALREADY_ACTIVE_DATASET_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def queued(self) -> _containers.RepeatedCompositeFieldContainer[_dataset_pb2.Dataset]:
-        """The new datasets, in sync order."""
+        """The new datasets: by connection, in order of their creation, and for each in sync order."""
 
     @_builtins.property
     def already_active_dataset_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

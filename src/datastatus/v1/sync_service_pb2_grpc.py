@@ -38,7 +38,9 @@ class SyncServiceStub:
     "reason": "DATASET_ALREADY_IN_PROGRESS", "metadata": {"dataset_id": "0192…"}}]}
 
     Wrong fields come back all at once, as INVALID_ARGUMENT with reason INVALID_FIELD and a google.rpc.BadRequest
-    that names them.
+    that names them. Methods list only the reasons of their own; any call may also fail with INVALID_FIELD, with
+    STORE_DOWN, DRAINING or RATE_LIMITED (call again after the google.rpc.RetryInfo), with TOKEN_INVALID,
+    TOKEN_EXPIRED or SCOPE_MISSING{scope}, or with INTERNAL{correlation_id}, by which the service's log tells more.
     """
 
     def __init__(self, channel):
@@ -109,12 +111,15 @@ class SyncServiceServicer:
     "reason": "DATASET_ALREADY_IN_PROGRESS", "metadata": {"dataset_id": "0192…"}}]}
 
     Wrong fields come back all at once, as INVALID_ARGUMENT with reason INVALID_FIELD and a google.rpc.BadRequest
-    that names them.
+    that names them. Methods list only the reasons of their own; any call may also fail with INVALID_FIELD, with
+    STORE_DOWN, DRAINING or RATE_LIMITED (call again after the google.rpc.RetryInfo), with TOKEN_INVALID,
+    TOKEN_EXPIRED or SCOPE_MISSING{scope}, or with INTERNAL{correlation_id}, by which the service's log tells more.
     """
 
     def QueueSync(self, request, context):
         """Queue a sync of one data type. Where the source cannot read that type the dataset ends NOT_SUPPORTED: that is
-        a status, not an error.
+        a status, not an error. A call whose answer was lost is repeated safely with the same request_id; without one,
+        the repetition meets the first call's dataset as DATASET_ALREADY_IN_PROGRESS while that is active.
 
         Errors: DATA_TYPE_UNKNOWN, CONNECTION_REQUIRED{connection_ids}, REQUEST_ID_REUSED, COMPANY_NOT_FOUND,
         CONNECTION_NOT_FOUND, DATASET_ALREADY_IN_PROGRESS{dataset_id}, CONNECTION_NOT_LINKED{link_url},
@@ -125,22 +130,25 @@ class SyncServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchQueueSync(self, request, context):
-        """Queue many syncs in one call; each succeeds or fails alone.
+        """Queue many syncs in one call. Each succeeds or fails alone, and the call itself is OK even where all failed;
+        each is made safe to repeat by its own request_id. Errors: INVALID_FIELD where there are none or too many.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RefreshCompany(self, request, context):
-        """Queue every fetch-on-first-link type that the company's linked connections support. Errors:
-        COMPANY_NOT_FOUND.
+        """Queue every fetch-on-first-link type that the company's linked connections support; nothing where none is
+        linked. Safe to repeat: what is running is not queued again. Errors: COMPANY_NOT_FOUND, and those of QueueSync
+        where a connection is unlinked or deauthorised meanwhile; what was queued before that stays queued.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelSync(self, request, context):
-        """Cancel a dataset. Idempotent: one that has ended is returned as it ended. Errors: DATASET_NOT_FOUND.
+        """Cancel a dataset; its connector is told to drop it. Idempotent: one that has ended is returned as it ended, so
+        look at the status to learn whether the cancel came first. Errors: DATASET_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,7 +162,8 @@ class SyncServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListDatasets(self, request, context):
-        """The history, newest first. Errors: BAD_TOKEN.
+        """The history, newest first. Datasets queued while a caller pages are on no later page. An id that does not
+        exist selects nothing. Errors: BAD_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -175,7 +184,7 @@ class SyncServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListDataTypes(self, request, context):
-        """The data types that the service knows.
+        """The data types that the service knows, whether an installed integration supports them or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -183,9 +192,11 @@ class SyncServiceServicer:
 
     def WatchStatus(self, request, context):
         """Every transition as it occurs: none lost, doubled or out of order, also across reconnects and restarts. See
-        WatchStatusResponse for the order of messages. Errors: BAD_TOKEN, BAD_FILTER, DATASET_NOT_FOUND (with
-        until_terminal), RESUME_EXPIRED{oldest_seq}, HISTORY_FORKED{fork_seq}, TOO_MANY_WATCHERS, SLOW_WATCHER,
-        DRAINING.
+        WatchStatusResponse for the order of messages. However the stream ends, resume with the last token stored.
+
+        Errors: BAD_TOKEN, BAD_FILTER, DATASET_NOT_FOUND (with until_terminal), TOO_MANY_WATCHERS;
+        RESUME_EXPIRED{oldest_seq} and HISTORY_FORKED{fork_seq}, after which only a snapshot helps; SLOW_WATCHER where
+        nothing was taken for 60 s; DRAINING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -262,7 +273,9 @@ class SyncService:
     "reason": "DATASET_ALREADY_IN_PROGRESS", "metadata": {"dataset_id": "0192…"}}]}
 
     Wrong fields come back all at once, as INVALID_ARGUMENT with reason INVALID_FIELD and a google.rpc.BadRequest
-    that names them.
+    that names them. Methods list only the reasons of their own; any call may also fail with INVALID_FIELD, with
+    STORE_DOWN, DRAINING or RATE_LIMITED (call again after the google.rpc.RetryInfo), with TOKEN_INVALID,
+    TOKEN_EXPIRED or SCOPE_MISSING{scope}, or with INTERNAL{correlation_id}, by which the service's log tells more.
     """
 
     @staticmethod

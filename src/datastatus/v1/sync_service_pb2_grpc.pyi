@@ -39,7 +39,9 @@ class SyncServiceStub:
                     "reason": "DATASET_ALREADY_IN_PROGRESS", "metadata": {"dataset_id": "0192…"}}]}
 
     Wrong fields come back all at once, as INVALID_ARGUMENT with reason INVALID_FIELD and a google.rpc.BadRequest
-    that names them.
+    that names them. Methods list only the reasons of their own; any call may also fail with INVALID_FIELD, with
+    STORE_DOWN, DRAINING or RATE_LIMITED (call again after the google.rpc.RetryInfo), with TOKEN_INVALID,
+    TOKEN_EXPIRED or SCOPE_MISSING{scope}, or with INTERNAL{correlation_id}, by which the service's log tells more.
     """
 
     @_typing.overload
@@ -48,35 +50,45 @@ class SyncServiceStub:
     def __new__(cls, channel: _aio.Channel) -> SyncServiceAsyncStub: ...
     QueueSync: _grpc.UnaryUnaryMultiCallable[_sync_service_pb2.SyncRequest, _dataset_pb2.Dataset]
     """Queue a sync of one data type. Where the source cannot read that type the dataset ends NOT_SUPPORTED: that is
-    a status, not an error.
+    a status, not an error. A call whose answer was lost is repeated safely with the same request_id; without one,
+    the repetition meets the first call's dataset as DATASET_ALREADY_IN_PROGRESS while that is active.
 
     Errors: DATA_TYPE_UNKNOWN, CONNECTION_REQUIRED{connection_ids}, REQUEST_ID_REUSED, COMPANY_NOT_FOUND,
     CONNECTION_NOT_FOUND, DATASET_ALREADY_IN_PROGRESS{dataset_id}, CONNECTION_NOT_LINKED{link_url},
     CONNECTION_DEAUTHORIZED{link_url}.
     """
     BatchQueueSync: _grpc.UnaryUnaryMultiCallable[_sync_service_pb2.BatchQueueSyncRequest, _sync_service_pb2.BatchQueueSyncResponse]
-    """Queue many syncs in one call; each succeeds or fails alone."""
+    """Queue many syncs in one call. Each succeeds or fails alone, and the call itself is OK even where all failed;
+    each is made safe to repeat by its own request_id. Errors: INVALID_FIELD where there are none or too many.
+    """
     RefreshCompany: _grpc.UnaryUnaryMultiCallable[_sync_service_pb2.RefreshCompanyRequest, _sync_service_pb2.RefreshCompanyResponse]
-    """Queue every fetch-on-first-link type that the company's linked connections support. Errors:
-    COMPANY_NOT_FOUND.
+    """Queue every fetch-on-first-link type that the company's linked connections support; nothing where none is
+    linked. Safe to repeat: what is running is not queued again. Errors: COMPANY_NOT_FOUND, and those of QueueSync
+    where a connection is unlinked or deauthorised meanwhile; what was queued before that stays queued.
     """
     CancelSync: _grpc.UnaryUnaryMultiCallable[_sync_service_pb2.CancelSyncRequest, _dataset_pb2.Dataset]
-    """Cancel a dataset. Idempotent: one that has ended is returned as it ended. Errors: DATASET_NOT_FOUND."""
+    """Cancel a dataset; its connector is told to drop it. Idempotent: one that has ended is returned as it ended, so
+    look at the status to learn whether the cancel came first. Errors: DATASET_NOT_FOUND.
+    """
     GetDataset: _grpc.UnaryUnaryMultiCallable[_sync_service_pb2.GetDatasetRequest, _dataset_pb2.Dataset]
     """One dataset, with its progress. Errors: DATASET_NOT_FOUND."""
     ListDatasets: _grpc.UnaryUnaryMultiCallable[_sync_service_pb2.ListDatasetsRequest, _sync_service_pb2.ListDatasetsResponse]
-    """The history, newest first. Errors: BAD_TOKEN."""
+    """The history, newest first. Datasets queued while a caller pages are on no later page. An id that does not
+    exist selects nothing. Errors: BAD_TOKEN.
+    """
     GetDataStatus: _grpc.UnaryUnaryMultiCallable[_sync_service_pb2.GetDataStatusRequest, _data_status_pb2.DataStatus]
     """Where the data types of a company stand. Errors: COMPANY_NOT_FOUND, CONNECTION_NOT_FOUND."""
     ListDataStatus: _grpc.UnaryUnaryMultiCallable[_sync_service_pb2.ListDataStatusRequest, _sync_service_pb2.ListDataStatusResponse]
     """The same for all companies, in order of their creation. Errors: BAD_TOKEN."""
     ListDataTypes: _grpc.UnaryUnaryMultiCallable[_sync_service_pb2.ListDataTypesRequest, _sync_service_pb2.ListDataTypesResponse]
-    """The data types that the service knows."""
+    """The data types that the service knows, whether an installed integration supports them or not."""
     WatchStatus: _grpc.UnaryStreamMultiCallable[_watch_pb2.WatchStatusRequest, _watch_pb2.WatchStatusResponse]
     """Every transition as it occurs: none lost, doubled or out of order, also across reconnects and restarts. See
-    WatchStatusResponse for the order of messages. Errors: BAD_TOKEN, BAD_FILTER, DATASET_NOT_FOUND (with
-    until_terminal), RESUME_EXPIRED{oldest_seq}, HISTORY_FORKED{fork_seq}, TOO_MANY_WATCHERS, SLOW_WATCHER,
-    DRAINING.
+    WatchStatusResponse for the order of messages. However the stream ends, resume with the last token stored.
+
+    Errors: BAD_TOKEN, BAD_FILTER, DATASET_NOT_FOUND (with until_terminal), TOO_MANY_WATCHERS;
+    RESUME_EXPIRED{oldest_seq} and HISTORY_FORKED{fork_seq}, after which only a snapshot helps; SLOW_WATCHER where
+    nothing was taken for 60 s; DRAINING.
     """
 
 @_typing.type_check_only
@@ -90,41 +102,53 @@ class SyncServiceAsyncStub(SyncServiceStub):
                     "reason": "DATASET_ALREADY_IN_PROGRESS", "metadata": {"dataset_id": "0192…"}}]}
 
     Wrong fields come back all at once, as INVALID_ARGUMENT with reason INVALID_FIELD and a google.rpc.BadRequest
-    that names them.
+    that names them. Methods list only the reasons of their own; any call may also fail with INVALID_FIELD, with
+    STORE_DOWN, DRAINING or RATE_LIMITED (call again after the google.rpc.RetryInfo), with TOKEN_INVALID,
+    TOKEN_EXPIRED or SCOPE_MISSING{scope}, or with INTERNAL{correlation_id}, by which the service's log tells more.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     QueueSync: _aio.UnaryUnaryMultiCallable[_sync_service_pb2.SyncRequest, _dataset_pb2.Dataset]  # type: ignore[assignment]
     """Queue a sync of one data type. Where the source cannot read that type the dataset ends NOT_SUPPORTED: that is
-    a status, not an error.
+    a status, not an error. A call whose answer was lost is repeated safely with the same request_id; without one,
+    the repetition meets the first call's dataset as DATASET_ALREADY_IN_PROGRESS while that is active.
 
     Errors: DATA_TYPE_UNKNOWN, CONNECTION_REQUIRED{connection_ids}, REQUEST_ID_REUSED, COMPANY_NOT_FOUND,
     CONNECTION_NOT_FOUND, DATASET_ALREADY_IN_PROGRESS{dataset_id}, CONNECTION_NOT_LINKED{link_url},
     CONNECTION_DEAUTHORIZED{link_url}.
     """
     BatchQueueSync: _aio.UnaryUnaryMultiCallable[_sync_service_pb2.BatchQueueSyncRequest, _sync_service_pb2.BatchQueueSyncResponse]  # type: ignore[assignment]
-    """Queue many syncs in one call; each succeeds or fails alone."""
+    """Queue many syncs in one call. Each succeeds or fails alone, and the call itself is OK even where all failed;
+    each is made safe to repeat by its own request_id. Errors: INVALID_FIELD where there are none or too many.
+    """
     RefreshCompany: _aio.UnaryUnaryMultiCallable[_sync_service_pb2.RefreshCompanyRequest, _sync_service_pb2.RefreshCompanyResponse]  # type: ignore[assignment]
-    """Queue every fetch-on-first-link type that the company's linked connections support. Errors:
-    COMPANY_NOT_FOUND.
+    """Queue every fetch-on-first-link type that the company's linked connections support; nothing where none is
+    linked. Safe to repeat: what is running is not queued again. Errors: COMPANY_NOT_FOUND, and those of QueueSync
+    where a connection is unlinked or deauthorised meanwhile; what was queued before that stays queued.
     """
     CancelSync: _aio.UnaryUnaryMultiCallable[_sync_service_pb2.CancelSyncRequest, _dataset_pb2.Dataset]  # type: ignore[assignment]
-    """Cancel a dataset. Idempotent: one that has ended is returned as it ended. Errors: DATASET_NOT_FOUND."""
+    """Cancel a dataset; its connector is told to drop it. Idempotent: one that has ended is returned as it ended, so
+    look at the status to learn whether the cancel came first. Errors: DATASET_NOT_FOUND.
+    """
     GetDataset: _aio.UnaryUnaryMultiCallable[_sync_service_pb2.GetDatasetRequest, _dataset_pb2.Dataset]  # type: ignore[assignment]
     """One dataset, with its progress. Errors: DATASET_NOT_FOUND."""
     ListDatasets: _aio.UnaryUnaryMultiCallable[_sync_service_pb2.ListDatasetsRequest, _sync_service_pb2.ListDatasetsResponse]  # type: ignore[assignment]
-    """The history, newest first. Errors: BAD_TOKEN."""
+    """The history, newest first. Datasets queued while a caller pages are on no later page. An id that does not
+    exist selects nothing. Errors: BAD_TOKEN.
+    """
     GetDataStatus: _aio.UnaryUnaryMultiCallable[_sync_service_pb2.GetDataStatusRequest, _data_status_pb2.DataStatus]  # type: ignore[assignment]
     """Where the data types of a company stand. Errors: COMPANY_NOT_FOUND, CONNECTION_NOT_FOUND."""
     ListDataStatus: _aio.UnaryUnaryMultiCallable[_sync_service_pb2.ListDataStatusRequest, _sync_service_pb2.ListDataStatusResponse]  # type: ignore[assignment]
     """The same for all companies, in order of their creation. Errors: BAD_TOKEN."""
     ListDataTypes: _aio.UnaryUnaryMultiCallable[_sync_service_pb2.ListDataTypesRequest, _sync_service_pb2.ListDataTypesResponse]  # type: ignore[assignment]
-    """The data types that the service knows."""
+    """The data types that the service knows, whether an installed integration supports them or not."""
     WatchStatus: _aio.UnaryStreamMultiCallable[_watch_pb2.WatchStatusRequest, _watch_pb2.WatchStatusResponse]  # type: ignore[assignment]
     """Every transition as it occurs: none lost, doubled or out of order, also across reconnects and restarts. See
-    WatchStatusResponse for the order of messages. Errors: BAD_TOKEN, BAD_FILTER, DATASET_NOT_FOUND (with
-    until_terminal), RESUME_EXPIRED{oldest_seq}, HISTORY_FORKED{fork_seq}, TOO_MANY_WATCHERS, SLOW_WATCHER,
-    DRAINING.
+    WatchStatusResponse for the order of messages. However the stream ends, resume with the last token stored.
+
+    Errors: BAD_TOKEN, BAD_FILTER, DATASET_NOT_FOUND (with until_terminal), TOO_MANY_WATCHERS;
+    RESUME_EXPIRED{oldest_seq} and HISTORY_FORKED{fork_seq}, after which only a snapshot helps; SLOW_WATCHER where
+    nothing was taken for 60 s; DRAINING.
     """
 
 class SyncServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -137,7 +161,9 @@ class SyncServiceServicer(metaclass=_abc_1.ABCMeta):
                     "reason": "DATASET_ALREADY_IN_PROGRESS", "metadata": {"dataset_id": "0192…"}}]}
 
     Wrong fields come back all at once, as INVALID_ARGUMENT with reason INVALID_FIELD and a google.rpc.BadRequest
-    that names them.
+    that names them. Methods list only the reasons of their own; any call may also fail with INVALID_FIELD, with
+    STORE_DOWN, DRAINING or RATE_LIMITED (call again after the google.rpc.RetryInfo), with TOKEN_INVALID,
+    TOKEN_EXPIRED or SCOPE_MISSING{scope}, or with INTERNAL{correlation_id}, by which the service's log tells more.
     """
 
     @_abc_1.abstractmethod
@@ -147,7 +173,8 @@ class SyncServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_pb2.Dataset, _abc.Awaitable[_dataset_pb2.Dataset]]:
         """Queue a sync of one data type. Where the source cannot read that type the dataset ends NOT_SUPPORTED: that is
-        a status, not an error.
+        a status, not an error. A call whose answer was lost is repeated safely with the same request_id; without one,
+        the repetition meets the first call's dataset as DATASET_ALREADY_IN_PROGRESS while that is active.
 
         Errors: DATA_TYPE_UNKNOWN, CONNECTION_REQUIRED{connection_ids}, REQUEST_ID_REUSED, COMPANY_NOT_FOUND,
         CONNECTION_NOT_FOUND, DATASET_ALREADY_IN_PROGRESS{dataset_id}, CONNECTION_NOT_LINKED{link_url},
@@ -160,7 +187,9 @@ class SyncServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sync_service_pb2.BatchQueueSyncRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sync_service_pb2.BatchQueueSyncResponse, _abc.Awaitable[_sync_service_pb2.BatchQueueSyncResponse]]:
-        """Queue many syncs in one call; each succeeds or fails alone."""
+        """Queue many syncs in one call. Each succeeds or fails alone, and the call itself is OK even where all failed;
+        each is made safe to repeat by its own request_id. Errors: INVALID_FIELD where there are none or too many.
+        """
 
     @_abc_1.abstractmethod
     def RefreshCompany(
@@ -168,8 +197,9 @@ class SyncServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sync_service_pb2.RefreshCompanyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sync_service_pb2.RefreshCompanyResponse, _abc.Awaitable[_sync_service_pb2.RefreshCompanyResponse]]:
-        """Queue every fetch-on-first-link type that the company's linked connections support. Errors:
-        COMPANY_NOT_FOUND.
+        """Queue every fetch-on-first-link type that the company's linked connections support; nothing where none is
+        linked. Safe to repeat: what is running is not queued again. Errors: COMPANY_NOT_FOUND, and those of QueueSync
+        where a connection is unlinked or deauthorised meanwhile; what was queued before that stays queued.
         """
 
     @_abc_1.abstractmethod
@@ -178,7 +208,9 @@ class SyncServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sync_service_pb2.CancelSyncRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dataset_pb2.Dataset, _abc.Awaitable[_dataset_pb2.Dataset]]:
-        """Cancel a dataset. Idempotent: one that has ended is returned as it ended. Errors: DATASET_NOT_FOUND."""
+        """Cancel a dataset; its connector is told to drop it. Idempotent: one that has ended is returned as it ended, so
+        look at the status to learn whether the cancel came first. Errors: DATASET_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def GetDataset(
@@ -194,7 +226,9 @@ class SyncServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sync_service_pb2.ListDatasetsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sync_service_pb2.ListDatasetsResponse, _abc.Awaitable[_sync_service_pb2.ListDatasetsResponse]]:
-        """The history, newest first. Errors: BAD_TOKEN."""
+        """The history, newest first. Datasets queued while a caller pages are on no later page. An id that does not
+        exist selects nothing. Errors: BAD_TOKEN.
+        """
 
     @_abc_1.abstractmethod
     def GetDataStatus(
@@ -218,7 +252,7 @@ class SyncServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sync_service_pb2.ListDataTypesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sync_service_pb2.ListDataTypesResponse, _abc.Awaitable[_sync_service_pb2.ListDataTypesResponse]]:
-        """The data types that the service knows."""
+        """The data types that the service knows, whether an installed integration supports them or not."""
 
     @_abc_1.abstractmethod
     def WatchStatus(
@@ -227,9 +261,11 @@ class SyncServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_watch_pb2.WatchStatusResponse], _abc.AsyncIterator[_watch_pb2.WatchStatusResponse]]:
         """Every transition as it occurs: none lost, doubled or out of order, also across reconnects and restarts. See
-        WatchStatusResponse for the order of messages. Errors: BAD_TOKEN, BAD_FILTER, DATASET_NOT_FOUND (with
-        until_terminal), RESUME_EXPIRED{oldest_seq}, HISTORY_FORKED{fork_seq}, TOO_MANY_WATCHERS, SLOW_WATCHER,
-        DRAINING.
+        WatchStatusResponse for the order of messages. However the stream ends, resume with the last token stored.
+
+        Errors: BAD_TOKEN, BAD_FILTER, DATASET_NOT_FOUND (with until_terminal), TOO_MANY_WATCHERS;
+        RESUME_EXPIRED{oldest_seq} and HISTORY_FORKED{fork_seq}, after which only a snapshot helps; SLOW_WATCHER where
+        nothing was taken for 60 s; DRAINING.
         """
 
 def add_SyncServiceServicer_to_server(servicer: SyncServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

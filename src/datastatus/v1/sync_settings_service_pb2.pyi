@@ -79,7 +79,9 @@ class UpdateSyncSettingsRequest(_message.Message):
     """Absent: the defaults for everybody."""
     @_builtins.property
     def settings(self) -> _containers.RepeatedCompositeFieldContainer[_settings_pb2.SyncSetting]:
-        """One a data type to be changed; the others stay."""
+        """One a data type to be changed; the others stay. Each replaces the whole setting of its type: a field that is
+        absent here is absent afterwards.
+        """
 
     def __init__(
         self,

@@ -32,11 +32,11 @@ class _ClosingReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Closing
     CLOSING_REASON_UNSPECIFIED: _ClosingReason.ValueType  # 0
     """Not a reason: the field was not set."""
     CLOSING_REASON_DRAINING: _ClosingReason.ValueType  # 1
-    """The server is shutting down."""
+    """The server is shutting down. Another one, or the same one in a moment, goes on."""
     CLOSING_REASON_MAX_AGE: _ClosingReason.ValueType  # 2
-    """The stream is as old as streams may become."""
+    """The stream is as old as streams may become: reconnecting spreads watchers over the servers anew."""
     CLOSING_REASON_AUTH_EXPIRED: _ClosingReason.ValueType  # 3
-    """The caller's credentials have run out."""
+    """The caller's credentials have run out. Reconnect with new ones."""
 
 class ClosingReason(_ClosingReason, metaclass=_ClosingReasonEnumTypeWrapper):
     """Why a server ends a stream."""
@@ -44,11 +44,11 @@ class ClosingReason(_ClosingReason, metaclass=_ClosingReasonEnumTypeWrapper):
 CLOSING_REASON_UNSPECIFIED: ClosingReason.ValueType  # 0
 """Not a reason: the field was not set."""
 CLOSING_REASON_DRAINING: ClosingReason.ValueType  # 1
-"""The server is shutting down."""
+"""The server is shutting down. Another one, or the same one in a moment, goes on."""
 CLOSING_REASON_MAX_AGE: ClosingReason.ValueType  # 2
-"""The stream is as old as streams may become."""
+"""The stream is as old as streams may become: reconnecting spreads watchers over the servers anew."""
 CLOSING_REASON_AUTH_EXPIRED: ClosingReason.ValueType  # 3
-"""The caller's credentials have run out."""
+"""The caller's credentials have run out. Reconnect with new ones."""
 Global___ClosingReason: _TypeAlias = ClosingReason  # noqa: Y015
 
 @_typing.final
@@ -90,7 +90,7 @@ class WatchStatusRequest(_message.Message):
 
     @_builtins.property
     def any_of(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatusFilter]:
-        """What to tell of: whatever passes one of these. Absent: everything the caller may see."""
+        """What to tell of: whatever passes one of these, at most 100. Absent: everything the caller may see."""
 
     @_builtins.property
     def heartbeat(self) -> _duration_pb2.Duration:
@@ -136,7 +136,7 @@ Global___WatchStatusRequest: _TypeAlias = WatchStatusRequest  # noqa: Y015
 
 @_typing.final
 class StatusFilter(_message.Message):
-    """An AND of its non-empty fields; within one field any of the values will do."""
+    """An AND of its non-empty fields; within one field any of the values will do. At most 1000 values a field."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -185,7 +185,8 @@ Global___StatusFilter: _TypeAlias = StatusFilter  # noqa: Y015
 @_typing.final
 class WatchStatusResponse(_message.Message):
     """One message of a watch: Opened first; then, where asked for, Snapshots and a SnapshotEnd; then Batches and
-    Progress in any mixture; Closing last, if the server ends the stream.
+    Progress in any mixture, at least one every heartbeat; Closing last, if the server ends the stream of its own
+    accord. An end without a Closing is an error's, a broken connection's or, with OK, that of until_terminal.
 
     The first `after_seq` of a stream equals the seq where it starts, and each later one the previous
     `through_seq`, whatever the filters hide: a reader whose chain is unbroken has missed nothing.
