@@ -1,7 +1,7 @@
 """An online integration whose source is a folder: one JSON file a data type says how the fetch goes.
 
-It stands in for sources that fail in ways which no real one can be made to fail in on demand. The folder is named by
-SCRIPTED_SOURCE_FOLDER; `{data_type}.json` holds `{"records": [...]}`, `{"error": "SourceAuthFailed"}`, or
+It stands in for sources that fail in ways which no real one can be made to fail in on demand. The folder is
+named by SCRIPTED_SOURCE_FOLDER; `{data_type}.json` holds `{"records": [...]}`, `{"error": "SourceAuthFailed"}`, or
 `{"gate": "name"}` together with records: the fetch goes on once the file `name` exists.
 """
 
@@ -36,9 +36,8 @@ class ScriptedSource:
             raise RuntimeError(script["crash"])
         records = script["records"]
         yield records[:1]
-        while "gate" in script and not (self._folder / script["gate"]).exists():
-            # Files send no events.
-            await asyncio.sleep(0.02)
+        while "gate" in script and not (self._folder / script["gate"]).exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)  # files send no events
         yield records[1:]
 
     def _script(self, data_type: str) -> dict:

@@ -79,7 +79,7 @@ CREATE FUNCTION deauthorize_connection(
 ) RETURNS TABLE (outcome text, status dataset_status, seq bigint, version integer, occurred timestamptz)
 LANGUAGE plpgsql
 AS $$
-#variable_conflict use_column
+#variable_conflict use_variable
 DECLARE
     current dataset;
     link uuid;

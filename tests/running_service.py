@@ -1,0 +1,156 @@
+"""A real `datastatus serve`, in a process and on a data folder of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+
+from datastatus.cli.client import Client, connected
+from datastatus.client import translate
+from datastatus.v1 import company_service_pb2, connection_pb2, dataset_pb2, watch_pb2
+
+ROOT = Path(__file__).parents[1]
+PLUGINS = ROOT / "tests" / "plugins"
+DATASTATUS = Path(sys.executable).with_name("datastatus")
+
+_START_SECONDS_MAX = 30
+# What is promised for a stop.
+_STOP_SECONDS_MAX = 5
+
+
+class RunningService:
+    """One server process; it can be killed and started again on the same data."""
+
+    def __init__(self, data_folder: Path, environment: Mapping[str, str], arguments: tuple[str, ...]) -> None:
+        self.data_folder = data_folder
+        self._environment = dict(environment)
+        self._arguments = arguments
+        self._process: asyncio.subprocess.Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._serving = asyncio.Event()
+        self.address = ""
+        self.log = ""
+
+    @property
+    def process(self) -> asyncio.subprocess.Process:
+        assert self._process is not None
+        return self._process
+
+    async def start(self) -> None:
+        """Start, and wait until it says that it serves."""
+        listen = self.address or "127.0.0.1:0"
+        self._serving.clear()
+        self._process = await asyncio.create_subprocess_exec(
+            *(DATASTATUS, "serve", "--listen", listen, *self._arguments),
+            env={**os.environ, "DATASTATUS_DATA_FOLDER": str(self.data_folder), **self._environment},
+            stdin=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        self._reading = asyncio.create_task(self._read())
+        async with asyncio.timeout(_START_SECONDS_MAX):
+            ended = asyncio.create_task(self._process.wait())
+            serving = asyncio.create_task(self._serving.wait())
+            await asyncio.wait([ended, serving], return_when=asyncio.FIRST_COMPLETED)
+            ended.cancel()
+            serving.cancel()
+        assert self._serving.is_set(), self.log
+
+    async def _read(self) -> None:
+        assert self.process.stderr is not None
+        async for line in self.process.stderr:
+            self.log += line.decode()
+            if line.startswith(b"serving on "):
+                self.address = line.decode().split()[2].rstrip(";")
+                self._serving.set()
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
+        """Ask it to stop; the seconds that it took. It must do so in time and in order."""
+        begun = time.monotonic()
+        self.process.send_signal(number)
+        async with asyncio.timeout(_STOP_SECONDS_MAX):
+            code = await self.process.wait()
+        assert code == 0, self.log
+        await self._finish_reading()
+        return time.monotonic() - begun
+
+    async def kill(self) -> None:
+        """End it as a crash would."""
+        self.process.kill()
+        await self.process.wait()
+        await self._finish_reading()
+
+    async def _finish_reading(self) -> None:
+        assert self._reading is not None
+        await self._reading
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+
+@asynccontextmanager
+async def running_service(
+    *arguments: str, environment: Mapping[str, str] | None = None, data_folder: Path | None = None
+) -> AsyncIterator[RunningService]:
+    """A service for the length of the `with`; on a data folder of its own unless it shares one."""
+    # The tests' own temporary folders are private to root, where the embedded Postgres cannot run.
+    own = Path(tempfile.mkdtemp(prefix="datastatus-"))
+    os.chmod(own, 0o711)
+    service = RunningService(data_folder or own / "data", environment or {}, arguments)
+    try:
+        await service.start()
+        yield service
+    finally:
+        if service.is_running:
+            await service.stop()
+        shutil.rmtree(own)
+
+
+@asynccontextmanager
+async def client_of(service: RunningService) -> AsyncIterator[Client]:
+    async with connected(service.address) as client:
+        yield client
+
+
+async def linked(client: Client, integration_key: str) -> connection_pb2.Connection:
+    """A connection of a new company, linked."""
+    company = await client.companies.CreateCompany(company_service_pb2.CreateCompanyRequest(name="Acme"))
+    connection = await client.companies.CreateConnection(
+        company_service_pb2.CreateConnectionRequest(company_id=company.id, integration_key=integration_key)
+    )
+    return await client.companies.AuthorizeConnection(
+        company_service_pb2.AuthorizeConnectionRequest(connection_id=connection.id)
+    )
+
+
+async def transitions_until(
+    client: Client, company_id: str, data_type: str, *statuses: dataset_pb2.DatasetStatus.ValueType
+) -> list[str]:
+    """The statuses that a data type of a company has gone through, up to the first of `statuses`."""
+    request = watch_pb2.WatchStatusRequest(
+        any_of=[watch_pb2.StatusFilter(company_ids=[company_id], data_types=[data_type])]
+    )
+    request.earliest.SetInParent()
+    seen: list[str] = []
+    async with asyncio.timeout(60):
+        async for response in client.sync.WatchStatus(request):
+            for one in response.batch.transitions:
+                seen.append(dataset_pb2.DatasetStatus.Name(one.to_status).removeprefix("DATASET_STATUS_"))
+                if one.to_status in statuses:
+                    return seen
+    raise AssertionError(f"the stream ended after {seen}")
+
+
+def reason_of(error: grpc.aio.AioRpcError) -> str:
+    """The reason that the service gave."""
+    return translate(error).reason
