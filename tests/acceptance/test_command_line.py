@@ -1,0 +1,211 @@
+"""The command line as people and programs use it: output, exit codes, a clean stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from datastatus.integrations.gnucash import DEMO_BOOK
+from running_service import DATASTATUS, RunningService, running_service
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    output: str
+    errors: str
+
+    @property
+    def documents(self) -> list[dict]:
+        return [json.loads(line) for line in self.output.splitlines()]
+
+
+@pytest.fixture(scope="module")
+async def service() -> AsyncIterator[RunningService]:
+    async with running_service() as service:
+        yield service
+
+
+async def started(service: RunningService | None, *arguments: str) -> asyncio.subprocess.Process:
+    address = service.address if service else "127.0.0.1:1"
+    return await asyncio.create_subprocess_exec(
+        DATASTATUS,
+        *arguments,
+        env={**os.environ, "DATASTATUS_SERVER": address},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def datastatus(service: RunningService | None, *arguments: str) -> Done:
+    process = await started(service, *arguments)
+    async with asyncio.timeout(60):
+        output, errors = await process.communicate()
+    assert process.returncode is not None
+    return Done(process.returncode, output.decode(), errors.decode())
+
+
+async def a_linked_company(service: RunningService, integration: str = "gnucash") -> tuple[str, str]:
+    company = (await datastatus(service, "company", "create", "Acme", "--quiet")).output.strip()
+    created = await datastatus(
+        service, "connection", "create", company, integration, "--authorize", "--quiet"
+    )
+    return company, created.output.strip()
+
+
+async def test_every_command_has_a_help_text() -> None:
+    top = await datastatus(None, "--help")
+    assert top.code == 0
+    for name in (
+        *(
+            "serve",
+            "demo",
+            "migrate",
+            "company",
+            "connection",
+            "queue",
+            "cancel",
+            "status",
+            "datasets",
+            "watch",
+        ),
+        *("records", "settings", "connector"),
+    ):
+        assert name in top.output
+        assert (await datastatus(None, name, "--help")).code == 0, name
+
+
+async def test_the_whole_day_of_a_company_from_the_command_line(service: RunningService) -> None:
+    company, connection = await a_linked_company(service)
+    waiting = await datastatus(service, "datasets", "--company", company, "--json")
+    assert {one["waitReason"] for one in waiting.documents} == {"WAIT_REASON_WAITING_FOR_CONNECTOR"}
+
+    connector = await started(
+        service, "connector", "gnucash", "--book", str(DEMO_BOOK), "--connection", connection
+    )
+    synced = await datastatus(service, "queue", company, "invoices", "bills", "--attach", "--wait", "--json")
+    assert synced.code == 0, synced.errors
+    assert synced.documents[-1]["toStatus"] == "DATASET_STATUS_COMPLETE"
+
+    shown = await datastatus(service, "connection", "show", connection, "--json")
+    assert shown.documents[0]["connector"]["connectorName"].startswith("gnucash@")
+    status = await datastatus(service, "status", company, "--json")
+    invoices = status.documents[0]["dataTypes"]["invoices"]
+    assert set(invoices) == {
+        *("dataType", "lastSuccessfulSync", "currentStatus", "latestSyncId", "latestSuccessfulSyncId")
+    }
+    assert invoices["latestSyncId"] == invoices["latestSuccessfulSyncId"]
+    records = await datastatus(service, "records", company, "invoices", "--limit", "3", "--json")
+    assert [one["data"]["currency"] for one in records.documents] == ["EUR", "EUR", "JPY"]
+
+    connector.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(connector.wait(), timeout=5) == 0
+
+
+async def test_a_sync_that_fails_is_exit_code_1(service: RunningService) -> None:
+    company, connection = await a_linked_company(service)
+    connector = await started(
+        service, "connector", "gnucash", "--book", "/nonexistent.gnucash", "--connection", connection
+    )
+
+    failed = await datastatus(service, "queue", company, "invoices", "--attach", "--wait")
+
+    assert failed.code == 1
+    assert "FETCH_ERROR" in failed.output
+    connector.terminate()
+    await connector.wait()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("queue",), "COMPANY_ID requires an argument"),
+        (("nonsense",), "nonsense"),
+        (("datasets", "--status", "ODD"), "there is no status 'ODD'"),
+        (("connector", "gnucash", "--connection", "x"), "gnucash needs --book"),
+        (("connector", "gnucash", "--connection", "x", "--book", "y", "--odd", "z"), "no option --odd"),
+        (("connector", "odd", "--connection", "x"), "there is no integration odd"),
+        (("connector", "external", "--connection", "x"), "self-driven"),
+    ],
+)
+async def test_wrong_usage_is_exit_code_2(
+    service: RunningService, arguments: tuple[str, ...], says: str
+) -> None:
+    done = await datastatus(service, *arguments)
+    assert done.code == 2
+    assert says in done.errors + done.output
+
+
+async def test_a_refusal_is_exit_code_3_with_its_reason(service: RunningService) -> None:
+    company, connection = await a_linked_company(service)
+    refused = await datastatus(service, "queue", company, "invoices")
+    assert (refused.code, refused.output) == (3, "")
+    assert "[DATASET_ALREADY_IN_PROGRESS]" in refused.errors
+    unknown = await datastatus(service, "company", "show", connection)
+    assert unknown.code == 3
+    assert "[COMPANY_NOT_FOUND]" in unknown.errors
+    foreign = await datastatus(
+        service, "connector", "gnucash", "--book", str(DEMO_BOOK), "--connection", company
+    )
+    assert foreign.code == 3
+    assert "[CONNECTION_NOT_FOUND]" in foreign.errors
+
+
+async def test_no_server_is_exit_code_3_and_says_what_to_do() -> None:
+    done = await datastatus(None, "company", "list")
+    assert done.code == 3
+    assert "start it with `datastatus serve`" in done.errors
+    assert "Traceback" not in done.errors
+
+
+async def test_watch_shows_transitions_live_and_ends_with_ctrl_c(service: RunningService) -> None:
+    company, _ = await a_linked_company(service)
+    watching = await started(service, "watch", "--company", company, "--json")
+    assert watching.stdout is not None
+    kinds = []
+    while "snapshotEnd" not in kinds:
+        kinds += json.loads(await watching.stdout.readline()).keys()
+    assert "snapshot" in kinds
+
+    [dataset] = (
+        await datastatus(service, "datasets", "--company", company, "--limit", "1", "--json")
+    ).documents
+    cancelled = await datastatus(service, "cancel", dataset["id"], "--json")
+    told = json.loads(await watching.stdout.readline())
+
+    assert cancelled.documents[0]["status"] == "DATASET_STATUS_CANCELLED"
+    assert [one["datasetId"] for one in told["batch"]["transitions"]] == [dataset["id"]]
+    watching.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(watching.wait(), timeout=5) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_serve_stops_cleanly_with_its_postgres(number: signal.Signals) -> None:
+    async with running_service() as service:
+        postmaster = service.data_folder / "postgres/cluster/postmaster.pid"
+        assert str(service.data_folder) in service.log
+        assert postmaster.exists()
+        watching = await started(service, "watch")
+        assert watching.stderr is not None
+        await watching.stderr.readline()
+
+        await service.stop(number)
+
+        assert not postmaster.exists()
+        watching.terminate()
+        await watching.wait()
+
+
+async def test_a_second_server_on_the_port_is_refused_with_advice(service: RunningService) -> None:
+    done = await datastatus(
+        service, "serve", "--listen", service.address, "--data-folder", str(service.data_folder)
+    )
+    assert done.code == 3
+    assert "is another server running there?" in done.errors
+    assert "Traceback" not in done.errors
