@@ -1,0 +1,202 @@
+"""queue_datasets: single flight, repeated requests, and an outcome for each item."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import asyncpg
+import pytest
+from uuid6 import uuid7
+
+from datastatus.domain.connection import ConnectionStatus
+from datastatus.domain.dataset import DatasetStatus
+from datastatus.store import journal
+from datastatus.store.journal import Change, ChangeOutcome, QueueItem, QueueOutcome, QueueResult
+from stores import Store, an_item
+
+
+async def queue(store: Store, *items: QueueItem) -> list[QueueResult]:
+    return await journal.queue_datasets(store.database, items)
+
+
+async def test_items_of_one_call_succeed_and_fail_alone(store: Store) -> None:
+    link, pending = await store.connection(), await store.connection(linked=False)
+    running = await store.queued(link, "bills")
+    request_id = uuid7()
+    [first] = await queue(
+        store, an_item(link, "items", caller="a", request_id=request_id, fingerprint=b"items")
+    )
+
+    items = [
+        an_item(link, "invoices"),
+        an_item(link, "invoices"),
+        an_item(link, "bills"),
+        an_item(link, "bills", attach=True),
+        replace(an_item(link), connection_id=uuid7()),
+        replace(an_item(link), company_id=uuid7()),
+        an_item(pending),
+        an_item(link, "items", caller="a", request_id=request_id, fingerprint=b"items"),
+        an_item(link, "taxRates", caller="a", request_id=request_id, fingerprint=b"taxRates"),
+        an_item(link, "taxRates", caller="b", request_id=request_id, fingerprint=b"taxRates"),
+    ]
+    results = await queue(store, *items)
+
+    assert [result.outcome for result in results] == [
+        QueueOutcome.QUEUED,
+        # In one call with the dataset that stands in its way, which might yet be taken back.
+        QueueOutcome.RETRY,
+        QueueOutcome.ACTIVE,
+        QueueOutcome.ATTACHED,
+        QueueOutcome.NO_CONNECTION,
+        QueueOutcome.NO_CONNECTION,
+        QueueOutcome.NOT_LINKED,
+        QueueOutcome.REPLAYED,
+        QueueOutcome.REUSED,
+        QueueOutcome.QUEUED,
+    ]
+    assert (results[2].dataset_id, results[3].dataset_id) == (running, running)
+    assert results[6].link is ConnectionStatus.PENDING_AUTH
+    assert (results[7].dataset_id, results[8].dataset_id) == (first.dataset_id, first.dataset_id)
+    queued = {items[0].dataset_id, items[9].dataset_id}
+    known = {row["id"] for row in await store.sql.fetch("SELECT id FROM dataset")}
+    assert known & {item.dataset_id for item in items} == queued
+
+
+async def test_a_type_that_is_not_supported_is_queued_and_ends_in_one_go(store: Store) -> None:
+    link = await store.connection()
+    item = an_item(link, "payslips", supported=False)
+    [result] = await queue(store, item)
+
+    assert result.outcome is QueueOutcome.QUEUED
+    first, last = await store.transitions(item.dataset_id)
+    assert (first.to_status, last.to_status) == (DatasetStatus.QUEUED, DatasetStatus.NOT_SUPPORTED)
+    assert result.completed == last.occurred
+    # Nothing is in the way of the next one.
+    [again] = await queue(store, an_item(link, "payslips", supported=False))
+    assert again.outcome is QueueOutcome.QUEUED
+
+
+async def test_a_finished_dataset_is_not_in_the_way(store: Store) -> None:
+    link = await store.connection()
+    await store.bring_to(await store.queued(link), DatasetStatus.COMPLETE)
+    [result] = await queue(store, an_item(link))
+    assert result.outcome is QueueOutcome.QUEUED
+
+
+async def test_of_many_at_once_one_is_queued_and_all_learn_which(store: Store) -> None:
+    link = await store.connection()
+    results = [
+        result
+        for [result] in await asyncio.gather(
+            *(queue(store, an_item(link, attach=n % 2 == 0)) for n in range(40))
+        )
+    ]
+    [winner] = [result for result in results if result.outcome is QueueOutcome.QUEUED]
+    others = [result for result in results if result.outcome is not QueueOutcome.QUEUED]
+    assert {result.outcome for result in others} <= {
+        QueueOutcome.ACTIVE,
+        QueueOutcome.ATTACHED,
+        QueueOutcome.RETRY,
+    }
+    assert {result.dataset_id for result in others if result.outcome is not QueueOutcome.RETRY} == {
+        winner.dataset_id
+    }
+
+
+async def test_calls_with_the_same_items_in_opposite_orders_do_not_wait_for_each_other(store: Store) -> None:
+    links = [await store.connection() for _ in range(8)]
+    for _ in range(10):
+        batches = []
+        for turn in range(8):
+            order = links if turn % 2 else links[::-1]
+            request_ids = {link: uuid7() for link in links}
+            batches.append(
+                [
+                    an_item(link, caller="a", request_id=request_ids[link], fingerprint=b"same")
+                    for link in order
+                ]
+            )
+        results = await asyncio.gather(*(queue(store, *batch) for batch in batches))
+        winners = [r.dataset_id for batch in results for r in batch if r.outcome is QueueOutcome.QUEUED]
+        assert len(winners) == len(links)
+        cancelled = await store.change(
+            *(Change(winner, DatasetStatus.CANCELLED) for winner in winners if winner is not None)
+        )
+        assert {result.outcome for result in cancelled} == {ChangeOutcome.DONE}
+
+
+async def test_a_request_sent_twice_at_once_queues_once(store: Store) -> None:
+    link = await store.connection()
+    for _ in range(10):
+        request_id = uuid7()
+        twins = [an_item(link, caller="a", request_id=request_id, fingerprint=b"same") for _ in range(6)]
+        results = [result for [result] in await asyncio.gather(*(queue(store, twin) for twin in twins))]
+        [winner] = {result.dataset_id for result in results if result.outcome is QueueOutcome.QUEUED}
+        # None of them may be told that its own dataset is in its way.
+        assert {result.outcome for result in results} <= {
+            QueueOutcome.QUEUED,
+            QueueOutcome.REPLAYED,
+            QueueOutcome.RETRY,
+        }
+        [replay] = await queue(store, replace(twins[0], dataset_id=uuid7()))
+        assert (replay.outcome, replay.dataset_id) == (QueueOutcome.REPLAYED, winner)
+        assert winner is not None
+        await store.change(Change(winner, DatasetStatus.CANCELLED))
+
+
+async def test_a_repeated_request_answers_with_its_dataset_even_after_that_has_ended(store: Store) -> None:
+    link = await store.connection()
+    item = an_item(link, caller="a", request_id=uuid7(), fingerprint=b"x")
+    await queue(store, item)
+    await store.change(Change(item.dataset_id, DatasetStatus.CANCELLED))
+    [replay] = await queue(store, replace(item, dataset_id=uuid7()))
+    assert (replay.outcome, replay.dataset_id) == (QueueOutcome.REPLAYED, item.dataset_id)
+
+
+async def test_a_refused_request_is_not_remembered(store: Store) -> None:
+    link = await store.connection()
+    running = await store.queued(link)
+    item = an_item(link, caller="a", request_id=uuid7(), fingerprint=b"x")
+    [refused] = await queue(store, item)
+    assert refused.outcome is QueueOutcome.ACTIVE
+    await store.change(Change(running, DatasetStatus.CANCELLED))
+    [result] = await queue(store, item)
+    assert result.outcome is QueueOutcome.QUEUED
+
+
+async def test_a_request_id_is_forgotten_after_a_day(store: Store) -> None:
+    link = await store.connection()
+    item = an_item(link, caller="a", request_id=uuid7(), fingerprint=b"x")
+    await queue(store, item)
+    await store.change(Change(item.dataset_id, DatasetStatus.CANCELLED))
+    await store.sql.execute(
+        "UPDATE sync_request SET created = created - interval '24 hours 1 second' WHERE request_id = $1",
+        item.request_id,
+    )
+
+    # Whether or not the row has been swept away meanwhile.
+    later = replace(item, dataset_id=uuid7(), fingerprint=b"another")
+    [result] = await queue(store, later)
+    assert result.outcome is QueueOutcome.QUEUED
+    await store.sql.execute(
+        "UPDATE sync_request SET created = created - interval '25 hours' WHERE request_id = $1",
+        item.request_id,
+    )
+    await journal.forget_requests(store.database)
+    found = await store.sql.fetchval(
+        "SELECT count(*) FROM sync_request WHERE request_id = $1", item.request_id
+    )
+    assert found == 0
+
+
+@pytest.mark.parametrize("isolation", ["repeatable_read", "serializable"])
+async def test_statuses_do_not_change_under_an_older_snapshot(store: Store, isolation) -> None:
+    dataset_id = await store.queued(await store.connection())
+    async with store.sql.transaction(isolation=isolation):
+        with pytest.raises(asyncpg.PostgresError, match="READ COMMITTED only"):
+            await store.sql.execute(
+                "SELECT transition_datasets(ARRAY[$1::uuid], '{CANCELLED}', '{NULL}', '{f}', '{x}', '{NULL}',"
+                " '{NULL}', '{NULL}', '{NULL}', '{NULL}')",
+                dataset_id,
+            )

@@ -1,0 +1,154 @@
+"""The schema, and that it refuses what the code should never ask of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import pytest
+from uuid6 import uuid7
+
+from datastatus.domain.connection import ConnectionStatus
+from datastatus.domain.dataset import TRANSITIONS, DatasetStatus, Trigger
+from datastatus.store.migrate import SchemaTooNew, migrate
+from datastatus.store.sql import migrations, queries
+from datastatus.v1 import connection_pb2, dataset_pb2
+from postgres import PostgresServer
+from stores import Store, an_item
+
+
+async def test_every_query_prepares(store: Store) -> None:
+    for name, text in queries().items():
+        try:
+            await store.sql.prepare(text)
+        except asyncpg.PostgresError as exc:
+            pytest.fail(f"{name}: {exc}")
+
+
+async def test_the_domain_the_database_and_the_protos_have_one_table_of_transitions(store: Store) -> None:
+    pairs = await store.sql.fetch(
+        """
+        SELECT from_status, to_status FROM unnest(array_append(enum_range(NULL::dataset_status), NULL)) AS from_status,
+            unnest(enum_range(NULL::dataset_status)) AS to_status
+        WHERE is_legal_transition(from_status, to_status)
+        """
+    )
+    known = {(None, "QUEUED")} | {
+        (str(before), str(after)) for before, followers in TRANSITIONS.items() for after in followers
+    }
+    assert {(row["from_status"], row["to_status"]) for row in pairs} == known
+
+    terminal = await store.sql.fetch(
+        "SELECT s FROM unnest(enum_range(NULL::dataset_status)) s WHERE is_terminal_status(s)"
+    )
+    assert {row[0] for row in terminal} == {str(one) for one in DatasetStatus if one.is_terminal}
+
+    names = {name.removeprefix("DATASET_STATUS_") for name in dataset_pb2.DatasetStatus.keys()}
+    assert names - {"UNSPECIFIED"} == {str(one) for one in DatasetStatus}
+
+
+@pytest.mark.parametrize(
+    ("name", "domain", "proto", "prefix"),
+    [
+        ("sync_trigger", Trigger, dataset_pb2.Trigger, "TRIGGER_"),
+        ("connection_status", ConnectionStatus, connection_pb2.ConnectionStatus, "CONNECTION_STATUS_"),
+    ],
+)
+async def test_enumerations_are_the_same_everywhere(store: Store, name, domain, proto, prefix) -> None:
+    in_database = {row[0] for row in await store.sql.fetch(f"SELECT unnest(enum_range(NULL::{name}))")}
+    assert in_database == {str(one) for one in domain}
+    assert {key.removeprefix(prefix) for key in proto.keys()} - {"UNSPECIFIED"} == in_database
+
+
+async def test_of_several_servers_that_start_at_once_one_migrates(server: PostgresServer) -> None:
+    await server.execute("CREATE DATABASE race")
+    applied = await asyncio.gather(*(migrate(server.dsn_of("race")) for _ in range(8)))
+    await server.execute("DROP DATABASE race")
+
+    everything = [f"{number:04}_{name}" for number, name, _ in migrations()]
+    assert sorted(applied, key=len) == [[]] * 7 + [everything]
+
+
+async def test_a_schema_of_a_later_release_is_left_alone(own_store: Store) -> None:
+    await own_store.sql.execute("INSERT INTO migration (number, name) VALUES (9999, 'of_the_future')")
+    with pytest.raises(SchemaTooNew, match="run the newer release"):
+        await migrate(own_store.dsn)
+
+
+async def test_a_migration_that_fails_leaves_nothing(
+    server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = [*migrations(), (9998, "fine", "CREATE TABLE fine ()"), (9999, "broken", "SELECT 1 / 0")]
+    monkeypatch.setattr("datastatus.store.migrate.migrations", lambda: broken)
+    await server.execute("CREATE DATABASE broken")
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await migrate(server.dsn_of("broken"))
+    monkeypatch.undo()
+    assert await migrate(server.dsn_of("broken")) == [f"{n:04}_{name}" for n, name, _ in migrations()]
+    await server.execute("DROP DATABASE broken")
+
+
+REFUSED = {
+    "an illegal status": "UPDATE dataset SET status = 'COMPLETE', version = 2, completed = now()",
+    "a version left out": "UPDATE dataset SET status = 'CANCELLED', version = 3, completed = now()",
+    "a version alone": "UPDATE dataset SET version = 2",
+    "terminal without a time": "UPDATE dataset SET status = 'CANCELLED', version = 2",
+    "a time without terminal": "UPDATE dataset SET completed = now()",
+    "fetching without a lease": "UPDATE dataset SET status = 'FETCHING', version = 2, started = now()",
+    "a lease while queued": """
+        UPDATE dataset SET lease_token = gen_random_uuid(), lease_holder = gen_random_uuid(), lease_expires = now()
+    """,
+    "half a lease": """
+        UPDATE dataset SET status = 'FETCHING', version = 2, started = now(), lease_token = gen_random_uuid()
+    """,
+    "an error before the end": "UPDATE dataset SET error_message = 'no'",
+    "history rewritten": "UPDATE transition SET description = 'it never was'",
+    "history removed": "DELETE FROM transition",
+    "history truncated": "TRUNCATE transition",
+    "history rewritten in its partition": "UPDATE transition_1 SET description = 'it never was'",
+    "an illegal transition": """
+        INSERT INTO transition SELECT seq + 1000, dataset_id, company_id, connection_id, data_type, 2, 'QUEUED',
+            'COMPLETE', occurred, trigger, description FROM transition
+    """,
+    "a birth that is not the first": """
+        INSERT INTO transition SELECT seq + 1000, dataset_id, company_id, connection_id, data_type, 2, NULL,
+            'QUEUED', occurred, trigger, description FROM transition
+    """,
+    "linked without a first time": "UPDATE connection SET first_linked = NULL",
+    "linked though deleted": "UPDATE connection SET deleted = now()",
+    "a nameless company": "UPDATE company SET name = ''",
+    "half a success": "UPDATE data_status SET last_successful_sync = now()",
+}
+
+
+@pytest.mark.parametrize("statement", REFUSED.values(), ids=REFUSED)
+async def test_the_database_refuses(store: Store, statement: str) -> None:
+    await store.queued(await store.connection())
+    with pytest.raises(asyncpg.CheckViolationError):
+        await store.sql.execute(statement)
+
+
+async def test_two_active_datasets_of_one_data_type_cannot_be(store: Store) -> None:
+    link = await store.connection()
+    await store.queued(link)
+    item = an_item(link)
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await store.sql.execute(
+            "INSERT INTO dataset (id, company_id, connection_id, data_type, trigger, sync_order)"
+            " VALUES ($1, $2, $3, 'invoices', 'API', 1)",
+            item.dataset_id,
+            item.company_id,
+            item.connection_id,
+        )
+
+
+async def test_a_dataset_belongs_to_a_connection_of_its_company(store: Store) -> None:
+    link, other = await store.connection(), await store.connection()
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        await store.sql.execute(
+            "INSERT INTO dataset (id, company_id, connection_id, data_type, trigger, sync_order)"
+            " VALUES ($1, $2, $3, 'invoices', 'API', 1)",
+            uuid7(),
+            other.company_id,
+            link.connection_id,
+        )
