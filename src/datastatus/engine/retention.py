@@ -46,8 +46,7 @@ class JournalKeeper:
 
     async def make_room(self) -> None:
         """Have a whole partition spare."""
-        while await journal.spare_transitions(self._database) < self._partition_transitions:
-            await journal.add_journal_partition(self._database, self._partition_transitions)
+        await journal.make_journal_room(self._database, self._partition_transitions)
 
     async def retain(self) -> None:
         """Give up what is too old, and what is too much."""

@@ -226,14 +226,9 @@ async def store_time(executor: Executor) -> datetime:
     return row[0]
 
 
-async def spare_transitions(executor: Executor) -> int:
-    """How many transitions the partitions there are still have room for."""
-    [row] = await executor.rows("spare_transitions")
-    return row[0]
-
-
-async def add_journal_partition(executor: Executor, transitions: int) -> None:
-    await executor.rows("add_journal_partition", transitions)
+async def make_journal_room(executor: Executor, transitions: int) -> None:
+    """Have room for that many more transitions, in partitions of that size."""
+    await executor.rows("make_journal_room", transitions)
 
 
 async def raise_oldest_seq(executor: Executor, oldest_seq: int) -> None:

@@ -234,24 +234,35 @@ FOR EACH ROW EXECUTE FUNCTION refuse_rewriting_history();
 CREATE TRIGGER refuse_truncating_history BEFORE TRUNCATE ON transition
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewriting_history();
 
--- Add the partition that follows the last one, of `size` transitions. Attached when it is complete, which takes no
--- lock that a writer would wait for.
-CREATE FUNCTION add_journal_partition(size bigint) RETURNS bigint
+-- How many more transitions the partitions there are have room for.
+CREATE FUNCTION spare_transitions() RETURNS bigint
+LANGUAGE sql STABLE AS $$
+    SELECT coalesce((SELECT max(to_seq) FROM journal_partition), 1) - 1
+        - (SELECT greatest((SELECT max(seq) FROM transition), r.oldest_seq - 1) FROM journal_retention r)
+$$;
+
+-- Add partitions of `size` transitions until that many are spare. Each is attached when it is complete, which takes
+-- no lock that a writer would wait for.
+CREATE FUNCTION make_journal_room(size bigint) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
     start bigint;
     name text;
 BEGIN
-    -- Several servers may find at once that one is due.
+    IF spare_transitions() >= size THEN
+        RETURN;
+    END IF;
+    -- Several servers may find at once that room is due.
     PERFORM pg_advisory_xact_lock(7308321, 2);
-    SELECT coalesce(max(to_seq), 1) INTO start FROM journal_partition;
-    name := 'transition_' || start;
-    EXECUTE format('CREATE TABLE %I (LIKE transition INCLUDING ALL, CHECK (seq >= %s AND seq < %s))',
-        name, start, start + size);
-    EXECUTE format('ALTER TABLE transition ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)',
-        name, start, start + size);
-    INSERT INTO journal_partition (from_seq, to_seq) VALUES (start, start + size);
-    RETURN start + size;
+    WHILE spare_transitions() < size LOOP
+        SELECT coalesce(max(to_seq), 1) INTO start FROM journal_partition;
+        name := 'transition_' || start;
+        EXECUTE format('CREATE TABLE %I (LIKE transition INCLUDING ALL, CHECK (seq >= %s AND seq < %s))',
+            name, start, start + size);
+        EXECUTE format('ALTER TABLE transition ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)',
+            name, start, start + size);
+        INSERT INTO journal_partition (from_seq, to_seq) VALUES (start, start + size);
+    END LOOP;
 END
 $$;
 
@@ -270,5 +281,4 @@ BEGIN
 END
 $$;
 
-SELECT add_journal_partition(1000000);
-SELECT add_journal_partition(1000000);
+SELECT make_journal_room(1000000);

@@ -29,12 +29,8 @@ SELECT p.from_seq, p.to_seq, (
 ) AS newest
 FROM journal_partition p ORDER BY p.from_seq;
 
--- name: spare_transitions
-SELECT (SELECT max(to_seq) FROM journal_partition) - 1
-    - (SELECT greatest((SELECT max(seq) FROM transition), r.oldest_seq - 1) FROM journal_retention r);
-
--- name: add_journal_partition
-SELECT add_journal_partition($1);
+-- name: make_journal_room
+SELECT make_journal_room($1);
 
 -- name: raise_oldest_seq
 UPDATE journal_retention SET oldest_seq = greatest(oldest_seq, $1);

@@ -1,0 +1,144 @@
+"""The journal as a whole: partitions, retention, epochs, and one order over many writers."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from datastatus.domain.dataset import DatasetStatus
+from datastatus.domain.retention import PARTITIONS_MAX
+from datastatus.engine.retention import JournalKeeper
+from datastatus.store import journal
+from datastatus.store.journal import Change
+from datastatus.store.migrate import begin_new_epoch
+from stores import Store, an_item
+
+TEN_YEARS = timedelta(days=3650)
+NOTHING = timedelta(0)
+
+
+async def fill(store: Store, transitions: int) -> None:
+    """Journal an even number of transitions."""
+    link = await store.connection()
+    for _ in range(transitions // 2):
+        dataset_id = await store.queued(link)
+        await store.change(Change(dataset_id, DatasetStatus.CANCELLED))
+
+
+async def small_partitions(store: Store, size: int) -> None:
+    """Take the partition of the migrations away: begin with small ones."""
+    await store.sql.execute("DROP TABLE transition_1")
+    await store.sql.execute("DELETE FROM journal_partition")
+    await journal.make_journal_room(store.database, size)
+
+
+async def test_writers_side_by_side_make_one_dense_order(own_store: Store) -> None:
+    links = [await own_store.connection() for _ in range(12)]
+
+    async def work(link) -> None:
+        for _ in range(8):
+            items = [an_item(link, data_type) for data_type in ("a", "b", "c")]
+            await journal.queue_datasets(own_store.database, items)
+            await own_store.change(*(Change(item.dataset_id, DatasetStatus.CANCELLED) for item in items))
+
+    await asyncio.gather(*(work(link) for link in links))
+    transitions = await own_store.transitions()
+    assert [one.seq for one in transitions] == list(range(1, 12 * 8 * 6 + 1))
+
+
+async def test_a_call_rolled_back_leaves_no_gap(own_store: Store) -> None:
+    link = await own_store.connection()
+    first = await own_store.queued(link)
+    sql = await asyncpg.connect(own_store.dsn)
+    transaction = sql.transaction()
+    await transaction.start()
+    await sql.execute(
+        "SELECT FROM transition_datasets(ARRAY[$1::uuid], '{CANCELLED}', '{NULL}', '{f}', '{x}', '{NULL}',"
+        " '{NULL}', '{NULL}', '{NULL}', '{NULL}')",
+        first,
+    )
+    assert await sql.fetchval("SELECT max(seq) FROM transition") == 2
+    await transaction.rollback()
+    await sql.close()
+    await own_store.change(Change(first, DatasetStatus.CANCELLED))
+    assert [one.seq for one in await own_store.transitions()] == [1, 2]
+
+
+async def test_room_is_made_before_it_is_needed_by_several_servers_at_once(own_store: Store) -> None:
+    await small_partitions(own_store, 100)
+    keeper = JournalKeeper(own_store.database, retention=TEN_YEARS, partition_transitions=100)
+    await fill(own_store, 60)
+    await asyncio.gather(*(keeper.make_room() for _ in range(5)))
+    partitions = await journal.journal_partitions(own_store.database)
+    assert [(one.from_seq, one.to_seq) for one in partitions] == [(1, 101), (101, 201)]
+    await fill(own_store, 120)
+    assert await own_store.head_seq() == 180
+
+
+async def test_a_full_journal_refuses_and_goes_on_once_there_is_room(own_store: Store) -> None:
+    await small_partitions(own_store, 100)
+    await fill(own_store, 100)
+    link = await own_store.connection()
+    with pytest.raises(asyncpg.CheckViolationError, match="no partition"):
+        await own_store.queued(link)
+    await journal.make_journal_room(own_store.database, 100)
+    await own_store.queued(link)
+    assert await own_store.head_seq() == 101
+
+
+async def test_what_is_too_old_is_given_up_in_whole_partitions(own_store: Store) -> None:
+    await small_partitions(own_store, 100)
+    keeper = JournalKeeper(own_store.database, retention=TEN_YEARS, partition_transitions=100)
+    await fill(own_store, 60)
+    await keeper.make_room()
+    await fill(own_store, 90)
+    now = JournalKeeper(own_store.database, retention=NOTHING, partition_transitions=100)
+    await keeper.retain()
+    assert (await journal.journal_bounds(own_store.database)).oldest_seq == 1
+
+    await now.retain()
+
+    bounds = await journal.journal_bounds(own_store.database)
+    assert (bounds.oldest_seq, bounds.head_seq) == (101, 150)
+    kept = await journal.read_transitions(own_store.database, 0, 1000)
+    assert [one.seq for one in kept] == list(range(101, 151))
+    assert [one.from_seq for one in await journal.journal_partitions(own_store.database)][0] == 101
+
+
+async def test_a_partition_in_use_is_dropped_later_and_no_writer_waits_for_it(own_store: Store) -> None:
+    await small_partitions(own_store, 100)
+    keeper = JournalKeeper(own_store.database, retention=NOTHING, partition_transitions=100)
+    await fill(own_store, 60)
+    await keeper.make_room()
+    await fill(own_store, 90)
+    async with own_store.sql.transaction():
+        await own_store.sql.fetch("SELECT seq FROM transition WHERE seq < 5")
+        await keeper.retain()
+        # Not told of any more, but still there.
+        assert (await journal.journal_bounds(own_store.database)).oldest_seq == 101
+        assert await own_store.sql.fetchval("SELECT min(seq) FROM transition") == 1
+        await fill(own_store, 10)
+    await keeper.retain()
+    assert await own_store.sql.fetchval("SELECT min(seq) FROM transition") == 101
+
+
+async def test_there_are_never_many_partitions(own_store: Store) -> None:
+    await small_partitions(own_store, 2)
+    keeper = JournalKeeper(own_store.database, retention=TEN_YEARS, partition_transitions=2)
+    for _ in range(PARTITIONS_MAX + 5):
+        await keeper.make_room()
+        await fill(own_store, 2)
+    await keeper.retain()
+    partitions = await journal.journal_partitions(own_store.database)
+    assert len([one for one in partitions if one.newest is not None]) == PARTITIONS_MAX
+    assert (await journal.journal_bounds(own_store.database)).oldest_seq == 2 * 5 + 1
+
+
+async def test_a_new_epoch_begins_after_the_newest_transition(own_store: Store) -> None:
+    await fill(own_store, 10)
+    assert await begin_new_epoch(own_store.dsn) == (2, 10)
+    assert await journal.forks(own_store.database) == [(1, 0), (2, 10)]
+    assert (await journal.journal_bounds(own_store.database)).epoch == 2

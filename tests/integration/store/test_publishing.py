@@ -1,0 +1,197 @@
+"""publish_dataset: a sync becomes readable whole, together with COMPLETE, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from uuid import UUID
+
+import pytest
+from uuid6 import uuid7
+
+from datastatus import errors
+from datastatus.domain.dataset import DatasetStatus
+from datastatus.store import datasets, records
+from datastatus.store.journal import Change, ChangeOutcome
+from datastatus.store.records import MappedRecord, RecordSet, StagingLost
+from stores import Link, Store
+
+
+async def staged(store: Store, link: Link, content: Mapping[str, str], *, whole: bool) -> tuple[UUID, UUID]:
+    """A dataset in PROCESSING with these records staged: (its id, its lease token)."""
+    dataset_id = await store.queued(link)
+    token = await store.bring_to(dataset_id, DatasetStatus.FETCHING)
+    raw = [text.encode() for text in content.values()]
+    await records.stage_page(store.database, dataset_id, token, 1, raw)
+    await records.seal_staging(store.database, dataset_id, 1, whole=whole)
+    mapped = [
+        MappedRecord(key, f'{{"name": "{text}"}}', hashlib.sha256(text.encode()).digest(), None)
+        for key, text in content.items()
+    ]
+    await records.add_mapped(store.database, dataset_id, 1, 0, mapped)
+    for status in (DatasetStatus.MAPPING, DatasetStatus.VALIDATING, DatasetStatus.PROCESSING):
+        await store.change(Change(dataset_id, status, held_token=token))
+    return dataset_id, token
+
+
+async def publish(store: Store, link: Link, content: Mapping[str, str], *, whole: bool = True) -> int:
+    dataset_id, token = await staged(store, link, content, whole=whole)
+    return await records.publish_dataset(store.database, dataset_id, token, "done")
+
+
+async def record_set(store: Store, link: Link) -> RecordSet:
+    [only] = await records.record_sets(store.database, link.company_id, "invoices", None)
+    return only
+
+
+async def readable(store: Store, link: Link, publication: int | None = None) -> dict[str, str]:
+    """What a reader sees, by record id; a deleted record in brackets."""
+    only = await record_set(store, link)
+    found = await records.list_records(store.database, only.id, publication or only.publication, "", 1000)
+    return {one.record_id: f"({one.body['name']})" if one.is_deleted else one.body["name"] for one in found}
+
+
+async def test_each_publication_stays_readable_as_it_was(store: Store) -> None:
+    link = await store.connection()
+    assert await publish(store, link, {"a": "one", "b": "two"}) == 2
+    assert await publish(store, link, {"a": "one", "b": "changed", "c": "new"}) == 3
+    assert await publish(store, link, {"c": "new"}) == 1
+
+    assert await readable(store, link, 1) == {"a": "one", "b": "two"}
+    assert await readable(store, link, 2) == {"a": "one", "b": "changed", "c": "new"}
+    assert (await readable(store, link))["c"] == "new"
+    only = await record_set(store, link)
+    assert (only.publication, only.record_count) == (3, 1)
+
+
+async def test_an_unchanged_record_keeps_its_version(store: Store) -> None:
+    link = await store.connection()
+    await publish(store, link, {"a": "one", "b": "two"})
+    await publish(store, link, {"a": "one", "b": "changed"})
+    only = await record_set(store, link)
+    versions = await store.sql.fetch(
+        "SELECT record_id, valid_from, valid_to FROM record WHERE record_set_id = $1 ORDER BY 1, 2", only.id
+    )
+    assert [tuple(row) for row in versions] == [("a", 1, None), ("b", 1, 2), ("b", 2, None)]
+
+
+async def test_only_a_fetch_that_saw_everything_tells_what_has_vanished(store: Store) -> None:
+    link = await store.connection()
+    await publish(store, link, {"a": "one", "b": "two"})
+    assert await publish(store, link, {"b": "two"}, whole=False) == 2
+    assert (await readable(store, link))["a"] == "one"
+    assert await publish(store, link, {"b": "two"}, whole=True) == 1
+    only = await record_set(store, link)
+    gone = await records.get_record(store.database, only.id, "a")
+    assert gone is not None
+    assert gone.is_deleted
+    # And it may come back.
+    assert await publish(store, link, {"a": "one", "b": "two"}) == 2
+    back = await records.get_record(store.database, only.id, "a")
+    assert back is not None
+    assert not back.is_deleted
+
+
+async def test_complete_and_the_records_come_in_one_moment(store: Store) -> None:
+    link = await store.connection()
+    await publish(store, link, {"a": "one"})
+    dataset_id, token = await staged(store, link, {"a": "changed", "b": "new"}, whole=True)
+
+    seen: set[tuple[DatasetStatus, int]] = set()
+
+    async def look() -> None:
+        async with store.database.consistent_view() as view:
+            status = (await datasets.datasets_by_id(view, [dataset_id]))[dataset_id].status
+            [only] = await records.record_sets(view, link.company_id, "invoices", None)
+            found = await records.list_records(view, only.id, only.publication, "", 10)
+            assert len(found) == only.record_count
+            seen.add((status, len(found)))
+
+    await look()
+    publishing = asyncio.create_task(records.publish_dataset(store.database, dataset_id, token, "done"))
+    while not publishing.done():
+        await look()
+    await publishing
+    await look()
+    assert seen == {(DatasetStatus.PROCESSING, 1), (DatasetStatus.COMPLETE, 2)}
+    last = (await store.transitions(dataset_id))[-1]
+    assert (await record_set(store, link)).published == last.occurred
+
+
+@pytest.mark.parametrize("how", ["lease", "cancelled"])
+async def test_who_has_lost_the_dataset_publishes_nothing(store: Store, how: str) -> None:
+    link = await store.connection()
+    await publish(store, link, {"a": "one"})
+    dataset_id, token = await staged(store, link, {"a": "changed"}, whole=True)
+    if how == "cancelled":
+        await store.change(Change(dataset_id, DatasetStatus.CANCELLED))
+    else:
+        token = uuid7()
+    with pytest.raises(errors.LeaseLost):
+        await records.publish_dataset(store.database, dataset_id, token, "done")
+    assert await readable(store, link) == {"a": "one"}
+
+
+async def test_what_a_crash_has_taken_is_noticed(store: Store) -> None:
+    link = await store.connection()
+    await publish(store, link, {"a": "one"})
+    dataset_id, token = await staged(store, link, {"a": "changed", "b": "new"}, whole=True)
+    await store.sql.execute("DELETE FROM staged_record WHERE dataset_id = $1 AND ordinal = 2", dataset_id)
+    with pytest.raises(StagingLost):
+        await records.publish_dataset(store.database, dataset_id, token, "done")
+    assert await readable(store, link) == {"a": "one"}
+    assert (await store.dataset(dataset_id)).status is DatasetStatus.PROCESSING
+
+
+async def test_of_two_publishers_one_completes(store: Store) -> None:
+    link = await store.connection()
+    dataset_id, token = await staged(store, link, {"a": "one"}, whole=True)
+    results = await asyncio.gather(
+        *(records.publish_dataset(store.database, dataset_id, token, "done") for _ in range(5)),
+        return_exceptions=True,
+    )
+    assert sorted(map(repr, results), key=len)[0] == "1"
+    assert [type(one) for one in results if one != 1] == [errors.LeaseLost] * 4
+    assert (await record_set(store, link)).publication == 1
+
+
+async def test_a_page_is_staged_once_and_under_its_lease(store: Store) -> None:
+    link = await store.connection()
+    dataset_id = await store.queued(link)
+    with pytest.raises(errors.LeaseLost):
+        await records.stage_page(store.database, dataset_id, uuid7(), 1, [b"1"])
+    token = await store.bring_to(dataset_id, DatasetStatus.FETCHING)
+    assert await records.stage_page(store.database, dataset_id, token, 1, [b"1", b"2"]) == (1, 2)
+    assert await records.stage_page(store.database, dataset_id, token, 1, [b"1", b"2"]) == (1, 2)
+    assert await records.stage_page(store.database, dataset_id, token, 2, [b"3"]) == (2, 3)
+
+    [back] = await store.change(Change(dataset_id, DatasetStatus.QUEUED))
+    assert back.outcome is ChangeOutcome.DONE
+    with pytest.raises(errors.LeaseLost):
+        await records.stage_page(store.database, dataset_id, token, 3, [b"4"])
+    # The next attempt begins with nothing.
+    token = await store.bring_to(dataset_id, DatasetStatus.FETCHING)
+    assert await records.stage_page(store.database, dataset_id, token, 1, [b"1"]) == (1, 1)
+    await records.discard_staging(store.database, dataset_id, 1)
+    assert await records.count_staged_raw(store.database, dataset_id, 1) == 0
+    assert await records.count_staged_raw(store.database, dataset_id, 2) == 1
+
+
+async def test_publishing_does_not_hold_up_the_journal_for_its_bulk_work(store: Store) -> None:
+    link = await store.connection()
+    dataset_id, token = await staged(store, link, {f"r{n}": "x" for n in range(50)}, whole=True)
+    # Somebody holds the records' rows back: the publisher waits for them, others go on meanwhile.
+    async with store.sql.transaction():
+        await store.sql.execute(
+            "INSERT INTO record_set (connection_id, data_type) VALUES ($1, 'invoices')", link.connection_id
+        )
+        publishing = asyncio.create_task(records.publish_dataset(store.database, dataset_id, token, "done"))
+        for _ in range(5):
+            other = await store.queued(await store.connection())
+            assert (await store.change(Change(other, DatasetStatus.CANCELLED)))[
+                0
+            ].outcome is ChangeOutcome.DONE
+        assert not publishing.done()
+        await store.sql.execute("DELETE FROM record_set WHERE connection_id = $1", link.connection_id)
+    assert await publishing == 50
