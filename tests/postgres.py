@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
 import shutil
-import subprocess
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import asyncpg
@@ -59,19 +58,26 @@ async def postgres_server(major: int) -> AsyncIterator[PostgresServer]:
 
 @asynccontextmanager
 async def _debian_15(folder: Path) -> AsyncIterator[str]:
-    options: dict[str, Any] = {"check": True, "stdout": subprocess.DEVNULL, "cwd": folder}
+    account = {}
     if os.geteuid() == 0:
         # Postgres refuses to run as root.
         nobody = pwd.getpwnam("nobody")
         os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-        options |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-    cluster = folder / "cluster"
-    subprocess.run([DEBIAN_15 / "initdb", "-D", cluster, "-U", "datastatus", "-A", "trust"], **options)
+        account = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+    async def run(program: str, *arguments: str) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *(DEBIAN_15 / program, "-D", folder / "cluster", *arguments),
+            stdout=asyncio.subprocess.DEVNULL,
+            cwd=folder,
+            **account,
+        )
+        assert await process.wait() == 0, f"{program} failed"
+
+    await run("initdb", "-U", "datastatus", "-A", "trust")
     flags = f"-c listen_addresses= -c unix_socket_directories={folder} -c max_connections=200"
-    subprocess.run(
-        [DEBIAN_15 / "pg_ctl", "start", "-w", "-D", cluster, "-l", folder / "log", "-o", flags], **options
-    )
+    await run("pg_ctl", "start", "-w", "-l", str(folder / "log"), "-o", flags)
     try:
         yield f"postgresql://datastatus@/postgres?host={quote(str(folder), safe='')}"
     finally:
-        subprocess.run([DEBIAN_15 / "pg_ctl", "stop", "-w", "-m", "immediate", "-D", cluster], **options)
+        await run("pg_ctl", "stop", "-w", "-m", "immediate")

@@ -148,6 +148,8 @@ def _translated() -> Iterator[None]:
         asyncpg.OperatorInterventionError,
         asyncpg.InsufficientResourcesError,
         asyncpg.InterfaceError,
+        # What the driver makes of a connection that ends while it prepares a statement.
+        asyncpg.InternalClientError,
         OSError,  # TimeoutError among them
     ) as exc:
         raise errors.StoreDown from exc

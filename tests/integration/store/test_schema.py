@@ -28,7 +28,8 @@ async def test_every_query_prepares(store: Store) -> None:
 async def test_the_domain_the_database_and_the_protos_have_one_table_of_transitions(store: Store) -> None:
     pairs = await store.sql.fetch(
         """
-        SELECT from_status, to_status FROM unnest(array_append(enum_range(NULL::dataset_status), NULL)) AS from_status,
+        SELECT from_status, to_status
+        FROM unnest(array_append(enum_range(NULL::dataset_status), NULL)) AS from_status,
             unnest(enum_range(NULL::dataset_status)) AS to_status
         WHERE is_legal_transition(from_status, to_status)
         """
@@ -43,7 +44,7 @@ async def test_the_domain_the_database_and_the_protos_have_one_table_of_transiti
     )
     assert {row[0] for row in terminal} == {str(one) for one in DatasetStatus if one.is_terminal}
 
-    names = {name.removeprefix("DATASET_STATUS_") for name in dataset_pb2.DatasetStatus.keys()}
+    names = {name.removeprefix("DATASET_STATUS_") for name in dict(dataset_pb2.DatasetStatus.items())}
     assert names - {"UNSPECIFIED"} == {str(one) for one in DatasetStatus}
 
 
@@ -57,7 +58,7 @@ async def test_the_domain_the_database_and_the_protos_have_one_table_of_transiti
 async def test_enumerations_are_the_same_everywhere(store: Store, name, domain, proto, prefix) -> None:
     in_database = {row[0] for row in await store.sql.fetch(f"SELECT unnest(enum_range(NULL::{name}))")}
     assert in_database == {str(one) for one in domain}
-    assert {key.removeprefix(prefix) for key in proto.keys()} - {"UNSPECIFIED"} == in_database
+    assert {key.removeprefix(prefix) for key in dict(proto.items())} - {"UNSPECIFIED"} == in_database
 
 
 async def test_of_several_servers_that_start_at_once_one_migrates(server: PostgresServer) -> None:
