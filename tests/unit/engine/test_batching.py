@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from datastatus import errors
+from datastatus.engine.batching import SelfBatcher
+
+
+class Calls:
+    """Answers each item with itself, a call at a time, once it may."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.begun = asyncio.Event()
+        self.may_end = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def __call__(self, items: Sequence[str]) -> Sequence[str]:
+        self.batches.append(list(items))
+        self.begun.set()
+        await self.may_end.wait()
+        if self.error is not None:
+            raise self.error
+        return items
+
+
+@asynccontextmanager
+async def running(batcher: SelfBatcher[str, str]) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(batcher.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_comes_while_a_call_is_in_flight_goes_together() -> None:
+    calls = Calls()
+    batcher: SelfBatcher[str, str] = SelfBatcher(calls)
+    async with running(batcher):
+        first = asyncio.create_task(batcher.submit(["a"]))
+        await calls.begun.wait()
+        others = [asyncio.create_task(batcher.submit([one, one.upper()])) for one in "bcd"]
+        await asyncio.sleep(0)
+        calls.may_end.set()
+        assert await first == ["a"]
+        assert await asyncio.gather(*others) == [["b", "B"], ["c", "C"], ["d", "D"]]
+    assert calls.batches == [["a"], ["b", "B", "c", "C", "d", "D"]]
+
+
+async def test_of_equal_keys_one_goes_into_a_batch_and_the_others_follow_in_order() -> None:
+    calls = Calls()
+    calls.may_end.set()
+    batcher: SelfBatcher[str, str] = SelfBatcher(calls, key=lambda item: item[0])
+    submitted = asyncio.create_task(batcher.submit(["a1", "b1", "a2", "a3", "b2", "c1"]))
+    await asyncio.sleep(0)
+    async with running(batcher):
+        assert await submitted == ["a1", "b1", "a2", "a3", "b2", "c1"]
+    assert calls.batches == [["a1", "b1", "c1"], ["a2", "b2"], ["a3"]]
+
+
+async def test_a_batch_has_a_limit() -> None:
+    calls = Calls()
+    calls.may_end.set()
+    batcher: SelfBatcher[str, str] = SelfBatcher(calls, batch_items_max=2)
+    submitted = asyncio.create_task(batcher.submit(list("abcde")))
+    await asyncio.sleep(0)
+    async with running(batcher):
+        await submitted
+    assert calls.batches == [["a", "b"], ["c", "d"], ["e"]]
+
+
+async def test_a_failed_call_fails_its_items_and_no_others() -> None:
+    calls = Calls()
+    calls.error = ValueError("no")
+    calls.may_end.set()
+    batcher: SelfBatcher[str, str] = SelfBatcher(calls)
+    async with running(batcher):
+        with pytest.raises(ValueError, match="no"):
+            await batcher.submit(["a", "b"])
+        calls.error = None
+        assert await batcher.submit(["c"]) == ["c"]
+
+
+async def test_whoever_gives_up_while_waiting_is_not_called_for() -> None:
+    calls = Calls()
+    batcher: SelfBatcher[str, str] = SelfBatcher(calls)
+    async with running(batcher):
+        first = asyncio.create_task(batcher.submit(["a"]))
+        await calls.begun.wait()
+        given_up = asyncio.create_task(batcher.submit(["b"]))
+        last = asyncio.create_task(batcher.submit(["c"]))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.gather(given_up, return_exceptions=True)
+        calls.may_end.set()
+        await asyncio.gather(first, last)
+    assert calls.batches == [["a"], ["c"]]
+
+
+async def test_too_much_waiting_is_refused_at_once() -> None:
+    batcher: SelfBatcher[str, str] = SelfBatcher(Calls(), pending_items_max=2)
+    waiting = asyncio.create_task(batcher.submit(["a", "b"]))
+    await asyncio.sleep(0)
+    with pytest.raises(errors.StoreDown):
+        await batcher.submit(["c"])
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_at_the_end_nobody_is_left_waiting() -> None:
+    calls = Calls()
+    batcher: SelfBatcher[str, str] = SelfBatcher(calls)
+    async with running(batcher):
+        in_flight = asyncio.create_task(batcher.submit(["a"]))
+        await calls.begun.wait()
+        waiting = asyncio.create_task(batcher.submit(["b"]))
+        await asyncio.sleep(0)
+    for one in (in_flight, waiting, batcher.submit(["c"])):
+        with pytest.raises(errors.Draining):
+            await one

@@ -1,0 +1,102 @@
+"""The ring against a plain list of all that was ever put into it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datastatus.domain.dataset import DatasetStatus, Transition, Trigger
+from datastatus.domain.watch import Entry, StatusFilter, WatchRequest
+from datastatus.engine.transition_ring import TransitionRing, ids_of, ids_to_index
+
+IDS = [UUID(int=n) for n in range(1, 6)]
+
+ids = st.sampled_from(IDS)
+
+
+def entry(seq: int, company: UUID, connection: UUID, dataset: UUID, size: int) -> Entry:
+    transition = Transition(
+        seq,
+        dataset,
+        company,
+        connection,
+        "bills",
+        1,
+        None,
+        DatasetStatus.QUEUED,
+        datetime(2026, 11, 24, tzinfo=UTC),
+        Trigger.API,
+        "",
+        None,
+        None,
+    )
+    return Entry(transition, bytes(size))
+
+
+@given(
+    pages=st.lists(
+        st.lists(st.tuples(ids, ids, ids, st.integers(10, 3000)), min_size=1, max_size=20), max_size=15
+    ),
+    bytes_max=st.integers(1, 60_000),
+    after=st.integers(0, 120),
+    wanted=st.frozensets(ids, min_size=1, max_size=3),
+    count_max=st.integers(1, 30),
+)
+def test_it_holds_the_newest_in_its_bounds_and_finds_them_by_id(
+    pages, bytes_max, after, wanted, count_max
+) -> None:
+    ring = TransitionRing(bytes_max)
+    everything: list[Entry] = []
+    for page in pages:
+        entries = [entry(len(everything) + n + 1, *one) for n, one in enumerate(page)]
+        everything += entries
+        ring.extend(entries)
+    if not everything:
+        assert not ring.covers(after)
+        return
+
+    head_seq = len(everything)
+    held = everything[ring.first_seq - 1 :]
+    assert len(held) == len(ring)
+    # At least the newest, however large it is.
+    assert len(held) == 1 or sum(len(one.encoded) for one in held) <= bytes_max
+    assert ring.covers(after) == (ring.first_seq <= after + 1)
+    if ring.covers(after) and after <= head_seq:
+        following = everything[after:]
+        assert list(ring.read(after, count_max)) == following[:count_max]
+        assert list(ring.select(after, wanted)) == [
+            one for one in following if wanted.intersection(ids_of(one.transition))
+        ]
+
+
+def test_after_it_was_cleared_it_begins_anywhere() -> None:
+    ring = TransitionRing(10_000)
+    ring.extend([entry(n, *IDS[:3], 10) for n in range(1, 4)])
+    ring.clear()
+    ring.extend([entry(n, *IDS[:3], 10) for n in range(50, 53)])
+    assert ring.first_seq == 50
+    assert [one.transition.seq for one in ring.select(50, {IDS[0]})] == [51, 52]
+
+
+@given(
+    any_of=st.lists(
+        st.builds(
+            StatusFilter,
+            company_ids=st.frozensets(ids, max_size=2),
+            connection_ids=st.frozensets(ids, max_size=2),
+            dataset_ids=st.frozensets(ids, max_size=2),
+            data_types=st.frozensets(st.sampled_from(["bills", "items"]), max_size=1),
+        ),
+        max_size=3,
+    ),
+    one=st.tuples(ids, ids, ids),
+)
+def test_whatever_passes_is_found_by_the_ids_to_index(any_of, one) -> None:
+    request = WatchRequest(any_of=tuple(any_of))
+    indexed = ids_to_index(request)
+    transition = entry(1, *one, 10).transition
+    if indexed is not None and request.passes(transition):
+        assert indexed.intersection(ids_of(transition))
