@@ -44,8 +44,13 @@ class Client:
 
 @asynccontextmanager
 async def connected(server: str) -> AsyncIterator[Client]:
-    """A client of the service at `server`."""
-    async with grpc.aio.insecure_channel(server) as channel:
+    """A client of the service at `server`, on a connection of its own.
+
+    A shared one may be waiting before it dials again, because an earlier channel of this process failed.
+    """
+    async with grpc.aio.insecure_channel(
+        server, options=[("grpc.use_local_subchannel_pool", 1)]
+    ) as channel:
         yield Client(
             sync_service_pb2_grpc.SyncServiceStub(channel),
             company_service_pb2_grpc.CompanyServiceStub(channel),
