@@ -113,6 +113,13 @@ async def make_template(server: PostgresServer) -> str:
     return name
 
 
+async def small_partitions(sql: asyncpg.Connection, transitions: int) -> None:
+    """Give an empty journal a small partition instead of the large one that it is born with."""
+    await sql.execute("DROP TABLE transition_1")
+    await sql.execute("DELETE FROM journal_partition")
+    await sql.execute("SELECT make_journal_room($1)", transitions)
+
+
 def an_item(link: Link, data_type: str = "invoices", **changes: Any) -> QueueItem:
     item = QueueItem(
         uuid7(), link.company_id, link.connection_id, data_type, Trigger.API, sync_order=1, supported=True

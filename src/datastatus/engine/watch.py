@@ -64,14 +64,17 @@ class Watches:
         await self._hub.opened()
         # Subscribed before anything is read: from here on nothing can slip by.
         with self._hub.admitted(), self._hub.subscribed(ids_to_index(request)) as subscription:
-            async with self._snapshots.spool(wanted=request.start is Start.SNAPSHOT) as spool:
+            wants_snapshot = request.start is Start.SNAPSHOT
+            async with self._snapshots.spool(wanted=wants_snapshot) as spool:
                 start = await self._fix(request, spool)
                 await self._reach(start.bounds)
                 bounds = start.bounds
                 yield WatchMessage(
-                    Opened(bounds.epoch, bounds.head_seq, bounds.oldest_seq, request.heartbeat)
+                    Opened(bounds.epoch, bounds.head_seq, bounds.oldest_seq, request.heartbeat),
+                    # Whoever breaks off before the first batch must not miss what lies between.
+                    None if wants_snapshot else ResumeToken(bounds.epoch, start.seq),
                 )
-                if request.start is Start.SNAPSHOT:
+                if wants_snapshot:
                     async for part in spool.parts():
                         yield WatchMessage(Snapshot(part))
                     token = ResumeToken(bounds.epoch, bounds.head_seq)

@@ -202,8 +202,8 @@ class WatchStatusResponse(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     CLOSING_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
-    """Store it after processing the message, and resume with it. Empty in Opened and while a snapshot is being
-    sent: there is no place to resume at yet, begin again as before.
+    """Store it after processing the message, and resume with it. Empty until a snapshot that was asked for is
+    whole: there is no place to resume at yet, begin again as before.
     """
     @_builtins.property
     def opened(self) -> Global___WatchOpened:

@@ -14,7 +14,7 @@ from datastatus.engine.retention import JournalKeeper
 from datastatus.store import journal
 from datastatus.store.journal import Change
 from datastatus.store.migrate import begin_new_epoch
-from stores import Store, an_item
+from stores import Store, an_item, small_partitions
 
 TEN_YEARS = timedelta(days=3650)
 NOTHING = timedelta(0)
@@ -26,13 +26,6 @@ async def fill(store: Store, transitions: int) -> None:
     for _ in range(transitions // 2):
         dataset_id = await store.queued(link)
         await store.change(Change(dataset_id, DatasetStatus.CANCELLED))
-
-
-async def small_partitions(store: Store, size: int) -> None:
-    """Take the partition of the migrations away: begin with small ones."""
-    await store.sql.execute("DROP TABLE transition_1")
-    await store.sql.execute("DELETE FROM journal_partition")
-    await journal.make_journal_room(store.database, size)
 
 
 async def test_writers_side_by_side_make_one_dense_order(own_store: Store) -> None:
@@ -68,7 +61,7 @@ async def test_a_call_rolled_back_leaves_no_gap(own_store: Store) -> None:
 
 
 async def test_room_is_made_before_it_is_needed_by_several_servers_at_once(own_store: Store) -> None:
-    await small_partitions(own_store, 100)
+    await small_partitions(own_store.sql, 100)
     keeper = JournalKeeper(own_store.database, retention=TEN_YEARS, partition_transitions=100)
     await fill(own_store, 60)
     await asyncio.gather(*(keeper.make_room() for _ in range(5)))
@@ -79,7 +72,7 @@ async def test_room_is_made_before_it_is_needed_by_several_servers_at_once(own_s
 
 
 async def test_a_full_journal_refuses_and_goes_on_once_there_is_room(own_store: Store) -> None:
-    await small_partitions(own_store, 100)
+    await small_partitions(own_store.sql, 100)
     await fill(own_store, 100)
     link = await own_store.connection()
     with pytest.raises(asyncpg.CheckViolationError, match="no partition"):
@@ -90,7 +83,7 @@ async def test_a_full_journal_refuses_and_goes_on_once_there_is_room(own_store: 
 
 
 async def test_what_is_too_old_is_given_up_in_whole_partitions(own_store: Store) -> None:
-    await small_partitions(own_store, 100)
+    await small_partitions(own_store.sql, 100)
     keeper = JournalKeeper(own_store.database, retention=TEN_YEARS, partition_transitions=100)
     await fill(own_store, 60)
     await keeper.make_room()
@@ -110,7 +103,7 @@ async def test_what_is_too_old_is_given_up_in_whole_partitions(own_store: Store)
 
 
 async def test_a_partition_in_use_is_dropped_later_and_no_writer_waits_for_it(own_store: Store) -> None:
-    await small_partitions(own_store, 100)
+    await small_partitions(own_store.sql, 100)
     keeper = JournalKeeper(own_store.database, retention=NOTHING, partition_transitions=100)
     await fill(own_store, 60)
     await keeper.make_room()
@@ -127,7 +120,7 @@ async def test_a_partition_in_use_is_dropped_later_and_no_writer_waits_for_it(ow
 
 
 async def test_there_are_never_many_partitions(own_store: Store) -> None:
-    await small_partitions(own_store, 2)
+    await small_partitions(own_store.sql, 2)
     keeper = JournalKeeper(own_store.database, retention=TEN_YEARS, partition_transitions=2)
     for _ in range(PARTITIONS_MAX + 5):
         await keeper.make_room()
