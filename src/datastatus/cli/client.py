@@ -48,9 +48,7 @@ async def connected(server: str) -> AsyncIterator[Client]:
 
     A shared one may be waiting before it dials again, because an earlier channel of this process failed.
     """
-    async with grpc.aio.insecure_channel(
-        server, options=[("grpc.use_local_subchannel_pool", 1)]
-    ) as channel:
+    async with grpc.aio.insecure_channel(server, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
         yield Client(
             sync_service_pb2_grpc.SyncServiceStub(channel),
             company_service_pb2_grpc.CompanyServiceStub(channel),

@@ -130,16 +130,19 @@ class StatusMachine(RuleBasedStateMachine):
             error_message="it failed" if to_status.is_error else None,
         )
 
-    @rule(seed=seeds)
-    def advance(self, seed: int) -> None:
-        """Work as workers do, each active dataset a step at a time, while somebody else cancels one."""
+    @rule(seed=seeds, contested=st.booleans())
+    def advance(self, seed: int, contested: bool) -> None:
+        """Work as workers do, each active dataset to its end; where contested, somebody cancels one at each step."""
         chance = random.Random(seed)
-        for _ in range(chance.randint(1, len(PIPELINE))):
+        for _ in PIPELINE:
             found = self.run(datasets.datasets_by_id(self.store.database, self.known))
             steps = [self.a_step(one) for one in found.values() if not one.status.is_terminal]
-            if steps:
-                rival = Change(chance.choice(steps).dataset_id, DatasetStatus.CANCELLED)
-                self.run(together((self.store.change(*steps), self.store.change(rival))))
+            rivals = (
+                [Change(chance.choice(steps).dataset_id, DatasetStatus.CANCELLED)]
+                if steps and contested
+                else []
+            )
+            self.run(together(self.store.change(*changes) for changes in (steps, rivals) if changes))
 
     def a_step(self, dataset: Dataset) -> Change:
         if dataset.status is DatasetStatus.QUEUED:
@@ -275,7 +278,7 @@ def test_random_operations_of_several_clients(server: PostgresServer, template: 
             run_state_machine_as_test(
                 machine,
                 settings=settings(
-                    max_examples=12,
+                    max_examples=20,
                     stateful_step_count=15,
                     deadline=None,
                     derandomize=False,
