@@ -18,6 +18,7 @@ from datastatus.cli.logs import configure_logs
 from datastatus.cli.output import console, print_note
 from datastatus.cli.process import stop_signals
 from datastatus.cli.records import print_records
+from datastatus.cli.serve import run_service
 from datastatus.cli.status import print_data_status
 from datastatus.config import Settings
 from datastatus.connector.runtime import ConnectorRuntime
@@ -48,7 +49,7 @@ def demo(*, data_folder: Path | None = None) -> int:
     settings = Settings(listen="127.0.0.1:0", database_url=None)
     if data_folder is not None:
         settings.data_folder = data_folder
-    return asyncio.run(_until_stopped(settings))
+    return run_service(_until_stopped(settings))
 
 
 async def _until_stopped(settings: Settings) -> int:

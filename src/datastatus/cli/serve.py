@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -59,18 +60,22 @@ def serve(
         "link_url_base": link_url_base,
     }
     settings = Settings(**{name: value for name, value in flags.items() if value is not None})
+    return run_service(_serve(settings))
+
+
+def run_service(work: Coroutine[Any, Any, int]) -> int:
+    """Run what runs a service; the exit code. What keeps a service from starting is told in a sentence."""
     try:
-        asyncio.run(_serve(settings))
+        return asyncio.run(work)
     except BaseException as exc:
         cause = first_cause(exc)
         if not isinstance(cause, _EXPECTED):
             raise
         print_error(str(cause) or repr(cause))
         return EXIT_SERVER
-    return EXIT_OK
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings) -> int:
     with stop_signals() as stopped:
         if settings.database_url is None:
             print_note(f"starting the embedded Postgres; its data lies in {settings.data_folder.absolute()}")
@@ -78,3 +83,4 @@ async def _serve(settings: Settings) -> None:
             print_note(f"serving on {service.address}; Ctrl-C stops")
             await stopped.wait()
             print_note("stopping")
+    return EXIT_OK

