@@ -55,12 +55,19 @@ async def status_of(client: Client, company_id: str, data_type: str) -> data_sta
     return status.data_types[data_type]
 
 
-async def report(connectors, dataset_id: str, *statuses: dataset_pb2.DatasetStatus.ValueType):
-    for status in statuses:
-        dataset = await connectors.ReportStatus(
+async def report(
+    connectors: connector_service_pb2_grpc.ConnectorServiceAsyncStub,
+    dataset_id: str,
+    *statuses: dataset_pb2.DatasetStatus.ValueType,
+) -> dataset_pb2.Dataset:
+    """The dataset after the last report."""
+    answers = [
+        await connectors.ReportStatus(
             connector_service_pb2.ReportStatusRequest(dataset_id=dataset_id, to_status=status)
         )
-    return dataset
+        for status in statuses
+    ]
+    return answers[-1]
 
 
 def present(status: data_status_pb2.DataTypeStatus) -> set[str]:

@@ -122,6 +122,7 @@ class StatusMachine(RuleBasedStateMachine):
             del self.tokens[item.dataset_id]
         if answer.outcome in (QueueOutcome.ATTACHED, QueueOutcome.REPLAYED, QueueOutcome.ACTIVE):
             # Whoever is pointed at a dataset finds it: it was not taken back.
+            assert answer.dataset_id is not None
             assert self.run(datasets.datasets_by_id(self.store.database, [answer.dataset_id]))
 
     @rule(seed=seeds)
@@ -308,7 +309,7 @@ def test_random_operations_of_several_clients(server: PostgresServer, template: 
                     deadline=None,
                     derandomize=False,
                     print_blob=True,
-                    suppress_health_check=list(HealthCheck),
+                    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
                 ),
             )
         finally:

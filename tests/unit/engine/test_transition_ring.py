@@ -14,10 +14,13 @@ from datastatus.engine.transition_ring import TransitionRing, ids_of, ids_to_ind
 
 IDS = [UUID(int=n) for n in range(1, 6)]
 
+THREE = (IDS[0], IDS[1], IDS[2])
+
 ids = st.sampled_from(IDS)
 
 
-def entry(seq: int, company: UUID, connection: UUID, dataset: UUID, size: int) -> Entry:
+def entry(seq: int, names: tuple[UUID, UUID, UUID], size: int) -> Entry:
+    company, connection, dataset = names
     transition = Transition(
         seq,
         dataset,
@@ -38,7 +41,8 @@ def entry(seq: int, company: UUID, connection: UUID, dataset: UUID, size: int) -
 
 @given(
     pages=st.lists(
-        st.lists(st.tuples(ids, ids, ids, st.integers(10, 3000)), min_size=1, max_size=20), max_size=15
+        st.lists(st.tuples(st.tuples(ids, ids, ids), st.integers(10, 3000)), min_size=1, max_size=20),
+        max_size=15,
     ),
     bytes_max=st.integers(1, 60_000),
     after=st.integers(0, 120),
@@ -51,7 +55,7 @@ def test_it_holds_the_newest_in_its_bounds_and_finds_them_by_id(
     ring = TransitionRing(bytes_max)
     everything: list[Entry] = []
     for page in pages:
-        entries = [entry(len(everything) + n + 1, *one) for n, one in enumerate(page)]
+        entries = [entry(len(everything) + n + 1, names, size) for n, (names, size) in enumerate(page)]
         everything += entries
         ring.extend(entries)
     if not everything:
@@ -74,9 +78,9 @@ def test_it_holds_the_newest_in_its_bounds_and_finds_them_by_id(
 
 def test_after_it_was_cleared_it_begins_anywhere() -> None:
     ring = TransitionRing(10_000)
-    ring.extend([entry(n, *IDS[:3], 10) for n in range(1, 4)])
+    ring.extend([entry(n, THREE, 10) for n in range(1, 4)])
     ring.clear()
-    ring.extend([entry(n, *IDS[:3], 10) for n in range(50, 53)])
+    ring.extend([entry(n, THREE, 10) for n in range(50, 53)])
     assert ring.first_seq == 50
     assert [one.transition.seq for one in ring.select(50, {IDS[0]})] == [51, 52]
 
@@ -97,6 +101,6 @@ def test_after_it_was_cleared_it_begins_anywhere() -> None:
 def test_whatever_passes_is_found_by_the_ids_to_index(any_of, one) -> None:
     request = WatchRequest(any_of=tuple(any_of))
     indexed = ids_to_index(request)
-    transition = entry(1, *one, 10).transition
+    transition = entry(1, one, 10).transition
     if indexed is not None and request.passes(transition):
         assert indexed.intersection(ids_of(transition))
