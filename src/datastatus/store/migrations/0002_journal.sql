@@ -7,7 +7,8 @@
 -- * Results are per item: a bad, illegal, duplicate or conflicting item changes nothing and fails alone.
 --   RETRY means "not looked at: somebody else has it locked just now, or it stands twice in this call".
 -- * Nested loops over indexes are forced: the plans are cached when the tables are still small, and a plan
---   that scans would stay until the next ANALYZE.
+--   that scans would stay until the next ANALYZE. Forcing makes plans look dear, for which some installations
+--   compile them each time; that takes longer than running them and is switched off.
 
 CREATE FUNCTION refuse_other_isolation() RETURNS void
 LANGUAGE plpgsql AS $$
@@ -39,7 +40,7 @@ CREATE TYPE appended AS (dataset_id uuid, seq bigint, version integer, occurred 
 -- Journal the first transition of datasets that this transaction has inserted as QUEUED, in array order.
 CREATE FUNCTION append_queued(dataset_ids uuid[], description text) RETURNS SETOF appended
 LANGUAGE plpgsql
-SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET jit = off
 AS $$
 DECLARE
     last_seq constant bigint := lock_journal();
@@ -79,7 +80,7 @@ CREATE TYPE change AS (
 -- Carry out and journal changes, in array order, on rows that the caller has locked and found fit.
 CREATE FUNCTION append_transitions(changes change[]) RETURNS SETOF appended
 LANGUAGE plpgsql
-SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET jit = off
 AS $$
 DECLARE
     last_seq constant bigint := lock_journal();
@@ -166,7 +167,7 @@ CREATE FUNCTION queue_datasets(
     outcome text, dataset_id uuid, link connection_status, requested timestamptz, completed timestamptz
 )
 LANGUAGE plpgsql
-SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET jit = off
 AS $$
 DECLARE
     outcomes text[] := array_fill(NULL::text, ARRAY[cardinality(dataset_ids)]);
@@ -320,7 +321,7 @@ CREATE FUNCTION transition_datasets(
     outcome text, status dataset_status, seq bigint, version integer, occurred timestamptz
 )
 LANGUAGE plpgsql
-SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET jit = off
 AS $$
 DECLARE
     outcomes text[];
