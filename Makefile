@@ -12,7 +12,7 @@ PROTOC = $(BIN)/python -m grpc_tools.protoc -Iprotos -Iprotos_third_party \
 	--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-fast check gen fmt bench clean
+.PHONY: help setup demo serve test check gen fmt bench clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1mmake %-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,7 @@ serve: $(VENV)/installed ## Start the service on 127.0.0.1:50051 with the embedd
 	@$(BIN)/datastatus serve
 
 test: $(VENV)/installed ## Run every test, with real Postgres and real server processes
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(VENV)/installed ## Style, types, layers, protos, generated code
 	$(BIN)/ruff check .

@@ -51,29 +51,45 @@ def script(folder: Path, data_type: str, **says: Any) -> None:
     (folder / f"{data_type}.json").write_text(json.dumps(says))
 
 
-async def ended(client: Client, dataset_id: str) -> dataset_pb2.Dataset:
+def clear(folder: Path) -> None:
+    for left in folder.iterdir():
+        left.unlink()
+
+
+async def ended(client: Client, *dataset_ids: str) -> dataset_pb2.Dataset:
+    """The first of the datasets, once all have ended."""
     request = watch_pb2.WatchStatusRequest(
-        any_of=[watch_pb2.StatusFilter(dataset_ids=[dataset_id])], until_terminal=True
+        any_of=[watch_pb2.StatusFilter(dataset_ids=dataset_ids)], until_terminal=True
     )
     async with asyncio.timeout(30):
         async for _ in client.sync.WatchStatus(request):
             pass
-    return await client.sync.GetDataset(sync_service_pb2.GetDatasetRequest(dataset_id=dataset_id))
+    return await client.sync.GetDataset(sync_service_pb2.GetDatasetRequest(dataset_id=dataset_ids[0]))
 
 
 async def synced(client: Client, company_id: str, data_type: str) -> dataset_pb2.Dataset:
-    """The dataset of a data type as it ended, that of the first link if it is still running."""
+    """A new dataset of a data type, as it ended."""
     dataset = await client.sync.QueueSync(
-        sync_service_pb2.SyncRequest(
-            company_id=company_id, data_type=data_type, on_active=sync_service_pb2.ON_ACTIVE_ATTACH
-        )
+        sync_service_pb2.SyncRequest(company_id=company_id, data_type=data_type)
     )
     return await ended(client, dataset.id)
 
 
+async def first_synced(client: Client, company_id: str, data_type: str) -> dataset_pb2.Dataset:
+    """The dataset that the first link queued, as it ended."""
+    history = await client.sync.ListDatasets(
+        sync_service_pb2.ListDatasetsRequest(company_id=company_id, data_type=data_type)
+    )
+    return await ended(client, history.datasets[-1].id)
+
+
 @pytest.fixture
-async def scripted(client: Client) -> connection_pb2.Connection:
+async def scripted(client: Client, scripts: Path) -> connection_pb2.Connection:
+    """A connection to a source without records, whose first syncs have all ended."""
+    clear(scripts)
     connection = await linked(client, "scripted")
+    queued = await client.sync.ListDatasets(sync_service_pb2.ListDatasetsRequest(connection_id=connection.id))
+    await ended(client, *(dataset.id for dataset in queued.datasets))
     return connection
 
 
@@ -124,11 +140,10 @@ async def test_what_the_source_says_is_the_status(
     script(scripts, "customers", error=error)
     connection = await linked(client, "scripted")
 
-    dataset = await synced(client, connection.company_id, "customers")
+    dataset = await first_synced(client, connection.company_id, "customers")
 
     assert dataset.status == status
     assert (dataset.error_code, dataset.error_message) == ("SCRIPTED", f"the source says: {error}")
-    script(scripts, "customers", records=[])
 
 
 async def test_after_an_auth_error_syncs_are_refused_with_the_link_url_until_relinked(
@@ -164,6 +179,7 @@ async def test_after_an_auth_error_syncs_are_refused_with_the_link_url_until_rel
     )
     assert [one.trigger for one in history.datasets] == [
         dataset_pb2.TRIGGER_RELINK,
+        dataset_pb2.TRIGGER_API,
         dataset_pb2.TRIGGER_FIRST_LINK,
     ]
     assert (await ended(client, history.datasets[0].id)).status == dataset_pb2.DATASET_STATUS_COMPLETE
@@ -178,7 +194,6 @@ async def test_a_source_that_breaks_is_a_fetch_error_without_its_innards(
 
     assert dataset.status == dataset_pb2.DATASET_STATUS_FETCH_ERROR
     assert "secret" not in dataset.error_message
-    script(scripts, "bills", records=[])
 
 
 async def test_a_record_that_cannot_be_mapped_is_named(
@@ -219,12 +234,6 @@ async def test_inconsistent_records_are_refused_and_the_cache_keeps_the_good_one
 async def test_what_cannot_be_stored_is_a_processing_error_and_nothing_of_it_is_seen(
     service: RunningService, client: Client, scripts: Path, scripted: connection_pb2.Connection
 ) -> None:
-    script(scripts, "taxRates", records=[])
-    assert (await synced(client, scripted.company_id, "taxRates")).status == (
-        dataset_pb2.DATASET_STATUS_COMPLETE
-    )
-    script(scripts, "items", records=[])
-    await synced(client, scripted.company_id, "items")
     socket = service.data_folder / "postgres" / "socket"
     database = await asyncpg.connect(host=unquote(str(socket)), user="datastatus", database="datastatus")
     try:
@@ -329,7 +338,7 @@ async def test_a_garbage_book_is_a_fetch_error_that_says_what_to_do(
     )
     running = asyncio.create_task(runtime.run())
 
-    dataset = await synced(client, connection.company_id, "invoices")
+    dataset = await first_synced(client, connection.company_id, "invoices")
 
     assert dataset.status == dataset_pb2.DATASET_STATUS_FETCH_ERROR
     assert dataset.error_code == "BOOK_NOT_SQLITE"
