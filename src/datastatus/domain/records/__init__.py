@@ -32,6 +32,17 @@ from datastatus.domain.records.documents import (
 from datastatus.domain.records.items import Item, ItemStatus, ItemTerms, ItemType
 from datastatus.domain.records.journal import JournalEntry, JournalLine
 from datastatus.domain.records.parties import Customer, Supplier
+from datastatus.domain.records.payments import (
+    BillPayment,
+    BillPaymentLine,
+    BillPaymentLink,
+    BillPaymentLinkType,
+    Payment,
+    PaymentLine,
+    PaymentLink,
+    PaymentLinkType,
+)
+from datastatus.domain.records.reports import BalanceSheet, ProfitAndLoss, ReportBasis, ReportLine
 from datastatus.domain.records.tax_rates import TaxRate, TaxRateComponent, TaxRateStatus
 
 MODELS: Mapping[str, type[StandardRecord]] = MappingProxyType(
@@ -44,7 +55,11 @@ MODELS: Mapping[str, type[StandardRecord]] = MappingProxyType(
         "suppliers": Supplier,
         "invoices": Invoice,
         "bills": Bill,
+        "payments": Payment,
+        "billPayments": BillPayment,
         "journalEntries": JournalEntry,
+        "balanceSheet": BalanceSheet,
+        "profitAndLoss": ProfitAndLoss,
     }
 )
 """The model of each data type that has one, by the data type's key."""
@@ -57,7 +72,12 @@ __all__ = [
     "Address",
     "AddressType",
     "Allocation",
+    "BalanceSheet",
     "Bill",
+    "BillPayment",
+    "BillPaymentLine",
+    "BillPaymentLink",
+    "BillPaymentLinkType",
     "Company",
     "Customer",
     "DocumentStatus",
@@ -70,10 +90,17 @@ __all__ = [
     "JournalLine",
     "LineItem",
     "PartyStatus",
+    "Payment",
     "PaymentAllocation",
+    "PaymentLine",
+    "PaymentLink",
+    "PaymentLinkType",
     "PaymentReference",
+    "ProfitAndLoss",
     "RecordPart",
     "Reference",
+    "ReportBasis",
+    "ReportLine",
     "StandardRecord",
     "Supplier",
     "TaxRate",

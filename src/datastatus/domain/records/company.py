@@ -12,6 +12,8 @@ class Company(StandardRecord):
 
     company_name: Text | None = None
     """Absent where the source was never told."""
+    company_legal_name: Text | None = None
+    """As registered; absent where the source keeps only one name."""
     base_currency: Currency | None = None
     """The currency the books are kept in; absent where the source has no account yet."""
     registration_number: Text | None = None
@@ -23,5 +25,7 @@ class Company(StandardRecord):
     fax: Text | None = None
     web_link: Text | None = None
     addresses: tuple[Address, ...] = ()
+    financial_year_start_date: date | None = None
+    """The first day of the present financial year; absent where the source does not say."""
     ledger_lock_date: date | None = None
     """Nothing on or before this day may be changed any more; absent where the books are not locked."""
