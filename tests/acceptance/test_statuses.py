@@ -118,7 +118,7 @@ async def test_not_supported_is_known_beforehand_and_no_error(
     client: Client, scripted: connection_pb2.Connection
 ) -> None:
     dataset = await client.sync.QueueSync(
-        sync_service_pb2.SyncRequest(company_id=scripted.company_id, data_type="payments")
+        sync_service_pb2.SyncRequest(company_id=scripted.company_id, data_type="salesOrders")
     )
     assert dataset.status == dataset_pb2.DATASET_STATUS_NOT_SUPPORTED
     assert dataset.version == 2
