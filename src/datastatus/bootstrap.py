@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from datastatus.config import Settings
+from datastatus.connector.fetching import CredentialsOf
 from datastatus.connector.runtime import ConnectorRuntime
 from datastatus.embedded import embedded_postgres
 from datastatus.engine.engine import Encoding, Engine, EngineOptions
@@ -52,13 +53,15 @@ async def running_service(settings: Settings) -> AsyncIterator[Service]:
         engine = Engine(database, registry, options, Encoding(encode_transition, encode_snapshot))
         await stack.enter_async_context(_running(engine.run()))
         address = await stack.enter_async_context(serving(engine, settings.listen))
-        for runtime in _online_connectors(registry, address):
+        for runtime in _online_connectors(registry, address, engine.connections.credentials_of):
             await stack.enter_async_context(_running(runtime.run()))
         folder = None if settings.database_url else str(settings.data_folder)
         yield Service(address, folder)
 
 
-def _online_connectors(registry: Registry, address: str) -> list[ConnectorRuntime]:
+def _online_connectors(
+    registry: Registry, address: str, credentials_of: CredentialsOf
+) -> list[ConnectorRuntime]:
     """Online sources are read by connectors in this process, over the same protocol as all others."""
     return [
         ConnectorRuntime(
@@ -67,6 +70,7 @@ def _online_connectors(registry: Registry, address: str) -> list[ConnectorRuntim
             connector_name=f"{key}@service",
             integration_keys=(key,),
             capacity=_ONLINE_CAPACITY,
+            credentials_of=credentials_of,
         )
         for key, integration in registry.items()
         if integration.info.online

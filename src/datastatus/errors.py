@@ -35,9 +35,11 @@
     │   └── StoreDown                    STORE_DOWN
     └── SourceError                      what a connector or a mapping met; becomes a dataset's terminal status
         ├── SourceUnavailable            FETCH_ERROR
+        │   ├── SourceLocked             worth another try, and so is the next
+        │   └── SourceOutOfReach
         ├── SourceAuthFailed             AUTH_ERROR
         ├── SourcePermissionDenied       PERMISSIONS_ERROR
-        ├── SourceRateLimited            RATE_LIMIT_ERROR
+        ├── SourceRateLimited            RATE_LIMIT_ERROR, worth another try too
         ├── SourceUnsupported            NOT_SUPPORTED
         └── MappingFailed                MAP_ERROR
 
@@ -317,6 +319,14 @@ class SourceUnavailable(SourceError):
     terminal_status = "FETCH_ERROR"
 
 
+class SourceLocked(SourceUnavailable):
+    """Somebody else works on the source just now and has locked it."""
+
+
+class SourceOutOfReach(SourceUnavailable):
+    """The source is down, or the way to it is; it did not answer, or said that it cannot for the moment."""
+
+
 class SourceAuthFailed(SourceError):
     """The source no longer accepts the connection's credentials."""
 
@@ -330,9 +340,13 @@ class SourcePermissionDenied(SourceError):
 
 
 class SourceRateLimited(SourceError):
-    """The source kept refusing for too many requests."""
+    """The source refuses for too many requests; `retry_after_seconds` is what it asks for, or None."""
 
     terminal_status = "RATE_LIMIT_ERROR"
+
+    def __init__(self, message: str, *, code: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message, code=code)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class SourceUnsupported(SourceError):

@@ -17,12 +17,15 @@ from typing import Any
 
 import pytest
 
+from datastatus.domain.dataset import WaitReason
+from datastatus.domain.fetching import EVERYTHING
+from datastatus.domain.retry import RetryPolicy
 from datastatus.errors import MappingFailed, SourceError, SourceUnavailable, SourceUnsupported
 from datastatus.integrations.base import RawRecord
-from datastatus.integrations.gnucash import DEMO_BOOK, GNUCASH, GnuCashIntegration, reader
+from datastatus.integrations.gnucash import DEMO_BOOK, GNUCASH, reader
+from datastatus.integrations.retrying import Retries, try_once
 
 SYSTEM_PYTHON = "/usr/bin/python3"
-IMPATIENT = GnuCashIntegration(lock_wait_seconds_max=0.3)
 
 
 @pytest.fixture
@@ -33,8 +36,8 @@ def book(tmp_path: Path) -> Path:
 
 
 async def read(path: Path, data_type: str = "journalEntries") -> list[RawRecord]:
-    async with IMPATIENT.open({"book": str(path)}) as source:
-        return [raw async for page in source.fetch(data_type) for raw in page]
+    async with GNUCASH.open({"book": str(path)}, None, try_once) as source:
+        return [raw async for page in source.fetch(data_type, EVERYTHING) for raw in page]
 
 
 async def refusal(path: Path) -> SourceUnavailable:
@@ -91,7 +94,7 @@ async def test_a_book_in_a_folder_that_is_a_file(book: Path) -> None:
 
 async def test_no_book_named_at_all() -> None:
     with pytest.raises(SourceUnavailable) as caught:
-        async with IMPATIENT.open({}):
+        async with GNUCASH.open({}, None, try_once):
             pass
     assert caught.value.code == "BOOK_MISSING"
 
@@ -256,31 +259,18 @@ async def test_a_locked_book_is_an_error_once_patience_ends(book: Path) -> None:
 
 
 async def test_a_book_that_is_unlocked_in_time_is_read(book: Path) -> None:
-    writer = sqlite3.connect(book, isolation_level=None)
-    writer.execute("BEGIN EXCLUSIVE")
-    reading = asyncio.create_task(fetch_all(GnuCashIntegration(lock_wait_seconds_max=20), book))
-    refused = asyncio.Event()
-    real = reader.take_snapshot
+    waits = []
+    with closing(sqlite3.connect(book, isolation_level=None)) as writer:
+        writer.execute("BEGIN EXCLUSIVE")
 
-    def watched(path: Path) -> sqlite3.Connection:
-        try:
-            return real(path)
-        except SourceUnavailable:
-            loop.call_soon_threadsafe(refused.set)
-            raise
+        async def unlock(reason: WaitReason, seconds: float) -> None:
+            waits.append(reason)
+            writer.execute("ROLLBACK")
 
-    loop = asyncio.get_running_loop()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "take_snapshot", watched)
-        await refused.wait()
-        writer.execute("ROLLBACK")
-        writer.close()
-        assert await reading
-
-
-async def fetch_all(integration: GnuCashIntegration, path: Path) -> list[RawRecord]:
-    async with integration.open({"book": str(path)}) as source:
-        return [raw async for page in source.fetch("journalEntries") for raw in page]
+        retrying = Retries(RetryPolicy(first_pause_seconds=0.01), unlock)
+        async with GNUCASH.open({"book": str(book)}, None, retrying) as source:
+            assert await source.count("journalEntries", EVERYTHING)
+    assert waits == [WaitReason.BOOK_LOCKED]
 
 
 async def test_the_loop_runs_on_while_the_reader_waits_for_a_lock(book: Path) -> None:
@@ -295,14 +285,14 @@ async def test_the_loop_runs_on_while_the_reader_waits_for_a_lock(book: Path) ->
 
 
 async def test_an_open_source_holds_no_lock_on_the_book_and_sees_one_state_of_it(book: Path) -> None:
-    async with GNUCASH.open({"book": str(book)}) as source:
-        before = await source.count("customers")
+    async with GNUCASH.open({"book": str(book)}, None, try_once) as source:
+        before = await source.count("customers", EVERYTHING)
         # GnuCash writes with no patience at all: any lock of ours would fail it.
         with closing(sqlite3.connect(book, isolation_level=None, timeout=0)) as writer:
             writer.execute("BEGIN EXCLUSIVE")
             writer.execute("DELETE FROM customers")
             writer.execute("COMMIT")
-        found = [raw async for page in source.fetch("customers") for raw in page]
+        found = [raw async for page in source.fetch("customers", EVERYTHING) for raw in page]
         assert len(found) == before != 0
     assert await read(book, "customers") == []
 
@@ -367,9 +357,9 @@ def long_book(book: Path) -> Callable[[int], Path]:
 async def test_every_record_comes_once_whatever_the_number(
     long_book: Callable[[int], Path], count: int
 ) -> None:
-    async with GNUCASH.open({"book": str(long_book(count))}) as source:
-        assert await source.count("customers") == count
-        pages = [page async for page in source.fetch("customers")]
+    async with GNUCASH.open({"book": str(long_book(count))}, None, try_once) as source:
+        assert await source.count("customers", EVERYTHING) == count
+        pages = [page async for page in source.fetch("customers", EVERYTHING)]
     assert all(0 < len(page) <= reader.PAGE_RECORDS_MAX for page in pages)
     ids = [raw["id"] for page in pages for raw in page]
     assert len(ids) == len(set(ids)) == count
@@ -404,10 +394,10 @@ async def test_a_cancelled_fetch_leaves_no_thread_behind(book: Path) -> None:
     started = asyncio.Event()
 
     async def fetch_for_ever() -> None:
-        async with GNUCASH.open({"book": str(book)}) as source:
+        async with GNUCASH.open({"book": str(book)}, None, try_once) as source:
             started.set()
             while True:
-                await source.count("journalEntries")
+                await source.count("journalEntries", EVERYTHING)
 
     task = asyncio.create_task(fetch_for_ever())
     await started.wait()
@@ -459,12 +449,12 @@ async def test_a_book_that_gnucash_has_open_is_read_and_gnucash_keeps_writing(
     assert process.stdin
     assert process.stdout
     assert await asyncio.to_thread(process.stdout.readline) == "open\n"
-    async with GNUCASH.open({"book": str(book)}) as source:
-        before = [raw async for page in source.fetch("chartOfAccounts") for raw in page]
+    async with GNUCASH.open({"book": str(book)}, None, try_once) as source:
+        before = [raw async for page in source.fetch("chartOfAccounts", EVERYTHING) for raw in page]
         process.stdin.write("\n")
         process.stdin.flush()
         assert await asyncio.to_thread(process.stdout.readline) == "changed\n"
-        again = [raw async for page in source.fetch("chartOfAccounts") for raw in page]
+        again = [raw async for page in source.fetch("chartOfAccounts", EVERYTHING) for raw in page]
     assert again == before
     assert "Kasse, umbenannt" in {raw["name"] for raw in await read(book, "chartOfAccounts")}
     process.stdin.write("\n")

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from datastatus.domain.fetching import EVERYTHING
 from datastatus.domain.records import (
     Account,
     AccountStatus,
@@ -32,6 +33,7 @@ from datastatus.domain.records import (
     Supplier,
 )
 from datastatus.integrations.gnucash import DEMO_BOOK, GNUCASH
+from datastatus.integrations.retrying import try_once
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -135,13 +137,13 @@ def book(
 async def read(book: Book, data_type: str) -> dict[str, StandardRecord]:
     """Every record of the type, through JSON as on the way from a connector to the service."""
     records: dict[str, StandardRecord] = {}
-    async with GNUCASH.open({"book": str(book.path)}) as source:
-        async for page in source.fetch(data_type):
+    async with GNUCASH.open({"book": str(book.path)}, None, try_once) as source:
+        async for page in source.fetch(data_type, EVERYTHING):
             for raw in page:
                 record = GNUCASH.map(data_type, json.loads(json.dumps(raw, allow_nan=False)))
                 assert record.id not in records
                 records[record.id] = record
-        assert await source.count(data_type) == len(records)
+        assert await source.count(data_type, EVERYTHING) == len(records)
     return records
 
 

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import structlog
 
-from datastatus import __version__, errors
-from datastatus.integrations.base import Integration, RawRecord
-from datastatus.v1 import (
-    connector_pb2,
-    connector_service_pb2,
-    connector_service_pb2_grpc,
-    dataset_pb2,
-)
+from datastatus import __version__
+from datastatus.connector.fetching import TRANSIENT, CredentialsOf, Fetcher, LeaseGone
+from datastatus.integrations.base import Integration
+from datastatus.v1 import connector_pb2, connector_service_pb2_grpc, dataset_pb2
 
 _log = structlog.get_logger(__name__)
 
 _RECONNECT_SECONDS_MAX = 10.0
 _REPORTS_MAX = 100
-# Below the server's limits of a thousand records and four MiB in a page.
-_PAGE_RECORDS_MAX = 500
-_PAGE_BYTES_MAX = 1 << 20
 
 Item = TypeVar("Item")
 
@@ -34,13 +26,16 @@ Item = TypeVar("Item")
 class ConnectorRuntime:
     """One connector of one integration; `on_event` is told what a person at its terminal wants to see.
 
+    `credentials_of` gives what a connection was authorised with. Only a connector inside the service has it: no
+    API message carries credentials.
+
     Work in hand survives a broken stream: uploads and reports are sent again on the next one while the lease
     lasts.
     """
 
     def __init__(
         self,
-        integration: Integration,
+        integration: Integration[Any],
         *,
         server: str,
         connector_name: str,
@@ -48,6 +43,7 @@ class ConnectorRuntime:
         connection_ids: Sequence[str] = (),
         capacity: int = 4,
         options: Mapping[str, str] | None = None,
+        credentials_of: CredentialsOf | None = None,
         on_event: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._integration = integration
@@ -60,6 +56,7 @@ class ConnectorRuntime:
             capacity=capacity,
         )
         self._options = dict(options or {})
+        self._credentials_of = credentials_of
         self._on_event = on_event
         self._work: dict[str, asyncio.Task[None]] = {}
         self._leases: dict[str, str] = {}
@@ -71,14 +68,17 @@ class ConnectorRuntime:
         """Serve until cancelled; reconnects by itself. Raises grpc.aio.AioRpcError where the service refuses us."""
         failures = 0
         async with asyncio.TaskGroup() as tasks, grpc.aio.insecure_channel(self._server) as channel:
-            self._stub = connector_service_pb2_grpc.ConnectorServiceStub(channel)
+            stub = connector_service_pb2_grpc.ConnectorServiceStub(channel)
+            fetcher = Fetcher(
+                self._integration, self._options, self._credentials_of, stub, report=self._reports.put
+            )
             try:
                 while True:
                     try:
-                        await self._serve(tasks)
+                        await self._serve(tasks, stub, fetcher)
                         failures = 0
                     except grpc.aio.AioRpcError as exc:
-                        if exc.code() not in _TRANSIENT:
+                        if exc.code() not in TRANSIENT:
                             raise
                         failures += 1
                         self._on_event(f"the service cannot be reached ({exc.code().name}); trying again")
@@ -89,7 +89,12 @@ class ConnectorRuntime:
                 for work in self._work.values():
                     work.cancel()
 
-    async def _serve(self, tasks: asyncio.TaskGroup) -> None:
+    async def _serve(
+        self,
+        tasks: asyncio.TaskGroup,
+        stub: connector_service_pb2_grpc.ConnectorServiceAsyncStub,
+        fetcher: Fetcher,
+    ) -> None:
         """One stream, until it ends."""
         outgoing: asyncio.Queue[connector_pb2.ConnectRequest] = asyncio.Queue(64)
         hello = connector_pb2.ConnectorHello()
@@ -97,7 +102,7 @@ class ConnectorRuntime:
         for dataset_id, token in self._leases.items():
             hello.held_leases.add(dataset_id=dataset_id, lease_token=token)
         await outgoing.put(connector_pb2.ConnectRequest(hello=hello))
-        call = self._stub.Connect(_until_cancelled(outgoing))
+        call = stub.Connect(_until_cancelled(outgoing))
         senders: list[asyncio.Task[None]] = []
         try:
             async for response in call:
@@ -111,7 +116,7 @@ class ConnectorRuntime:
                             await self._reports.put(report)
                         self._on_event(f"online at {self._server}")
                     case "assignment":
-                        self._take(tasks, response.assignment)
+                        self._take(tasks, fetcher, response.assignment)
                     case "revoke" if (
                         self._leases.get(response.revoke.dataset_id) == response.revoke.lease_token
                     ):
@@ -136,9 +141,9 @@ class ConnectorRuntime:
             message = connector_pb2.ConnectorReports(reports=reports)
             await outgoing.put(connector_pb2.ConnectRequest(reports=message))
 
-    def _take(self, tasks: asyncio.TaskGroup, assignment: connector_pb2.Assignment) -> None:
+    def _take(self, tasks: asyncio.TaskGroup, fetcher: Fetcher, assignment: connector_pb2.Assignment) -> None:
         self._leases[assignment.dataset_id] = assignment.lease.token
-        self._work[assignment.dataset_id] = tasks.create_task(self._fetch(assignment))
+        self._work[assignment.dataset_id] = tasks.create_task(self._fetch(fetcher, assignment))
         self._on_event(f"fetching {assignment.data_type}")
 
     def _drop(self, dataset_id: str) -> None:
@@ -158,96 +163,19 @@ class ConnectorRuntime:
         ):
             self._drop(result.dataset_id)
 
-    async def _fetch(self, assignment: connector_pb2.Assignment) -> None:
-        report = connector_pb2.StatusReport(
-            dataset_id=assignment.dataset_id, lease_token=assignment.lease.token
-        )
+    async def _fetch(self, fetcher: Fetcher, assignment: connector_pb2.Assignment) -> None:
         try:
-            fetched = await self._upload_all(assignment)
-            report.to_status = dataset_pb2.DATASET_STATUS_MAPPING
-            report.records_fetched = fetched
-            report.fetch_complete = True
-            self._on_event(f"fetched {fetched} {assignment.data_type}")
-        except errors.SourceError as exc:
-            report.to_status = dataset_pb2.DatasetStatus.Value(f"DATASET_STATUS_{exc.terminal_status}")
-            report.error_message = str(exc)
-            report.error_code = exc.code
-            self._on_event(f"{assignment.data_type}: {exc}")
-        except grpc.aio.AioRpcError as exc:
-            # The lease is lost, or will be: the service gives the dataset to somebody else.
-            _log.warning("upload_failed", dataset_id=assignment.dataset_id, code=exc.code().name)
+            report = await fetcher.fetch(assignment)
+        except LeaseGone:
             self._leases.pop(assignment.dataset_id, None)
+            self._work.pop(assignment.dataset_id, None)
             return
-        except Exception as exc:
-            _log.error("source_failed", dataset_id=assignment.dataset_id, exc_info=exc)
-            report.to_status = dataset_pb2.DATASET_STATUS_FETCH_ERROR
-            report.error_message = (
-                f"the {assignment.integration_key} integration failed; the connector's log tells more"
-            )
-            report.error_code = "INTEGRATION_FAILED"
+        if report.HasField("error_message"):
+            self._on_event(f"{assignment.data_type}: {report.error_message}")
+        else:
+            self._on_event(f"fetched {report.records_fetched} {assignment.data_type}")
         self._unanswered[assignment.dataset_id] = report
         await self._reports.put(report)
-
-    async def _upload_all(self, assignment: connector_pb2.Assignment) -> int:
-        """Fetch and upload every page; the number of records. Raises SourceError."""
-        fetched = page = 0
-        async with self._integration.open(self._options) as source:
-            total = await source.count(assignment.data_type)
-            await self._reports.put(
-                connector_pb2.StatusReport(
-                    dataset_id=assignment.dataset_id,
-                    lease_token=assignment.lease.token,
-                    records_fetched=0,
-                    records_total=total,
-                )
-            )
-            async for raw_records in source.fetch(assignment.data_type):
-                for encoded in _pages(raw_records):
-                    await self._upload(assignment, page, encoded)
-                    page += 1
-                    fetched += len(encoded)
-        return fetched
-
-    async def _upload(self, assignment: connector_pb2.Assignment, page: int, encoded: list[bytes]) -> None:
-        """Upload one page; a call that broke is made again, which stores nothing twice."""
-        request = connector_service_pb2.UploadRecordsRequest(
-            dataset_id=assignment.dataset_id,
-            lease_token=assignment.lease.token,
-            page=page,
-            records=encoded,
-        )
-        for attempt in range(_UPLOAD_TRIES_MAX):
-            try:
-                await self._stub.UploadRecords(iter([request]), timeout=60)
-            except grpc.aio.AioRpcError as exc:
-                if exc.code() not in _TRANSIENT or attempt == _UPLOAD_TRIES_MAX - 1:
-                    raise
-                await asyncio.sleep(random.uniform(0, min(5.0, 0.2 * 2**attempt)))
-            else:
-                return
-
-
-_UPLOAD_TRIES_MAX = 8
-_TRANSIENT = (
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.CANCELLED,
-    grpc.StatusCode.INTERNAL,
-)
-
-
-def _pages(raw_records: Sequence[RawRecord]) -> list[list[bytes]]:
-    """The records as JSON, in pages that the service takes."""
-    pages: list[list[bytes]] = [[]]
-    page_bytes = 0
-    for raw in raw_records:
-        encoded = json.dumps(raw, ensure_ascii=False, separators=(",", ":")).encode()
-        if pages[-1] and (len(pages[-1]) == _PAGE_RECORDS_MAX or page_bytes + len(encoded) > _PAGE_BYTES_MAX):
-            pages.append([])
-            page_bytes = 0
-        pages[-1].append(encoded)
-        page_bytes += len(encoded)
-    return [page for page in pages if page]
 
 
 async def _beat(outgoing: asyncio.Queue[connector_pb2.ConnectRequest], seconds: float) -> None:

@@ -108,6 +108,10 @@ class ConnectionEngine:
                 return await self.get_connection(connection_id)
         raise errors.StoreDown
 
+    async def credentials_of(self, connection_id: str) -> Mapping[str, Any]:
+        """What a connection was authorised with, for the connectors in this process. So far none is kept."""
+        return {}
+
     async def unlink_connection(self, connection_id: UUID) -> Connection:
         """Unlink; what is running is cancelled, what is cached stays readable. Raises ConnectionNotFound."""
         await self._unlink(connection_id, delete=False, description="The connection was unlinked.")

@@ -44,7 +44,7 @@ class Work:
     lease_token: UUID
     attempt: int
     data_type: str
-    integration: Integration
+    integration: Integration[Any]
 
 
 class _Failed(Exception):

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from datastatus import errors
 from datastatus.domain.data_types import DATA_TYPES
 from datastatus.domain.records import StandardRecord
-from datastatus.integrations.base import Integration, IntegrationInfo, RawRecord, Source
+from datastatus.integrations.base import Integration, IntegrationInfo, RawRecord, Retrying, Source
 
 
 class ExternalIntegration:
@@ -24,7 +24,11 @@ class ExternalIntegration:
         self_driven=True,
     )
 
-    def open(self, options: Mapping[str, str]) -> AbstractAsyncContextManager[Source]:
+    async def verify(self, credentials: None) -> None: ...
+
+    def open(
+        self, options: Mapping[str, str], credentials: None, retrying: Retrying
+    ) -> AbstractAsyncContextManager[Source]:
         raise errors.SourceUnsupported(
             "an external pipeline reads its own source; nothing of it is to be fetched here",
             code="SELF_DRIVEN",
@@ -34,4 +38,4 @@ class ExternalIntegration:
         raise errors.MappingFailed(str(raw.get("id")), "id", "an external pipeline maps its own records")
 
 
-EXTERNAL: Integration = ExternalIntegration()
+EXTERNAL: Integration[None] = ExternalIntegration()

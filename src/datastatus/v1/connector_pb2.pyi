@@ -226,8 +226,8 @@ class StatusReport(_message.Message):
     """Why nothing is moving. Absent: it is."""
     fetch_complete: _builtins.bool
     """With MAPPING from a connector that only fetches, true: the fetch proved that it was the whole of the source's
-    data, so what is missing from it has vanished there. Absent or false: it may be a part, and no record is
-    marked deleted.
+    data (from the assignment's sync_from on), so what is missing from it has vanished there. Absent or false: it
+    may be a part, and no record is marked deleted.
     """
     @_builtins.property
     def retry_time(self) -> _timestamp_pb2.Timestamp:
@@ -404,6 +404,9 @@ class Assignment(_message.Message):
     INTEGRATION_KEY_FIELD_NUMBER: _builtins.int
     DATA_TYPE_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
+    SYNC_FROM_FIELD_NUMBER: _builtins.int
+    MONTHS_TO_SYNC_FIELD_NUMBER: _builtins.int
+    MODIFIED_SINCE_FIELD_NUMBER: _builtins.int
     dataset_id: _builtins.str
     """The dataset."""
     company_id: _builtins.str
@@ -414,9 +417,21 @@ class Assignment(_message.Message):
     """The kind of source."""
     data_type: _builtins.str
     """What to fetch."""
+    sync_from: _builtins.str
+    """Leave out what is dated before this day, such as `2026-01-31`; what has no date is fetched all the same.
+    Absent: no such limit.
+    """
+    months_to_sync: _builtins.int
+    """How many months a report covers, 1 or more. Absent: not a report, or the source's default."""
     @_builtins.property
     def lease(self) -> Global___Lease:
         """The right to do so."""
+
+    @_builtins.property
+    def modified_since(self) -> _timestamp_pb2.Timestamp:
+        """Leave out what the source has not changed since, by its own clock; the fetch is then a part, and not reported
+        as fetch_complete. Absent: fetch everything.
+        """
 
     def __init__(
         self,
@@ -427,12 +442,26 @@ class Assignment(_message.Message):
         integration_key: _builtins.str = ...,
         data_type: _builtins.str = ...,
         lease: Global___Lease | None = ...,
+        sync_from: _builtins.str | None = ...,
+        months_to_sync: _builtins.int | None = ...,
+        modified_since: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_modified_since", b"_modified_since", "_months_to_sync", b"_months_to_sync", "_sync_from", b"_sync_from", "lease", b"lease", "modified_since", b"modified_since", "months_to_sync", b"months_to_sync", "sync_from", b"sync_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["company_id", b"company_id", "connection_id", b"connection_id", "data_type", b"data_type", "dataset_id", b"dataset_id", "integration_key", b"integration_key", "lease", b"lease"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_modified_since", b"_modified_since", "_months_to_sync", b"_months_to_sync", "_sync_from", b"_sync_from", "company_id", b"company_id", "connection_id", b"connection_id", "data_type", b"data_type", "dataset_id", b"dataset_id", "integration_key", b"integration_key", "lease", b"lease", "modified_since", b"modified_since", "months_to_sync", b"months_to_sync", "sync_from", b"sync_from"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__modified_since: _TypeAlias = _typing.Literal["modified_since"]  # noqa: Y015
+    _WhichOneofArgType__modified_since: _TypeAlias = _typing.Literal["_modified_since", b"_modified_since"]  # noqa: Y015
+    _WhichOneofReturnType__months_to_sync: _TypeAlias = _typing.Literal["months_to_sync"]  # noqa: Y015
+    _WhichOneofArgType__months_to_sync: _TypeAlias = _typing.Literal["_months_to_sync", b"_months_to_sync"]  # noqa: Y015
+    _WhichOneofReturnType__sync_from: _TypeAlias = _typing.Literal["sync_from"]  # noqa: Y015
+    _WhichOneofArgType__sync_from: _TypeAlias = _typing.Literal["_sync_from", b"_sync_from"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__modified_since) -> _WhichOneofReturnType__modified_since | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__months_to_sync) -> _WhichOneofReturnType__months_to_sync | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sync_from) -> _WhichOneofReturnType__sync_from | None: ...
 
 Global___Assignment: _TypeAlias = Assignment  # noqa: Y015
 

@@ -17,18 +17,19 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from datastatus import errors
+from datastatus.domain.fetching import FetchScope
 from datastatus.domain.records import MODELS, StandardRecord
-from datastatus.integrations.base import Integration, IntegrationInfo, RawRecord, Source
+from datastatus.integrations.base import Integration, IntegrationInfo, RawRecord, Retrying, Source
 
 
 class ScriptedSource:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    async def count(self, data_type: str) -> int | None:
+    async def count(self, data_type: str, scope: FetchScope) -> int | None:
         return len(self._script(data_type).get("records", ()))
 
-    async def fetch(self, data_type: str) -> AsyncIterator[Sequence[RawRecord]]:
+    async def fetch(self, data_type: str, scope: FetchScope) -> AsyncIterator[Sequence[RawRecord]]:
         script = self._script(data_type)
         if "error" in script:
             raise getattr(errors, script["error"])(f"the source says: {script['error']}", code="SCRIPTED")
@@ -54,8 +55,12 @@ class ScriptedIntegration:
         online=True,
     )
 
+    async def verify(self, credentials: None) -> None: ...
+
     @asynccontextmanager
-    async def open(self, options: Mapping[str, str]) -> AsyncIterator[Source]:
+    async def open(
+        self, options: Mapping[str, str], credentials: None, retrying: Retrying
+    ) -> AsyncIterator[Source]:
         yield ScriptedSource(Path(os.environ["SCRIPTED_SOURCE_FOLDER"]))
 
     def map(self, data_type: str, raw: RawRecord) -> StandardRecord:
@@ -67,4 +72,4 @@ class ScriptedIntegration:
             raise errors.MappingFailed(str(raw["id"]), field, first["msg"]) from exc
 
 
-SCRIPTED: Integration = ScriptedIntegration()
+SCRIPTED: Integration[None] = ScriptedIntegration()

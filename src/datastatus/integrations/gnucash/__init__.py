@@ -13,9 +13,16 @@ from pathlib import Path
 
 from datastatus.domain.records import StandardRecord
 from datastatus.errors import SourceUnavailable
-from datastatus.integrations.base import ConnectorOption, Integration, IntegrationInfo, RawRecord, Source
+from datastatus.integrations.base import (
+    ConnectorOption,
+    Integration,
+    IntegrationInfo,
+    RawRecord,
+    Retrying,
+    Source,
+)
 from datastatus.integrations.gnucash.mapping import map_record
-from datastatus.integrations.gnucash.reader import DATA_TYPES, LOCK_WAIT_SECONDS_MAX, open_book
+from datastatus.integrations.gnucash.reader import DATA_TYPES, open_book
 
 DEMO_BOOK = Path(__file__).with_name("demo.gnucash")
 """A small trading company's book, made by scripts/build_gnucash_book.py with GnuCash itself."""
@@ -31,18 +38,19 @@ class GnuCashIntegration:
         connector_options=(ConnectorOption("book", "The book: a GnuCash file saved in the SQLite format."),),
     )
 
-    def __init__(self, *, lock_wait_seconds_max: float = LOCK_WAIT_SECONDS_MAX) -> None:
-        self._lock_wait_seconds_max = lock_wait_seconds_max
+    async def verify(self, credentials: None) -> None: ...
 
-    def open(self, options: Mapping[str, str]) -> AbstractAsyncContextManager[Source]:
+    def open(
+        self, options: Mapping[str, str], credentials: None, retrying: Retrying
+    ) -> AbstractAsyncContextManager[Source]:
         """Entering the context raises SourceUnavailable with a code of `snapshot.take_snapshot`."""
         book = options.get("book", "")
         if not book:
             raise SourceUnavailable("no book is named; give the path of a GnuCash file", code="BOOK_MISSING")
-        return open_book(Path(book).expanduser(), lock_wait_seconds_max=self._lock_wait_seconds_max)
+        return open_book(Path(book).expanduser(), retrying)
 
     def map(self, data_type: str, raw: RawRecord) -> StandardRecord:
         return map_record(data_type, raw)
 
 
-GNUCASH: Integration = GnuCashIntegration()
+GNUCASH: Integration[None] = GnuCashIntegration()

@@ -18,14 +18,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from datastatus.domain.fetching import FetchScope
 from datastatus.errors import SourceUnavailable, SourceUnsupported
-from datastatus.integrations.base import RawRecord
+from datastatus.integrations.base import RawRecord, Retrying
 from datastatus.integrations.gnucash import queries
 from datastatus.integrations.gnucash.snapshot import take_snapshot, translated
 
 PAGE_RECORDS_MAX = 200
-LOCK_WAIT_SECONDS_MAX = 10.0
-_LOCK_RETRY_SECONDS = 0.1
 
 _CUSTOMER, _VENDOR = 2, 4
 
@@ -52,10 +51,10 @@ class GnuCashSource:
         self._executor = executor
         self._pages = pages
 
-    async def count(self, data_type: str) -> int | None:
+    async def count(self, data_type: str, scope: FetchScope) -> int | None:
         return await _in_thread(self._executor, partial(self._pages.count, data_type))
 
-    async def fetch(self, data_type: str) -> AsyncIterator[Sequence[RawRecord]]:
+    async def fetch(self, data_type: str, scope: FetchScope) -> AsyncIterator[Sequence[RawRecord]]:
         after = ""
         while True:
             page = await _in_thread(self._executor, partial(self._pages.page, data_type, after))
@@ -67,23 +66,13 @@ class GnuCashSource:
 
 
 @asynccontextmanager
-async def open_book(
-    path: Path, *, lock_wait_seconds_max: float = LOCK_WAIT_SECONDS_MAX
-) -> AsyncIterator[GnuCashSource]:
-    """Raises SourceUnavailable as `take_snapshot` does; BOOK_LOCKED only after retrying for the given time."""
+async def open_book(path: Path, retrying: Retrying) -> AsyncIterator[GnuCashSource]:
+    """Raises SourceUnavailable as `take_snapshot` does; a locked book is tried again as `retrying` grants."""
     # sqlite3 connections belong to the thread that made them, hence one thread for the source's whole life.
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="gnucash")
     snapshots: list[sqlite3.Connection] = []
     try:
-        deadline = asyncio.get_running_loop().time() + lock_wait_seconds_max
-        while True:
-            try:
-                await _in_thread(executor, lambda: snapshots.append(take_snapshot(path)))
-                break
-            except SourceUnavailable as exc:
-                if exc.code != "BOOK_LOCKED" or asyncio.get_running_loop().time() >= deadline:
-                    raise
-                await asyncio.sleep(_LOCK_RETRY_SECONDS)
+        await retrying(partial(_in_thread, executor, lambda: snapshots.append(take_snapshot(path))))
         pages = await _in_thread(executor, partial(Pages, snapshots[0], path))
         yield GnuCashSource(path, executor, pages)
     finally:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from datastatus.errors import SourceUnavailable
+from datastatus.errors import SourceLocked, SourceUnavailable
 from datastatus.integrations.gnucash import queries
 
 # How long SQLite itself waits for a lock in one attempt; kept short so that a cancelled fetch ends soon.
@@ -31,7 +31,7 @@ def take_snapshot(path: Path) -> sqlite3.Connection:
     BOOK_MISSING, BOOK_UNREADABLE (a folder, no permission, a failing disk), BOOK_NOT_SQLITE (GnuCash's XML
     format, or something else altogether), BOOK_FOREIGN (a database, but not GnuCash's),
     BOOK_VERSION_UNSUPPORTED, BOOK_CORRUPT, BOOK_NEEDS_RECOVERY (GnuCash died while it wrote),
-    BOOK_LOCKED (somebody is writing now: worth another try), or NO_SPACE (for the copy).
+    BOOK_LOCKED (a SourceLocked: somebody is writing now, worth another try), or NO_SPACE (for the copy).
     """
     _check_file(path)
     # An empty name is SQLite's private temporary database: in memory while small, else in an unlinked file.
@@ -103,7 +103,7 @@ def _check_copy(snapshot: sqlite3.Connection, path: Path) -> None:
     versions = dict(snapshot.execute(queries.VERSIONS))
     # While it saves a whole book anew, GnuCash keeps the tables before under such names.
     if any(f"{table}_back" in tables for table in queries.SCHEMA) and _is_open(snapshot, tables):
-        raise SourceUnavailable(
+        raise SourceLocked(
             f"GnuCash is just saving {path} as a whole; try again when it has finished", code="BOOK_LOCKED"
         )
     for table, (newest, columns) in queries.SCHEMA.items():
@@ -144,7 +144,7 @@ def _translation(path: Path, exc: sqlite3.Error) -> SourceUnavailable:
     extended = getattr(exc, "sqlite_errorcode", None)
     match extended & 0xFF if extended is not None else None:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return SourceUnavailable(
+            return SourceLocked(
                 f"{path} is locked by a program that writes to it; close that program or try again",
                 code="BOOK_LOCKED",
             )

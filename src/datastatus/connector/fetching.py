@@ -1,0 +1,177 @@
+"""One assignment of a connector: opens the source, uploads every page, and says how it went."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import grpc
+import structlog
+from pydantic import ValidationError
+
+from datastatus import errors
+from datastatus.domain.dataset import WaitReason
+from datastatus.domain.fetching import FetchScope
+from datastatus.integrations.base import Integration, RawRecord
+from datastatus.integrations.retrying import Retries
+from datastatus.v1 import connector_pb2, connector_service_pb2, connector_service_pb2_grpc, dataset_pb2
+
+_log = structlog.get_logger(__name__)
+
+# Below the server's limits of a thousand records and four MiB in a page.
+_PAGE_RECORDS_MAX = 500
+_PAGE_BYTES_MAX = 1 << 20
+_UPLOAD_TRIES_MAX = 8
+TRANSIENT = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.INTERNAL,
+)
+
+CredentialsOf = Callable[[str], Awaitable[Mapping[str, Any]]]
+"""What a connection was authorised with, by its id."""
+
+Report = Callable[[connector_pb2.StatusReport], Awaitable[None]]
+
+
+class LeaseGone(Exception):
+    """The lease is lost, or will be: the service gives the dataset to somebody else."""
+
+
+class Fetcher:
+    """Fetches for one connector of one integration."""
+
+    def __init__(
+        self,
+        integration: Integration[Any],
+        options: Mapping[str, str],
+        credentials_of: CredentialsOf | None,
+        stub: connector_service_pb2_grpc.ConnectorServiceAsyncStub,
+        report: Report,
+    ) -> None:
+        self._integration = integration
+        self._options = options
+        self._credentials_of = credentials_of
+        self._stub = stub
+        self._report = report
+
+    async def fetch(self, assignment: connector_pb2.Assignment) -> connector_pb2.StatusReport:
+        """The final report. Progress and waits are reported on the way. Raises LeaseGone."""
+        log = _log.bind(dataset_id=assignment.dataset_id)
+        report = _report(assignment)
+        try:
+            scope = _scope(assignment)
+            report.records_fetched = await self._upload_all(assignment, scope)
+            report.to_status = dataset_pb2.DATASET_STATUS_MAPPING
+            report.fetch_complete = scope.modified_since is None
+        except errors.SourceError as exc:
+            report.to_status = dataset_pb2.DatasetStatus.Value(f"DATASET_STATUS_{exc.terminal_status}")
+            report.error_message = str(exc)
+            report.error_code = exc.code
+        except grpc.aio.AioRpcError as exc:
+            log.warning("upload_failed", code=exc.code().name)
+            raise LeaseGone from exc
+        except errors.Unavailable as exc:
+            log.warning("credentials_not_read", cause=repr(exc.__cause__))
+            raise LeaseGone from exc
+        except Exception as exc:
+            log.error("source_failed", exc_info=exc)
+            report.to_status = dataset_pb2.DATASET_STATUS_FETCH_ERROR
+            report.error_message = (
+                f"the {assignment.integration_key} integration failed; the connector's log tells more"
+            )
+            report.error_code = "INTEGRATION_FAILED"
+        return report
+
+    async def _upload_all(self, assignment: connector_pb2.Assignment, scope: FetchScope) -> int:
+        """Fetch and upload every page; the number of records. Raises SourceError."""
+
+        async def on_wait(reason: WaitReason, seconds: float) -> None:
+            waiting = _report(assignment)
+            waiting.wait_reason = dataset_pb2.WaitReason.Value(f"WAIT_REASON_{reason}")
+            waiting.retry_time.FromDatetime(datetime.now(UTC) + timedelta(seconds=seconds))
+            await self._report(waiting)
+
+        retrying = Retries(self._integration.info.retry, on_wait)
+        credentials = await self._credentials(assignment.connection_id)
+        fetched = page = 0
+        async with self._integration.open(self._options, credentials, retrying) as source:
+            counted = _report(assignment)
+            counted.records_fetched = 0
+            total = await source.count(assignment.data_type, scope)
+            if total is not None:
+                counted.records_total = total
+            await self._report(counted)
+            async for raw_records in source.fetch(assignment.data_type, scope):
+                for encoded in _pages(raw_records):
+                    await self._upload(assignment, page, encoded)
+                    page += 1
+                    fetched += len(encoded)
+        return fetched
+
+    async def _credentials(self, connection_id: str) -> Any:
+        """As the integration's schema has them; None of an integration that takes none."""
+        schema = self._integration.info.credentials
+        if schema is None:
+            return None
+        stored = await self._credentials_of(connection_id) if self._credentials_of else {}
+        try:
+            return schema.model_validate(stored)
+        except ValidationError:
+            # Without its cause, which holds the values.
+            raise errors.SourceAuthFailed(
+                f"{self._integration.info.name} needs other credentials than this connection was authorised with; "
+                "re-authorise it",
+                code="CREDENTIALS_OUTDATED",
+            ) from None
+
+    async def _upload(self, assignment: connector_pb2.Assignment, page: int, encoded: list[bytes]) -> None:
+        """Upload one page; a call that broke is made again, which stores nothing twice."""
+        request = connector_service_pb2.UploadRecordsRequest(
+            dataset_id=assignment.dataset_id,
+            lease_token=assignment.lease.token,
+            page=page,
+            records=encoded,
+        )
+        for attempt in range(_UPLOAD_TRIES_MAX):
+            try:
+                await self._stub.UploadRecords(iter([request]), timeout=60)
+            except grpc.aio.AioRpcError as exc:
+                if exc.code() not in TRANSIENT or attempt == _UPLOAD_TRIES_MAX - 1:
+                    raise
+                await asyncio.sleep(random.uniform(0, min(5.0, 0.2 * 2**attempt)))
+            else:
+                return
+
+
+def _report(assignment: connector_pb2.Assignment) -> connector_pb2.StatusReport:
+    return connector_pb2.StatusReport(dataset_id=assignment.dataset_id, lease_token=assignment.lease.token)
+
+
+def _scope(assignment: connector_pb2.Assignment) -> FetchScope:
+    return FetchScope(
+        sync_from=date.fromisoformat(assignment.sync_from) if assignment.HasField("sync_from") else None,
+        months_to_sync=assignment.months_to_sync if assignment.HasField("months_to_sync") else None,
+        modified_since=assignment.modified_since.ToDatetime(tzinfo=UTC)
+        if assignment.HasField("modified_since")
+        else None,
+    )
+
+
+def _pages(raw_records: Sequence[RawRecord]) -> list[list[bytes]]:
+    """The records as JSON, in pages that the service takes."""
+    pages: list[list[bytes]] = [[]]
+    page_bytes = 0
+    for raw in raw_records:
+        encoded = json.dumps(raw, ensure_ascii=False, separators=(",", ":")).encode()
+        if pages[-1] and (len(pages[-1]) == _PAGE_RECORDS_MAX or page_bytes + len(encoded) > _PAGE_BYTES_MAX):
+            pages.append([])
+            page_bytes = 0
+        pages[-1].append(encoded)
+        page_bytes += len(encoded)
+    return [page for page in pages if page]
