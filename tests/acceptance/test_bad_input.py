@@ -1,0 +1,261 @@
+"""Whatever is sent, the answer says what is wrong: no crash, no traceback, and nothing has changed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from typing import cast
+
+import grpc
+import pytest
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from datastatus.cli.client import Client
+from datastatus.v1 import (
+    company_service_pb2,
+    connector_pb2,
+    connector_service_pb2,
+    connector_service_pb2_grpc,
+    dataset_pb2,
+    record_service_pb2,
+    sync_service_pb2,
+    sync_settings_service_pb2,
+    watch_pb2,
+)
+from messages import fill_with_nonsense
+from running_service import RunningService, client_of, linked, reason_of, running_service
+
+NONSENSE_CALLS_PER_METHOD = 60
+SEED = int(os.environ.get("NONSENSE_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
+NOBODY = str(uuid.UUID(int=uuid.uuid4().int))
+
+METHODS = [
+    method
+    for module in (
+        sync_service_pb2,
+        company_service_pb2,
+        sync_settings_service_pb2,
+        record_service_pb2,
+        connector_service_pb2,
+    )
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+    # Answers UNIMPLEMENTED so far.
+    if method.name != "UpdateSyncSettings"
+]
+
+
+@pytest.fixture(scope="module")
+async def service() -> AsyncIterator[RunningService]:
+    async with running_service() as service:
+        yield service
+
+
+@pytest.fixture
+async def client(service: RunningService) -> AsyncIterator[Client]:
+    async with client_of(service) as client:
+        yield client
+
+
+@pytest.fixture
+async def channel(service: RunningService) -> AsyncIterator[grpc.aio.Channel]:
+    async with grpc.aio.insecure_channel(service.address) as channel:
+        yield channel
+
+
+async def call(channel: grpc.aio.Channel, method: MethodDescriptor, request: Message) -> None:
+    """Call any method with one request; of a stream of answers only the first is read."""
+    name = f"/{method.containing_service.full_name}/{method.name}"
+    answer = message_factory.GetMessageClass(method.output_type)
+    formats = {
+        "request_serializer": type(request).SerializeToString,
+        "response_deserializer": answer.FromString,
+    }
+    match method.client_streaming, method.server_streaming:
+        case False, False:
+            await channel.unary_unary(name, **formats)(request, timeout=20)
+        case False, True:
+            stream = channel.unary_stream(name, **formats)(request, timeout=20)
+            await stream.read()
+            stream.cancel()
+        case True, False:
+            await channel.stream_unary(name, **formats)(iter([request]), timeout=20)
+        case True, True:
+            stream = channel.stream_stream(name, **formats)(iter([request]), timeout=20)
+            await stream.read()
+            stream.cancel()
+
+
+@pytest.mark.parametrize(
+    "method", METHODS, ids=lambda method: method.full_name.removeprefix("datastatus.v1.")
+)
+async def test_nonsense_is_refused_with_a_reason(
+    service: RunningService, client: Client, channel: grpc.aio.Channel, method: MethodDescriptor
+) -> None:
+    connection = await linked(client, "gnucash")
+    chance = random.Random(f"{SEED} {method.full_name}")
+    print(f"NONSENSE_SEED={SEED}")
+    reasons: set[str] = set()
+    for _ in range(NONSENSE_CALLS_PER_METHOD):
+        request = message_factory.GetMessageClass(method.input_type)()
+        fill_with_nonsense(request, chance, [connection.company_id, connection.id])
+        if (refusal := await refusal_of(channel, method, request)) is not None:
+            reasons.add(reason_of(refusal))
+    assert reasons.isdisjoint({"INTERNAL", "CALL_FAILED", "STORE_DOWN"})
+    assert reasons or not method.input_type.fields
+    assert "internal_error" not in service.log
+    assert "Traceback" not in service.log
+
+
+async def refusal_of(
+    channel: grpc.aio.Channel, method: MethodDescriptor, request: Message
+) -> grpc.aio.AioRpcError | None:
+    try:
+        await call(channel, method, request)
+    except grpc.aio.AioRpcError as exc:
+        return exc
+    return None
+
+
+def violations_of(refusal: grpc.aio.AioRpcError) -> list[str]:
+    status = rpc_status.from_call(refusal)  # type: ignore[arg-type]
+    wrong = error_details_pb2.BadRequest()
+    assert status is not None
+    return [one.field for detail in status.details if detail.Unpack(wrong) for one in wrong.field_violations]
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "fields"),
+    [
+        (
+            "SyncService.QueueSync",
+            sync_service_pb2.SyncRequest(
+                company_id="acme",
+                connection_id="",
+                data_type=" ",
+                request_id="1",
+                on_active=cast(sync_service_pb2.OnActive.ValueType, 9),
+            ),
+            ["company_id", "data_type", "connection_id", "request_id", "on_active"],
+        ),
+        (
+            "SyncService.WatchStatus",
+            watch_pb2.WatchStatusRequest(
+                heartbeat=Duration(seconds=3600),
+                max_batch_bytes=1,
+                any_of=[
+                    watch_pb2.StatusFilter(
+                        company_ids=["x"], to_statuses=[cast(dataset_pb2.DatasetStatus.ValueType, 99)]
+                    )
+                ],
+            ),
+            ["any_of[0].company_ids[0]", "any_of[0].to_statuses[0]"],
+        ),
+        (
+            "SyncService.WatchStatus",
+            watch_pb2.WatchStatusRequest(heartbeat=Duration(seconds=3600), max_batch_bytes=1),
+            ["heartbeat", "max_batch_bytes"],
+        ),
+        (
+            "CompanyService.CreateCompany",
+            company_service_pb2.CreateCompanyRequest(name="", external_id="x" * 300),
+            ["name", "external_id"],
+        ),
+        (
+            "ConnectorService.Connect",
+            connector_pb2.ConnectRequest(hello=connector_pb2.ConnectorHello(connection_ids=["x"])),
+            ["hello.connector_name", "hello.connection_ids[0]", "hello.capacity"],
+        ),
+    ],
+)
+async def test_all_wrong_fields_come_back_at_once(
+    channel: grpc.aio.Channel, method: str, request_: Message, fields: Sequence[str]
+) -> None:
+    [found] = [one for one in METHODS if one.full_name == f"datastatus.v1.{method}"]
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call(channel, found, request_)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason_of(refused.value) == "INVALID_FIELD"
+    assert sorted(violations_of(refused.value)) == sorted(fields)
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "reason"),
+    [
+        ("SyncService.GetDataset", {"dataset_id": NOBODY}, "DATASET_NOT_FOUND"),
+        ("SyncService.CancelSync", {"dataset_id": NOBODY}, "DATASET_NOT_FOUND"),
+        ("SyncService.GetDataStatus", {"company_id": NOBODY}, "COMPANY_NOT_FOUND"),
+        ("SyncService.RefreshCompany", {"company_id": NOBODY}, "COMPANY_NOT_FOUND"),
+        ("SyncService.QueueSync", {"company_id": NOBODY, "data_type": "bills"}, "COMPANY_NOT_FOUND"),
+        (
+            "SyncService.WatchStatus",
+            {"any_of": [{"dataset_ids": [NOBODY]}], "until_terminal": True},
+            "DATASET_NOT_FOUND",
+        ),
+        ("CompanyService.GetCompany", {"company_id": NOBODY}, "COMPANY_NOT_FOUND"),
+        ("CompanyService.DeleteCompany", {"company_id": NOBODY}, "COMPANY_NOT_FOUND"),
+        ("CompanyService.ListConnections", {"company_id": NOBODY}, "COMPANY_NOT_FOUND"),
+        ("CompanyService.GetConnection", {"connection_id": NOBODY}, "CONNECTION_NOT_FOUND"),
+        ("CompanyService.AuthorizeConnection", {"connection_id": NOBODY}, "CONNECTION_NOT_FOUND"),
+        ("CompanyService.UnlinkConnection", {"connection_id": NOBODY}, "CONNECTION_NOT_FOUND"),
+        ("CompanyService.DeleteConnection", {"connection_id": NOBODY}, "CONNECTION_NOT_FOUND"),
+        ("CompanyService.GetIntegration", {"key": "odd"}, "INTEGRATION_NOT_FOUND"),
+        ("RecordService.ListRecords", {"company_id": NOBODY, "data_type": "bills"}, "COMPANY_NOT_FOUND"),
+        ("RecordService.GetValidationResult", {"dataset_id": NOBODY}, "DATASET_NOT_FOUND"),
+        ("ConnectorService.ReportStatus", {"dataset_id": NOBODY, "to_status": 2}, "DATASET_NOT_FOUND"),
+    ],
+)
+async def test_what_does_not_exist_is_named(
+    channel: grpc.aio.Channel, method: str, request_: dict, reason: str
+) -> None:
+    [found] = [one for one in METHODS if one.full_name == f"datastatus.v1.{method}"]
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call(channel, found, message_factory.GetMessageClass(found.input_type)(**request_))
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    assert reason_of(refused.value) == reason
+
+
+async def test_an_illegal_report_changes_nothing(client: Client, channel: grpc.aio.Channel) -> None:
+    connection = await linked(client, "external")
+    history = await client.sync.ListDatasets(
+        sync_service_pb2.ListDatasetsRequest(connection_id=connection.id, page_size=1)
+    )
+    before = history.datasets[0]
+    connectors: connector_service_pb2_grpc.ConnectorServiceAsyncStub = (
+        connector_service_pb2_grpc.ConnectorServiceStub(channel)
+    )
+    illegal = [
+        status
+        for status in dataset_pb2.DatasetStatus.values()
+        if status
+        not in (
+            dataset_pb2.DATASET_STATUS_UNSPECIFIED,
+            dataset_pb2.DATASET_STATUS_FETCHING,
+            dataset_pb2.DATASET_STATUS_NOT_SUPPORTED,
+            dataset_pb2.DATASET_STATUS_AUTH_ERROR,
+            dataset_pb2.DATASET_STATUS_CANCELLED,
+            dataset_pb2.DATASET_STATUS_INTERNAL_ERROR,
+        )
+    ]
+
+    reports = [
+        connectors.ReportStatus(
+            connector_service_pb2.ReportStatusRequest(dataset_id=before.id, to_status=status)
+        )
+        for status in illegal
+    ]
+    answers = await asyncio.gather(*reports, return_exceptions=True)
+
+    refusals = [one for one in answers if isinstance(one, grpc.aio.AioRpcError)]
+    assert len(refusals) == len(illegal)
+    assert {reason_of(one) for one in refusals} == {"ILLEGAL_TRANSITION"}
+    after = await client.sync.GetDataset(sync_service_pb2.GetDatasetRequest(dataset_id=before.id))
+    assert after == before
