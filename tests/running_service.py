@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -11,13 +12,17 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 
 from datastatus.cli.client import Client, connected
 from datastatus.client import translate
-from datastatus.v1 import company_service_pb2, connection_pb2, dataset_pb2, watch_pb2
+from datastatus.v1 import company_service_pb2, connection_pb2, dataset_pb2, sync_service_pb2, watch_pb2
 
 ROOT = Path(__file__).parents[1]
 PLUGINS = ROOT / "tests" / "plugins"
@@ -154,3 +159,73 @@ async def transitions_until(
 def reason_of(error: grpc.aio.AioRpcError) -> str:
     """The reason that the service gave."""
     return translate(error).reason
+
+
+def script(folder: Path, data_type: str, **says: Any) -> None:
+    """Tell the scripted source how the next fetches of a data type go."""
+    (folder / f"{data_type}.json").write_text(json.dumps(says))
+
+
+async def ended(client: Client, *dataset_ids: str) -> dataset_pb2.Dataset:
+    """The first of the datasets, once all have ended."""
+    request = watch_pb2.WatchStatusRequest(
+        any_of=[watch_pb2.StatusFilter(dataset_ids=dataset_ids)], until_terminal=True
+    )
+    async with asyncio.timeout(30):
+        async for _ in client.sync.WatchStatus(request):
+            pass
+    return await client.sync.GetDataset(sync_service_pb2.GetDatasetRequest(dataset_id=dataset_ids[0]))
+
+
+async def synced(client: Client, company_id: str, data_type: str) -> dataset_pb2.Dataset:
+    """The dataset of a data type as it ended, that of the first link if it is still running."""
+    dataset = await client.sync.QueueSync(
+        sync_service_pb2.SyncRequest(
+            company_id=company_id, data_type=data_type, on_active=sync_service_pb2.ON_ACTIVE_ATTACH
+        )
+    )
+    return await ended(client, dataset.id)
+
+
+def violations_of(error: grpc.aio.AioRpcError) -> dict[str, str]:
+    """By field, what the service said is wrong with it."""
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    found = error_details_pb2.BadRequest()
+    for detail in status.details if status else ():
+        detail.Unpack(found)
+    return {one.field: one.description for one in found.field_violations}
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    code: int
+    output: str
+    errors: str
+
+    @property
+    def documents(self) -> list[dict]:
+        return [json.loads(line) for line in self.output.splitlines()]
+
+
+async def started(service: RunningService | None, *arguments: str) -> asyncio.subprocess.Process:
+    """Start a command of the command line against the service, or against nothing."""
+    address = service.address if service else "127.0.0.1:1"
+    return await asyncio.create_subprocess_exec(
+        DATASTATUS,
+        *arguments,
+        env={**os.environ, "DATASTATUS_SERVER": address},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def datastatus(service: RunningService | None, *arguments: str, stdin: str | None = None) -> Done:
+    """Run a command to its end."""
+    process = await started(service, *arguments)
+    async with asyncio.timeout(60):
+        output, errors = await process.communicate(stdin.encode() if stdin else None)
+    assert process.returncode is not None
+    return Done(process.returncode, output.decode(), errors.decode())

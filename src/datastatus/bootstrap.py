@@ -11,6 +11,7 @@ from datetime import timedelta
 from datastatus.config import Settings
 from datastatus.connector.fetching import CredentialsOf
 from datastatus.connector.runtime import ConnectorRuntime
+from datastatus.credentials_keys import key_source
 from datastatus.embedded import embedded_postgres
 from datastatus.engine.engine import Encoding, Engine, EngineOptions
 from datastatus.integrations.registry import Registry, load_registry
@@ -37,6 +38,7 @@ async def running_service(settings: Settings) -> AsyncIterator[Service]:
         dsn = settings.database_url
         if dsn is None:
             dsn = await stack.enter_async_context(embedded_postgres(settings.data_folder))
+        keys = key_source(settings)
         await migrate(dsn)
         database = await stack.enter_async_context(
             open_database(dsn, connections_max=settings.database_connections_max)
@@ -49,8 +51,10 @@ async def running_service(settings: Settings) -> AsyncIterator[Service]:
             watchers_max=settings.watchers_max,
             journal_retention=timedelta(days=settings.journal_retention_days),
             journal_partition_transitions=settings.journal_partition_transitions,
+            credentials_keys=keys,
         )
         engine = Engine(database, registry, options, Encoding(encode_transition, encode_snapshot))
+        await engine.credentials.check()
         await stack.enter_async_context(_running(engine.run()))
         address = await stack.enter_async_context(serving(engine, settings.listen))
         for runtime in _online_connectors(registry, address, engine.connections.credentials_of):

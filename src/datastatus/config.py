@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -18,7 +19,9 @@ def default_data_folder() -> Path:
 class Settings(BaseSettings):
     """Every setting, with its unit in its name."""
 
-    model_config = SettingsConfigDict(env_prefix="DATASTATUS_", use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(
+        env_prefix="DATASTATUS_", use_attribute_docstrings=True, hide_input_in_errors=True
+    )
 
     listen: str = "127.0.0.1:50051"
     """HOST:PORT to serve on; port 0 takes any free one."""
@@ -32,6 +35,10 @@ class Settings(BaseSettings):
     """How long a connector or worker may be silent before its datasets go back to QUEUED."""
     link_url_base: str = "http://127.0.0.1:8080/link"
     """Where end users (re-)authorise a connection: its id is appended."""
+    credentials_keys: SecretStr | None = None
+    """Keys that credentials are sealed under, newest first, separated by commas."""
+    credentials_keys_file: Path | None = None
+    """Or a file of them, a key a line; absent: with the embedded Postgres one is made in the data folder."""
     watch_ring_bytes: int = Field(default=64 << 20, ge=1 << 20)
     """Memory for the newest transitions, from which watchers are served; who is behind it reads the database."""
     watchers_max: int = Field(default=20_000, ge=1)
@@ -40,3 +47,22 @@ class Settings(BaseSettings):
     """How long transitions can be resumed from; a watcher that was away longer begins with a snapshot."""
     journal_partition_transitions: int = Field(default=1_000_000, ge=100)
     """Transitions in a partition of the journal: retention gives up whole ones, and keeps 20 at most."""
+
+    @model_validator(mode="after")
+    def _keys_have_one_place(self) -> Settings:
+        if self.credentials_keys is not None and self.credentials_keys_file is not None:
+            raise ValueError("credentials_keys and credentials_keys_file cannot both be set")
+        return self
+
+
+def settings_of(**flags: Any) -> Settings:
+    """The settings with these flags; a flag of None was not given. Raises pydantic's ValidationError."""
+    return Settings(**{name: value for name, value in flags.items() if value is not None})
+
+
+def settings_problem(error: ValidationError) -> str:
+    """What is wrong with the settings, in one line; no value is repeated."""
+    return "; ".join(
+        f"{'.'.join(map(str, one['loc'])) or 'settings'}: {one['msg']}"
+        for one in error.errors(include_url=False, include_context=False, include_input=False)
+    )

@@ -6,6 +6,7 @@
     │   ├── DataTypeUnknown              DATA_TYPE_UNKNOWN
     │   ├── ConnectionRequired           CONNECTION_REQUIRED
     │   ├── RequestIdReused              REQUEST_ID_REUSED
+    │   ├── CredentialsRefused           CREDENTIALS_REFUSED
     │   ├── BadToken                     BAD_TOKEN
     │   └── BadFilter                    BAD_FILTER
     ├── NotFound
@@ -20,6 +21,7 @@
     ├── WrongState                       right in itself, but not now
     │   ├── ConnectionNotLinked          CONNECTION_NOT_LINKED
     │   ├── ConnectionDeauthorized       CONNECTION_DEAUTHORIZED
+    │   ├── CredentialsKeyMissing        CREDENTIALS_KEY_MISSING
     │   └── IllegalTransition            ILLEGAL_TRANSITION
     ├── Overtaken                        somebody else has moved on
     │   ├── LeaseLost                    LEASE_LOST
@@ -32,6 +34,7 @@
     │   └── SlowWatcher                  SLOW_WATCHER
     ├── Unavailable
     │   ├── Draining                     DRAINING
+    │   ├── SourceNotAsked               SOURCE_UNAVAILABLE
     │   └── StoreDown                    STORE_DOWN
     └── SourceError                      what a connector or a mapping met; becomes a dataset's terminal status
         ├── SourceUnavailable            FETCH_ERROR
@@ -116,6 +119,18 @@ class RequestIdReused(InvalidRequest):
         )
 
 
+class CredentialsRefused(InvalidRequest):
+    """The source was asked, and does not accept them."""
+
+    reason = "CREDENTIALS_REFUSED"
+
+    def __init__(self, integration_key: str, source_error: str, code: str) -> None:
+        super().__init__(
+            f"{integration_key} does not accept these credentials: {source_error}; nothing was changed",
+            code=code,
+        )
+
+
 class BadToken(InvalidRequest):
     reason = "BAD_TOKEN"
 
@@ -194,6 +209,16 @@ class ConnectionDeauthorized(WrongState):
             f"the source no longer accepts connection {connection_id}; "
             "the end user re-authorises it at its link_url",
             link_url=link_url,
+        )
+
+
+class CredentialsKeyMissing(WrongState):
+    reason = "CREDENTIALS_KEY_MISSING"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this service has no key to keep credentials under; its operator sets "
+            "DATASTATUS_CREDENTIALS_KEYS_FILE or DATASTATUS_CREDENTIALS_KEYS"
         )
 
 
@@ -286,6 +311,19 @@ class Draining(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("this server is shutting down; call again, on another server if there is one")
+
+
+class SourceNotAsked(Unavailable):
+    """The source could not be asked whether it accepts credentials."""
+
+    reason = "SOURCE_UNAVAILABLE"
+
+    def __init__(self, integration_key: str, source_error: str, code: str) -> None:
+        super().__init__(
+            f"{integration_key} could not be asked whether it accepts these credentials: {source_error}; "
+            "nothing was changed, so try again later",
+            code=code,
+        )
 
 
 class StoreDown(Unavailable):

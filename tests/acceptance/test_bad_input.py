@@ -15,8 +15,6 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
 from datastatus.cli.client import Client
 from datastatus.v1 import (
@@ -31,7 +29,7 @@ from datastatus.v1 import (
     watch_pb2,
 )
 from messages import fill_with_nonsense
-from running_service import RunningService, client_of, linked, reason_of, running_service
+from running_service import RunningService, client_of, linked, reason_of, running_service, violations_of
 
 NONSENSE_CALLS_PER_METHOD = 60
 SEED = int(os.environ.get("NONSENSE_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
@@ -123,13 +121,6 @@ async def refusal_of(
     except grpc.aio.AioRpcError as exc:
         return exc
     return None
-
-
-def violations_of(refusal: grpc.aio.AioRpcError) -> list[str]:
-    status = rpc_status.from_call(refusal)  # type: ignore[arg-type]
-    wrong = error_details_pb2.BadRequest()
-    assert status is not None
-    return [one.field for detail in status.details if detail.Unpack(wrong) for one in wrong.field_violations]
 
 
 @pytest.mark.parametrize(

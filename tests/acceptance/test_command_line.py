@@ -4,51 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import pytest
 
 from datastatus.integrations.gnucash import DEMO_BOOK
-from running_service import DATASTATUS, RunningService, running_service
-
-
-@dataclass(frozen=True)
-class Done:
-    code: int
-    output: str
-    errors: str
-
-    @property
-    def documents(self) -> list[dict]:
-        return [json.loads(line) for line in self.output.splitlines()]
+from running_service import RunningService, datastatus, running_service, started
 
 
 @pytest.fixture(scope="module")
 async def service() -> AsyncIterator[RunningService]:
     async with running_service() as service:
         yield service
-
-
-async def started(service: RunningService | None, *arguments: str) -> asyncio.subprocess.Process:
-    address = service.address if service else "127.0.0.1:1"
-    return await asyncio.create_subprocess_exec(
-        DATASTATUS,
-        *arguments,
-        env={**os.environ, "DATASTATUS_SERVER": address},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-
-
-async def datastatus(service: RunningService | None, *arguments: str) -> Done:
-    process = await started(service, *arguments)
-    async with asyncio.timeout(60):
-        output, errors = await process.communicate()
-    assert process.returncode is not None
-    return Done(process.returncode, output.decode(), errors.decode())
 
 
 async def a_linked_company(service: RunningService, integration: str = "gnucash") -> tuple[str, str]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 import asyncpg
@@ -24,9 +22,18 @@ from datastatus.v1 import (
     dataset_pb2,
     record_service_pb2,
     sync_service_pb2,
-    watch_pb2,
 )
-from running_service import PLUGINS, RunningService, client_of, linked, reason_of, running_service
+from running_service import (
+    PLUGINS,
+    RunningService,
+    client_of,
+    ended,
+    linked,
+    reason_of,
+    running_service,
+    script,
+    synced,
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,32 +54,9 @@ async def client(service: RunningService) -> AsyncIterator[Client]:
         yield client
 
 
-def script(folder: Path, data_type: str, **says: Any) -> None:
-    (folder / f"{data_type}.json").write_text(json.dumps(says))
-
-
 def clear(folder: Path) -> None:
     for left in folder.iterdir():
         left.unlink()
-
-
-async def ended(client: Client, *dataset_ids: str) -> dataset_pb2.Dataset:
-    """The first of the datasets, once all have ended."""
-    request = watch_pb2.WatchStatusRequest(
-        any_of=[watch_pb2.StatusFilter(dataset_ids=dataset_ids)], until_terminal=True
-    )
-    async with asyncio.timeout(30):
-        async for _ in client.sync.WatchStatus(request):
-            pass
-    return await client.sync.GetDataset(sync_service_pb2.GetDatasetRequest(dataset_id=dataset_ids[0]))
-
-
-async def synced(client: Client, company_id: str, data_type: str) -> dataset_pb2.Dataset:
-    """A new dataset of a data type, as it ended."""
-    dataset = await client.sync.QueueSync(
-        sync_service_pb2.SyncRequest(company_id=company_id, data_type=data_type)
-    )
-    return await ended(client, dataset.id)
 
 
 async def first_synced(client: Client, company_id: str, data_type: str) -> dataset_pb2.Dataset:

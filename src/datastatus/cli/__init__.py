@@ -36,6 +36,11 @@ for name, help_text in _COMMANDS.items():
     app.command(f"datastatus.cli.{name}:{name}", name=name, help=help_text)
 app.command("datastatus.cli.company:app", name="company", help="Create, list, show and delete companies.")
 app.command("datastatus.cli.connection:app", name="connection", help="Connect companies to their sources.")
+app.command(
+    "datastatus.cli.credentials:app",
+    name="credentials",
+    help="Care for the keys that credentials are sealed under.",
+)
 
 EXIT_USAGE = 2
 

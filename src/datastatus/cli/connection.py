@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
-from cyclopts import App
+import sys
+from pathlib import Path
+from typing import Annotated
 
+from cyclopts import App, Parameter
+from google.protobuf import json_format, struct_pb2
+
+from datastatus.cli import EXIT_USAGE
 from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Server, run_client
 from datastatus.cli.company import Quiet
-from datastatus.cli.output import connection_status, console, print_fields, print_json, print_table, when
+from datastatus.cli.output import (
+    connection_status,
+    console,
+    print_error,
+    print_fields,
+    print_json,
+    print_table,
+    when,
+)
 from datastatus.v1 import company_service_pb2, connection_pb2
 
 app = App(name="connection", help="Connect companies to their sources.")
+
+# Never the credentials themselves: everybody on the machine sees a command line.
+Credentials = Annotated[
+    str | None,
+    Parameter(
+        name="--credentials",
+        allow_leading_hyphen=True,
+        help="A JSON file with what the source asks for, - for standard input; `connection integrations --json` "
+        "shows the schema.",
+    ),
+]
 
 
 @app.command
@@ -19,6 +44,7 @@ def create(
     /,
     *,
     authorize: bool = False,
+    credentials: Credentials = None,
     quiet: Quiet = False,
     json: Json = False,
     server: Server = DEFAULT_SERVER,
@@ -30,25 +56,34 @@ def create(
     authorize
         Link it at once, which queues its first syncs.
     """
+    given = _read_credentials(credentials)
 
     async def work(client: Client) -> None:
         request = company_service_pb2.CreateConnectionRequest(
             company_id=company_id, integration_key=integration
         )
         connection = await client.companies.CreateConnection(request, timeout=CALL_SECONDS)
-        if authorize:
-            connection = await _authorize(client, connection.id)
+        if authorize or given is not None:
+            connection = await _authorize(client, connection.id, given)
         _show(connection, quiet=quiet, json=json)
 
     return run_client(server, work)
 
 
 @app.command(name="authorize")
-def authorize_(connection_id: str, /, *, json: Json = False, server: Server = DEFAULT_SERVER) -> int:
-    """Link a connection, for the first time or again."""
+def authorize_(
+    connection_id: str,
+    /,
+    *,
+    credentials: Credentials = None,
+    json: Json = False,
+    server: Server = DEFAULT_SERVER,
+) -> int:
+    """Link a connection, for the first time or again, or give it new credentials."""
+    given = _read_credentials(credentials)
 
     async def work(client: Client) -> None:
-        _show(await _authorize(client, connection_id), quiet=False, json=json)
+        _show(await _authorize(client, connection_id, given), quiet=False, json=json)
 
     return run_client(server, work)
 
@@ -142,8 +177,27 @@ def integrations(*, json: Json = False, server: Server = DEFAULT_SERVER) -> int:
     return run_client(server, work)
 
 
-async def _authorize(client: Client, connection_id: str) -> connection_pb2.Connection:
-    request = company_service_pb2.AuthorizeConnectionRequest(connection_id=connection_id)
+def _read_credentials(path: str | None) -> struct_pb2.Struct | None:
+    """The JSON object in a file, or on standard input; None where none is named. Exits with the code of usage."""
+    if path is None:
+        return None
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
+        return json_format.Parse(text, struct_pb2.Struct())
+    except OSError as exc:
+        print_error(f"{path}: {exc.strerror}")
+    except (json_format.ParseError, UnicodeDecodeError):
+        # Without its cause, which may hold the secret.
+        print_error(f'{path}: must hold one JSON object, such as {{"apiKey": "..."}}')
+    sys.exit(EXIT_USAGE)
+
+
+async def _authorize(
+    client: Client, connection_id: str, credentials: struct_pb2.Struct | None
+) -> connection_pb2.Connection:
+    request = company_service_pb2.AuthorizeConnectionRequest(
+        connection_id=connection_id, credentials=credentials
+    )
     return await client.companies.AuthorizeConnection(request, timeout=CALL_SECONDS)
 
 

@@ -10,6 +10,7 @@ import grpc
 from cyclopts import Parameter
 
 from datastatus import errors
+from datastatus.cli import EXIT_USAGE
 from datastatus.cli.client import DEFAULT_SERVER, EXIT_OK, EXIT_SERVER, Server, explain
 from datastatus.cli.logs import configure_logs
 from datastatus.cli.output import print_error, print_note
@@ -19,8 +20,6 @@ from datastatus.client import translate
 from datastatus.connector.runtime import ConnectorRuntime
 from datastatus.integrations.base import IntegrationInfo
 from datastatus.integrations.registry import find_integration, load_registry
-
-_EXIT_USAGE = 2
 
 
 def connector(
@@ -57,10 +56,10 @@ def connector(
         found = find_integration(load_registry(), integration)
     except errors.IntegrationNotFound as exc:
         print_error(f"{exc}; `datastatus connection integrations` lists them")
-        return _EXIT_USAGE
+        return EXIT_USAGE
     if problem := _problem(found.info, options):
         print_error(problem)
-        return _EXIT_USAGE
+        return EXIT_USAGE
     runtime = ConnectorRuntime(
         found,
         server=server,

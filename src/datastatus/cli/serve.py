@@ -8,21 +8,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
+from pydantic import ValidationError
 
 from datastatus import errors
 from datastatus.bootstrap import running_service
+from datastatus.cli import EXIT_USAGE
 from datastatus.cli.client import EXIT_OK, EXIT_SERVER
 from datastatus.cli.logs import configure_logs
 from datastatus.cli.output import print_error, print_note
 from datastatus.cli.process import first_cause, stop_signals
-from datastatus.config import Settings
+from datastatus.config import Settings, settings_of, settings_problem
 from datastatus.embedded import EmbeddedPostgresError
+from datastatus.engine.credentials import KeyInvalid
 from datastatus.rpc.server import AddressTaken
 from datastatus.store.migrate import SchemaTooNew
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-_EXPECTED = (AddressTaken, EmbeddedPostgresError, SchemaTooNew, errors.Unavailable, OSError)
+_EXPECTED = (AddressTaken, EmbeddedPostgresError, KeyInvalid, SchemaTooNew, errors.Unavailable, OSError)
 
 
 def serve(
@@ -32,6 +35,7 @@ def serve(
     data_folder: Path | None = None,
     lease_seconds: float | None = None,
     link_url_base: str | None = None,
+    credentials_keys_file: Path | None = None,
     log_level: Annotated[LogLevel, Parameter(env_var="DATASTATUS_LOG_LEVEL")] = "info",
 ) -> int:
     """Run the service until SIGTERM or Ctrl-C.
@@ -50,16 +54,23 @@ def serve(
         How long a connector or worker may be silent before its datasets go back to QUEUED; default 30.
     link_url_base
         Where end users (re-)authorise a connection: its id is appended.
+    credentials_keys_file
+        The keys that credentials are sealed under, one a line, newest first; for the embedded Postgres one is
+        made.
     """
     configure_logs(log_level)
-    flags: dict[str, Any] = {
-        "listen": listen,
-        "database_url": database_url,
-        "data_folder": data_folder,
-        "lease_seconds": lease_seconds,
-        "link_url_base": link_url_base,
-    }
-    settings = Settings(**{name: value for name, value in flags.items() if value is not None})
+    try:
+        settings = settings_of(
+            listen=listen,
+            database_url=database_url,
+            data_folder=data_folder,
+            lease_seconds=lease_seconds,
+            link_url_base=link_url_base,
+            credentials_keys_file=credentials_keys_file,
+        )
+    except ValidationError as exc:
+        print_error(settings_problem(exc))
+        return EXIT_USAGE
     return run_service(_serve(settings))
 
 

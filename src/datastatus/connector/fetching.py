@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import grpc
 import structlog
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from datastatus import errors
+from datastatus.domain.credentials import without_secrets
 from datastatus.domain.dataset import WaitReason
 from datastatus.domain.fetching import FetchScope
 from datastatus.integrations.base import Integration, RawRecord
@@ -64,14 +66,16 @@ class Fetcher:
         """The final report. Progress and waits are reported on the way. Raises LeaseGone."""
         log = _log.bind(dataset_id=assignment.dataset_id)
         report = _report(assignment)
+        credentials = None
         try:
             scope = _scope(assignment)
-            report.records_fetched = await self._upload_all(assignment, scope)
+            credentials = await self._credentials(assignment.connection_id)
+            report.records_fetched = await self._upload_all(assignment, scope, credentials)
             report.to_status = dataset_pb2.DATASET_STATUS_MAPPING
             report.fetch_complete = scope.modified_since is None
         except errors.SourceError as exc:
             report.to_status = dataset_pb2.DatasetStatus.Value(f"DATASET_STATUS_{exc.terminal_status}")
-            report.error_message = str(exc)
+            report.error_message = without_secrets(str(exc), credentials)
             report.error_code = exc.code
         except grpc.aio.AioRpcError as exc:
             log.warning("upload_failed", code=exc.code().name)
@@ -80,7 +84,9 @@ class Fetcher:
             log.warning("credentials_not_read", cause=repr(exc.__cause__))
             raise LeaseGone from exc
         except Exception as exc:
-            log.error("source_failed", exc_info=exc)
+            # Told by ourselves: what the integration's own text or trace says may be the secret.
+            trace = without_secrets("".join(traceback.format_exception(exc)), credentials)
+            log.error("source_failed", trace=trace)
             report.to_status = dataset_pb2.DATASET_STATUS_FETCH_ERROR
             report.error_message = (
                 f"the {assignment.integration_key} integration failed; the connector's log tells more"
@@ -88,7 +94,9 @@ class Fetcher:
             report.error_code = "INTEGRATION_FAILED"
         return report
 
-    async def _upload_all(self, assignment: connector_pb2.Assignment, scope: FetchScope) -> int:
+    async def _upload_all(
+        self, assignment: connector_pb2.Assignment, scope: FetchScope, credentials: BaseModel | None
+    ) -> int:
         """Fetch and upload every page; the number of records. Raises SourceError."""
 
         async def on_wait(reason: WaitReason, seconds: float) -> None:
@@ -98,7 +106,6 @@ class Fetcher:
             await self._report(waiting)
 
         retrying = Retries(self._integration.info.retry, on_wait)
-        credentials = await self._credentials(assignment.connection_id)
         fetched = page = 0
         async with self._integration.open(self._options, credentials, retrying) as source:
             counted = _report(assignment)
@@ -114,7 +121,7 @@ class Fetcher:
                     fetched += len(encoded)
         return fetched
 
-    async def _credentials(self, connection_id: str) -> Any:
+    async def _credentials(self, connection_id: str) -> BaseModel | None:
         """As the integration's schema has them; None of an integration that takes none."""
         schema = self._integration.info.credentials
         if schema is None:

@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+import structlog
 from uuid6 import uuid7
 
 from datastatus import errors
 from datastatus.domain.connection import Company, Connection, ConnectionStatus
+from datastatus.domain.credentials import parse_credentials, without_secrets
 from datastatus.domain.data_types import DATA_TYPES
 from datastatus.domain.dataset import DatasetStatus, Trigger
+from datastatus.engine.credentials import CredentialsVault
 from datastatus.engine.sync import first_link_types
 from datastatus.integrations.base import IntegrationInfo
 from datastatus.integrations.registry import Registry, find_integration
 from datastatus.store import companies, datasets
+from datastatus.store.credentials import SealedCredentials
 from datastatus.store.database import Database
+
+_log = structlog.get_logger(__name__)
 
 _LINK_TRIES_MAX = 5
 _CONNECTIONS_PAGE = 500
+_VERIFY_SECONDS_MAX = 20
 
 
 class ConnectionEngine:
     """The use cases of CompanyService. `on_commit` is called when transitions may have been written."""
 
-    def __init__(self, database: Database, registry: Registry, on_commit: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        registry: Registry,
+        vault: CredentialsVault,
+        on_commit: Callable[[], None],
+    ) -> None:
         self._database = database
         self._registry = registry
+        self._vault = vault
         self._on_commit = on_commit
 
     async def create_company(self, name: str, external_id: str | None) -> Company:
@@ -63,10 +79,10 @@ class ConnectionEngine:
     async def create_connection(self, company_id: UUID, integration_key: str) -> Connection:
         """A connection in PENDING_AUTH. Raises CompanyNotFound, IntegrationNotFound."""
         find_integration(self._registry, integration_key)
-        connection = await companies.create_connection(self._database, uuid7(), company_id, integration_key)
-        if connection is None:
+        connection_id = uuid7()
+        if not await companies.create_connection(self._database, connection_id, company_id, integration_key):
             raise errors.CompanyNotFound(str(company_id))
-        return connection
+        return await self.get_connection(connection_id)
 
     async def get_connection(self, connection_id: UUID) -> Connection:
         """Raises ConnectionNotFound."""
@@ -82,35 +98,36 @@ class ConnectionEngine:
         await self.get_company(company_id)
         return await companies.list_connections(self._database, company_id, after_id, count_max)
 
-    async def authorize(self, connection_id: UUID, credentials: Mapping[str, Any]) -> Connection:
-        """Link a connection and queue its first datasets in the same transaction.
+    async def authorize(self, connection_id: UUID, credentials: Mapping[str, Any] | None) -> Connection:
+        """Link a connection with what its source accepts, and queue its datasets in the same transaction.
 
         The first link queues every fetch-on-first-link type; a later one the types whose latest sync ended
-        AUTH_ERROR. A linked connection stays as it is. Raises ConnectionNotFound, InvalidFields.
+        AUTH_ERROR. Of a linked connection the credentials are replaced; None leaves it as it is. Raises
+        ConnectionNotFound, IntegrationNotFound, InvalidFields, CredentialsRefused, SourceNotAsked,
+        CredentialsKeyMissing.
         """
+        connection = await self.get_connection(connection_id)
+        sealed: SealedCredentials | None = None
+        if credentials or connection.status is not ConnectionStatus.LINKED:
+            sealed = await self._accepted(connection, credentials or {})
         for _ in range(_LINK_TRIES_MAX):
-            connection = await self.get_connection(connection_id)
-            if credentials:
-                # None of the integrations that exist so far takes any.
-                raise errors.InvalidFields(
-                    [
-                        errors.FieldViolation(
-                            "credentials", f"{connection.integration_key} takes no credentials; leave it out"
-                        )
-                    ]
-                )
-            if connection.status is ConnectionStatus.LINKED:
+            if connection.status is ConnectionStatus.LINKED and sealed is None:
                 return connection
             trigger, data_types = await self._types_to_queue(connection)
             first = [(uuid7(), key, DATA_TYPES[key].sync_order) for key in data_types]
-            if await companies.link_connection(self._database, connection, trigger, first) is not None:
+            linked = await companies.link_connection(self._database, connection, trigger, first, sealed)
+            if linked is not None:
                 self._on_commit()
                 return await self.get_connection(connection_id)
+            connection = await self.get_connection(connection_id)
         raise errors.StoreDown
 
     async def credentials_of(self, connection_id: str) -> Mapping[str, Any]:
-        """What a connection was authorised with, for the connectors in this process. So far none is kept."""
-        return {}
+        """What a connection was authorised with, for the connectors in this process; empty where none is kept.
+
+        Raises SourceUnavailable where no key opens it.
+        """
+        return await self._vault.open(UUID(connection_id))
 
     async def unlink_connection(self, connection_id: UUID) -> Connection:
         """Unlink; what is running is cancelled, what is cached stays readable. Raises ConnectionNotFound."""
@@ -128,6 +145,34 @@ class ConnectionEngine:
     def get_integration(self, key: str) -> IntegrationInfo:
         """Raises IntegrationNotFound."""
         return find_integration(self._registry, key).info
+
+    async def _accepted(self, connection: Connection, values: Mapping[str, Any]) -> SealedCredentials | None:
+        """The credentials, sealed, once their source accepts them; None of an integration that takes none."""
+        key = connection.integration_key
+        integration = find_integration(self._registry, key)
+        credentials = parse_credentials(key, integration.info.credentials, values)
+        if credentials is None:
+            return None
+        # Before the source is asked: what it accepts must be kept.
+        sealed = self._vault.seal(connection.id, values)
+        try:
+            async with asyncio.timeout(_VERIFY_SECONDS_MAX):
+                await integration.verify(credentials)
+        except TimeoutError:
+            problem = f"it has not answered within {_VERIFY_SECONDS_MAX} s"
+            raise errors.SourceNotAsked(key, problem, "SOURCE_TIMEOUT") from None
+        except errors.SourceError as exc:
+            problem = without_secrets(str(exc), credentials)
+            if isinstance(exc, errors.SourceAuthFailed | errors.SourcePermissionDenied):
+                raise errors.CredentialsRefused(key, problem, exc.code) from None
+            raise errors.SourceNotAsked(key, problem, exc.code) from None
+        except Exception as exc:
+            # Told by ourselves: what the integration's own text or trace says may be the secret.
+            trace = without_secrets("".join(traceback.format_exception(exc)), credentials)
+            _log.error("verify_failed", connection_id=str(connection.id), trace=trace)
+            problem = "the integration failed; the service's log tells more"
+            raise errors.SourceNotAsked(key, problem, "INTEGRATION_FAILED") from None
+        return sealed
 
     async def _unlink(self, connection_id: UUID, *, delete: bool, description: str) -> None:
         if not await companies.unlink_connection(

@@ -11,6 +11,7 @@ from datastatus.domain.dataset import Dataset, Transition
 from datastatus.engine.announcements import Announcements
 from datastatus.engine.connections import ConnectionEngine
 from datastatus.engine.connectors import ConnectorHub
+from datastatus.engine.credentials import CredentialsVault, KeyRing
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.leases import Reaper
 from datastatus.engine.pipeline import Pipeline
@@ -36,6 +37,7 @@ class EngineOptions:
     watchers_max: int
     journal_retention: timedelta
     journal_partition_transitions: int
+    credentials_keys: Callable[[], KeyRing]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,10 @@ class Engine:
         pipeline = Pipeline(database, writer, progress, options.lease_seconds)
         self.reporter = Reporter(database, writer, pipeline, progress, registry)
         self.sync = SyncEngine(database, writer, registry, options.link_url_base)
-        self.connections = ConnectionEngine(database, registry, on_commit=announcements.committed)
+        self.credentials = CredentialsVault(database, options.credentials_keys)
+        self.connections = ConnectionEngine(
+            database, registry, self.credentials, on_commit=announcements.committed
+        )
         self.connectors = ConnectorHub(
             database, writer, self.hub, self.reporter, progress, registry, options.lease_seconds
         )

@@ -98,7 +98,9 @@ class CompanyService(company_service_pb2_grpc.CompanyServiceServicer):
     ) -> connection_pb2.Connection:
         with Fields() as fields:
             connection_id = fields.uuid("connection_id", request.connection_id)
-        credentials = json_format.MessageToDict(request.credentials)
+        credentials = (
+            json_format.MessageToDict(request.credentials) if request.HasField("credentials") else None
+        )
         return self._connection(await self._connections.authorize(connection_id, credentials))
 
     async def UnlinkConnection(

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
+from google.protobuf import struct_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -186,7 +187,14 @@ def integration(info: IntegrationInfo) -> integration_pb2.Integration:
         data_types=sorted(info.data_types),
         online=info.online,
         self_driven=info.self_driven,
+        credentials_schema=None if info.credentials is None else struct(info.credentials.model_json_schema()),
     )
+
+
+def struct(document: Mapping[str, Any]) -> struct_pb2.Struct:
+    message = struct_pb2.Struct()
+    message.update(document)
+    return message
 
 
 def watch_message(message: watch.WatchMessage) -> watch_pb2.WatchStatusResponse:

@@ -7,7 +7,6 @@ import binascii
 import json
 
 import grpc
-from google.protobuf import struct_pb2
 
 from datastatus import errors
 from datastatus.domain.validation import Severity
@@ -86,13 +85,11 @@ class RecordService(record_service_pb2_grpc.RecordServiceServicer):
 
 
 def _record(one: Record, record_set: RecordSet) -> record_pb2.Record:
-    data = struct_pb2.Struct()
-    data.update(one.body)
     return record_pb2.Record(
         id=one.record_id,
         connection_id=str(record_set.connection_id),
         data_type=record_set.data_type,
-        data=data,
+        data=convert.struct(one.body),
         modified_date=convert.timestamp(one.modified),
         source_modified_date=convert.timestamp(one.source_modified),
         is_deleted=one.is_deleted,

@@ -14,6 +14,7 @@ from datastatus.domain.connection import (
     ConnectorPresence,
 )
 from datastatus.domain.dataset import DESCRIPTIONS, DatasetStatus, Trigger
+from datastatus.store.credentials import SealedCredentials
 from datastatus.store.database import Executor, Row
 
 
@@ -44,10 +45,9 @@ async def delete_company(executor: Executor, company_id: UUID) -> bool:
 
 async def create_connection(
     executor: Executor, connection_id: UUID, company_id: UUID, integration_key: str
-) -> Connection | None:
-    """The new connection, PENDING_AUTH, or None where there is no such company."""
-    rows = await executor.rows("create_connection", connection_id, company_id, integration_key)
-    return _connection(rows[0]) if rows else None
+) -> bool:
+    """Create a connection, PENDING_AUTH. False where there is no such company."""
+    return bool(await executor.rows("create_connection", connection_id, company_id, integration_key))
 
 
 async def get_connection(executor: Executor, connection_id: UUID) -> Connection | None:
@@ -118,8 +118,9 @@ async def link_connection(
     connection: Connection,
     trigger: Trigger,
     first: Sequence[tuple[UUID, str, int]],
+    sealed: SealedCredentials | None = None,
 ) -> list[UUID] | None:
-    """Link `connection`, queue (dataset id, data type, sync order) on it; the ids queued.
+    """Link `connection`, keep its credentials, queue (dataset id, data type, sync order) on it; the ids queued.
 
     None where the connection is no longer in the status given: somebody else was quicker.
     """
@@ -128,6 +129,8 @@ async def link_connection(
         connection.id,
         connection.company_id,
         connection.status,
+        sealed and sealed.token,
+        sealed and sealed.key_id,
         [dataset_id for dataset_id, _, _ in first],
         [data_type for _, data_type, _ in first],
         trigger,
@@ -182,7 +185,7 @@ def _company(row: Row) -> Company:
 
 
 def _connection(
-    row: Row, problems: tuple[ConnectionProblem, ...] = (), connector: ConnectorPresence | None = None
+    row: Row, problems: tuple[ConnectionProblem, ...], connector: ConnectorPresence | None
 ) -> Connection:
     return Connection(
         row["id"],
@@ -191,7 +194,7 @@ def _connection(
         ConnectionStatus(row["status"]),
         row["created"],
         first_linked=row["first_linked"],
-        last_sync=row.get("last_sync"),
+        last_sync=row["last_sync"],
         errors=problems,
         connector=connector,
     )

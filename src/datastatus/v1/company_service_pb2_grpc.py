@@ -158,17 +158,22 @@ class CompanyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AuthorizeConnection(self, request, context):
-        """Link a connection, for the first time or again. In the same transaction the first link queues every
+        """Link a connection, for the first time or again, once its source has been asked and accepts the credentials; they
+        are kept encrypted, and no call ever returns them. In the same transaction the first link queues every
         fetch-on-first-link type that the integration supports, and a later one every type whose latest sync ended
-        AUTH_ERROR. Idempotent: a linked connection is returned as it is. Errors: CONNECTION_NOT_FOUND,
-        INTEGRATION_NOT_FOUND, and INVALID_FIELD where the credentials are not what the integration asks for.
+        AUTH_ERROR. Of a linked connection the credentials are replaced; without any it is returned as it is. Where it
+        fails nothing has changed, and it is safe to repeat. Errors: CONNECTION_NOT_FOUND, INTEGRATION_NOT_FOUND;
+        INVALID_FIELD where the credentials are not what the integration asks for, naming each as `credentials.FIELD`;
+        CREDENTIALS_REFUSED{code} by the source; SOURCE_UNAVAILABLE{code} where it could not be asked;
+        CREDENTIALS_KEY_MISSING where the service has no key to keep them under.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnlinkConnection(self, request, context):
-        """Take the link back; in the same transaction what is running is cancelled, while what is cached stays readable.
+        """Take the link back; in the same transaction the credentials are forgotten and what is running is cancelled, while
+        what is cached stays readable.
         One that was never linked stays PENDING_AUTH. Idempotent. Errors: CONNECTION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -176,7 +181,8 @@ class CompanyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteConnection(self, request, context):
-        """Delete a connection; in the same transaction what is running is cancelled. Its records can no longer be read,
+        """Delete a connection; in the same transaction the credentials are forgotten and what is running is cancelled. Its
+        records can no longer be read,
         its datasets and transitions can. Repeated, it is CONNECTION_NOT_FOUND. Errors: CONNECTION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

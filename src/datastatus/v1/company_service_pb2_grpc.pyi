@@ -58,17 +58,23 @@ class CompanyServiceStub:
     ListConnections: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.ListConnectionsRequest, _company_service_pb2.ListConnectionsResponse]
     """The connections of one company, in order of creation. Errors: COMPANY_NOT_FOUND, BAD_TOKEN."""
     AuthorizeConnection: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.AuthorizeConnectionRequest, _connection_pb2.Connection]
-    """Link a connection, for the first time or again. In the same transaction the first link queues every
+    """Link a connection, for the first time or again, once its source has been asked and accepts the credentials; they
+    are kept encrypted, and no call ever returns them. In the same transaction the first link queues every
     fetch-on-first-link type that the integration supports, and a later one every type whose latest sync ended
-    AUTH_ERROR. Idempotent: a linked connection is returned as it is. Errors: CONNECTION_NOT_FOUND,
-    INTEGRATION_NOT_FOUND, and INVALID_FIELD where the credentials are not what the integration asks for.
+    AUTH_ERROR. Of a linked connection the credentials are replaced; without any it is returned as it is. Where it
+    fails nothing has changed, and it is safe to repeat. Errors: CONNECTION_NOT_FOUND, INTEGRATION_NOT_FOUND;
+    INVALID_FIELD where the credentials are not what the integration asks for, naming each as `credentials.FIELD`;
+    CREDENTIALS_REFUSED{code} by the source; SOURCE_UNAVAILABLE{code} where it could not be asked;
+    CREDENTIALS_KEY_MISSING where the service has no key to keep them under.
     """
     UnlinkConnection: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.UnlinkConnectionRequest, _connection_pb2.Connection]
-    """Take the link back; in the same transaction what is running is cancelled, while what is cached stays readable.
+    """Take the link back; in the same transaction the credentials are forgotten and what is running is cancelled, while
+    what is cached stays readable.
     One that was never linked stays PENDING_AUTH. Idempotent. Errors: CONNECTION_NOT_FOUND.
     """
     DeleteConnection: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.DeleteConnectionRequest, _empty_pb2.Empty]
-    """Delete a connection; in the same transaction what is running is cancelled. Its records can no longer be read,
+    """Delete a connection; in the same transaction the credentials are forgotten and what is running is cancelled. Its
+    records can no longer be read,
     its datasets and transitions can. Repeated, it is CONNECTION_NOT_FOUND. Errors: CONNECTION_NOT_FOUND.
     """
     ListIntegrations: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.ListIntegrationsRequest, _company_service_pb2.ListIntegrationsResponse]
@@ -102,17 +108,23 @@ class CompanyServiceAsyncStub(CompanyServiceStub):
     ListConnections: _aio.UnaryUnaryMultiCallable[_company_service_pb2.ListConnectionsRequest, _company_service_pb2.ListConnectionsResponse]  # type: ignore[assignment]
     """The connections of one company, in order of creation. Errors: COMPANY_NOT_FOUND, BAD_TOKEN."""
     AuthorizeConnection: _aio.UnaryUnaryMultiCallable[_company_service_pb2.AuthorizeConnectionRequest, _connection_pb2.Connection]  # type: ignore[assignment]
-    """Link a connection, for the first time or again. In the same transaction the first link queues every
+    """Link a connection, for the first time or again, once its source has been asked and accepts the credentials; they
+    are kept encrypted, and no call ever returns them. In the same transaction the first link queues every
     fetch-on-first-link type that the integration supports, and a later one every type whose latest sync ended
-    AUTH_ERROR. Idempotent: a linked connection is returned as it is. Errors: CONNECTION_NOT_FOUND,
-    INTEGRATION_NOT_FOUND, and INVALID_FIELD where the credentials are not what the integration asks for.
+    AUTH_ERROR. Of a linked connection the credentials are replaced; without any it is returned as it is. Where it
+    fails nothing has changed, and it is safe to repeat. Errors: CONNECTION_NOT_FOUND, INTEGRATION_NOT_FOUND;
+    INVALID_FIELD where the credentials are not what the integration asks for, naming each as `credentials.FIELD`;
+    CREDENTIALS_REFUSED{code} by the source; SOURCE_UNAVAILABLE{code} where it could not be asked;
+    CREDENTIALS_KEY_MISSING where the service has no key to keep them under.
     """
     UnlinkConnection: _aio.UnaryUnaryMultiCallable[_company_service_pb2.UnlinkConnectionRequest, _connection_pb2.Connection]  # type: ignore[assignment]
-    """Take the link back; in the same transaction what is running is cancelled, while what is cached stays readable.
+    """Take the link back; in the same transaction the credentials are forgotten and what is running is cancelled, while
+    what is cached stays readable.
     One that was never linked stays PENDING_AUTH. Idempotent. Errors: CONNECTION_NOT_FOUND.
     """
     DeleteConnection: _aio.UnaryUnaryMultiCallable[_company_service_pb2.DeleteConnectionRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Delete a connection; in the same transaction what is running is cancelled. Its records can no longer be read,
+    """Delete a connection; in the same transaction the credentials are forgotten and what is running is cancelled. Its
+    records can no longer be read,
     its datasets and transitions can. Repeated, it is CONNECTION_NOT_FOUND. Errors: CONNECTION_NOT_FOUND.
     """
     ListIntegrations: _aio.UnaryUnaryMultiCallable[_company_service_pb2.ListIntegrationsRequest, _company_service_pb2.ListIntegrationsResponse]  # type: ignore[assignment]
@@ -191,10 +203,14 @@ class CompanyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _company_service_pb2.AuthorizeConnectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_connection_pb2.Connection, _abc.Awaitable[_connection_pb2.Connection]]:
-        """Link a connection, for the first time or again. In the same transaction the first link queues every
+        """Link a connection, for the first time or again, once its source has been asked and accepts the credentials; they
+        are kept encrypted, and no call ever returns them. In the same transaction the first link queues every
         fetch-on-first-link type that the integration supports, and a later one every type whose latest sync ended
-        AUTH_ERROR. Idempotent: a linked connection is returned as it is. Errors: CONNECTION_NOT_FOUND,
-        INTEGRATION_NOT_FOUND, and INVALID_FIELD where the credentials are not what the integration asks for.
+        AUTH_ERROR. Of a linked connection the credentials are replaced; without any it is returned as it is. Where it
+        fails nothing has changed, and it is safe to repeat. Errors: CONNECTION_NOT_FOUND, INTEGRATION_NOT_FOUND;
+        INVALID_FIELD where the credentials are not what the integration asks for, naming each as `credentials.FIELD`;
+        CREDENTIALS_REFUSED{code} by the source; SOURCE_UNAVAILABLE{code} where it could not be asked;
+        CREDENTIALS_KEY_MISSING where the service has no key to keep them under.
         """
 
     @_abc_1.abstractmethod
@@ -203,7 +219,8 @@ class CompanyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _company_service_pb2.UnlinkConnectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_connection_pb2.Connection, _abc.Awaitable[_connection_pb2.Connection]]:
-        """Take the link back; in the same transaction what is running is cancelled, while what is cached stays readable.
+        """Take the link back; in the same transaction the credentials are forgotten and what is running is cancelled, while
+        what is cached stays readable.
         One that was never linked stays PENDING_AUTH. Idempotent. Errors: CONNECTION_NOT_FOUND.
         """
 
@@ -213,7 +230,8 @@ class CompanyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _company_service_pb2.DeleteConnectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Delete a connection; in the same transaction what is running is cancelled. Its records can no longer be read,
+        """Delete a connection; in the same transaction the credentials are forgotten and what is running is cancelled. Its
+        records can no longer be read,
         its datasets and transitions can. Repeated, it is CONNECTION_NOT_FOUND. Errors: CONNECTION_NOT_FOUND.
         """
 

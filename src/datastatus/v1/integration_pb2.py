@@ -22,15 +22,16 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64\x61tastatus/v1/integration.proto\x12\rdatastatus.v1\"v\n\x0bIntegration\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bsource_type\x18\x03 \x01(\t\x12\x12\n\ndata_types\x18\x04 \x03(\t\x12\x0e\n\x06online\x18\x05 \x01(\x08\x12\x13\n\x0bself_driven\x18\x06 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64\x61tastatus/v1/integration.proto\x12\rdatastatus.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xc7\x01\n\x0bIntegration\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bsource_type\x18\x03 \x01(\t\x12\x12\n\ndata_types\x18\x04 \x03(\t\x12\x0e\n\x06online\x18\x05 \x01(\x08\x12\x13\n\x0bself_driven\x18\x06 \x01(\x08\x12\x38\n\x12\x63redentials_schema\x18\x07 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x88\x01\x01\x42\x15\n\x13_credentials_schemab\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'datastatus.v1.integration_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INTEGRATION']._serialized_start=50
-  _globals['_INTEGRATION']._serialized_end=168
+  _globals['_INTEGRATION']._serialized_start=81
+  _globals['_INTEGRATION']._serialized_end=280
 # @@protoc_insertion_point(module_scope)

@@ -6,15 +6,16 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    from typing import TypeAlias as _TypeAlias
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    from typing_extensions import TypeAlias as _TypeAlias
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -30,6 +31,7 @@ class Integration(_message.Message):
     DATA_TYPES_FIELD_NUMBER: _builtins.int
     ONLINE_FIELD_NUMBER: _builtins.int
     SELF_DRIVEN_FIELD_NUMBER: _builtins.int
+    CREDENTIALS_SCHEMA_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Its stable name, such as `gnucash`."""
     name: _builtins.str
@@ -44,6 +46,12 @@ class Integration(_message.Message):
     def data_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The keys of the data types that it can read, sorted."""
 
+    @_builtins.property
+    def credentials_schema(self) -> _struct_pb2.Struct:
+        """The JSON Schema of what AuthorizeConnection takes as credentials; secrets are marked `writeOnly`. Absent: it takes
+        none.
+        """
+
     def __init__(
         self,
         *,
@@ -53,11 +61,14 @@ class Integration(_message.Message):
         data_types: _abc.Iterable[_builtins.str] | None = ...,
         online: _builtins.bool = ...,
         self_driven: _builtins.bool = ...,
+        credentials_schema: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_credentials_schema", b"_credentials_schema", "credentials_schema", b"credentials_schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_types", b"data_types", "key", b"key", "name", b"name", "online", b"online", "self_driven", b"self_driven", "source_type", b"source_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_credentials_schema", b"_credentials_schema", "credentials_schema", b"credentials_schema", "data_types", b"data_types", "key", b"key", "name", b"name", "online", b"online", "self_driven", b"self_driven", "source_type", b"source_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__credentials_schema: _TypeAlias = _typing.Literal["credentials_schema"]  # noqa: Y015
+    _WhichOneofArgType__credentials_schema: _TypeAlias = _typing.Literal["_credentials_schema", b"_credentials_schema"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__credentials_schema) -> _WhichOneofReturnType__credentials_schema | None: ...
 
 Global___Integration: _TypeAlias = Integration  # noqa: Y015

@@ -1,8 +1,11 @@
-"""An online integration whose source is a folder: one JSON file a data type says how the fetch goes.
+"""Online integrations whose source is a folder: one JSON file a data type says how the fetch goes.
 
 It stands in for sources that fail in ways which no real one can be made to fail in on demand. The folder is
 named by SCRIPTED_SOURCE_FOLDER; `{data_type}.json` holds `{"records": [...]}`, `{"error": "SourceAuthFailed"}`, or
 `{"gate": "name"}` together with records: the fetch goes on once the file `name` exists.
+
+`keyed` is the same behind a key: it accepts those in the file `keys`, a line each, and is careless with them
+in what it says.
 """
 
 from __future__ import annotations
@@ -12,13 +15,15 @@ import json
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 
 from datastatus import errors
 from datastatus.domain.fetching import FetchScope
 from datastatus.domain.records import MODELS, StandardRecord
+from datastatus.domain.retry import RetryPolicy
 from datastatus.integrations.base import Integration, IntegrationInfo, RawRecord, Retrying, Source
 
 
@@ -61,7 +66,7 @@ class ScriptedIntegration:
     async def open(
         self, options: Mapping[str, str], credentials: None, retrying: Retrying
     ) -> AsyncIterator[Source]:
-        yield ScriptedSource(Path(os.environ["SCRIPTED_SOURCE_FOLDER"]))
+        yield ScriptedSource(_folder())
 
     def map(self, data_type: str, raw: RawRecord) -> StandardRecord:
         try:
@@ -73,3 +78,51 @@ class ScriptedIntegration:
 
 
 SCRIPTED: Integration[None] = ScriptedIntegration()
+
+
+class Key(BaseModel):
+    server: str
+    api_key: SecretStr = Field(alias="apiKey")
+
+    @field_validator("api_key")
+    @classmethod
+    def _long(cls, key: SecretStr) -> SecretStr:
+        if len(key.get_secret_value()) < 8:
+            raise ValueError(f"{key.get_secret_value()} is too short")
+        return key
+
+
+class KeyedIntegration:
+    info = replace(
+        ScriptedIntegration.info,
+        key="keyed",
+        name="Keyed",
+        credentials=Key,
+        retry=RetryPolicy(attempts_max=3, first_pause_seconds=0.05, longest_pause_seconds=0.1),
+    )
+
+    async def verify(self, credentials: Key) -> None:
+        key = credentials.api_key.get_secret_value()
+        if credentials.server == "broken":
+            raise RuntimeError(f"cannot handle {key}")
+        if credentials.server == "down":
+            raise errors.SourceOutOfReach(f"down does not answer {key}", code="DOWN")
+        if key not in (_folder() / "keys").read_text().splitlines():
+            raise errors.SourceAuthFailed(f"{credentials.server} does not know {key}", code="KEY_UNKNOWN")
+
+    @asynccontextmanager
+    async def open(
+        self, options: Mapping[str, str], credentials: Key, retrying: Retrying
+    ) -> AsyncIterator[Source]:
+        await self.verify(credentials)
+        yield ScriptedSource(_folder())
+
+    def map(self, data_type: str, raw: RawRecord) -> StandardRecord:
+        return SCRIPTED.map(data_type, raw)
+
+
+KEYED: Integration[Key] = KeyedIntegration()
+
+
+def _folder() -> Path:
+    return Path(os.environ["SCRIPTED_SOURCE_FOLDER"])

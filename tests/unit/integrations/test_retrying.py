@@ -55,7 +55,7 @@ async def test_every_read_has_all_its_attempts() -> None:
     reads = Reads(away(), away())
     retries = Retries(POLICY, reads.on_wait)
     assert await retries(reads.read) == "records"
-    reads.failures = [away(), away()]
+    reads.failures.extend([away(), away()])
     assert await retries(reads.read) == "records"
 
 

@@ -58,15 +58,29 @@ CREATE TABLE connection (
     status connection_status NOT NULL DEFAULT 'PENDING_AUTH',
     created timestamptz NOT NULL DEFAULT clock_timestamp(),
     first_linked timestamptz,
+    -- When it was last linked, or given new credentials.
+    authorized timestamptz,
     -- Kept, not removed: the transitions of its datasets stay readable.
     deleted timestamptz,
     UNIQUE (id, company_id),
-    CHECK (status <> 'LINKED' OR (first_linked IS NOT NULL AND deleted IS NULL))
+    CHECK (status <> 'LINKED' OR (first_linked IS NOT NULL AND deleted IS NULL)),
+    CHECK (num_nulls(first_linked, authorized) IN (0, 2))
 );
 
 CREATE INDEX connection_company ON connection (company_id, id) WHERE deleted IS NULL;
 CREATE INDEX connection_integration ON connection (integration_key, id) WHERE status = 'LINKED';
 CREATE INDEX connection_not_linked ON connection (id) WHERE status <> 'LINKED';
+
+-- What a connection was authorised with, sealed under a key that lies elsewhere. Apart from the connection, so that
+-- whatever reads connections never reads this.
+CREATE TABLE connection_credentials (
+    connection_id uuid PRIMARY KEY REFERENCES connection,
+    sealed bytea NOT NULL,
+    -- Tells which key opens it, and nothing of the key.
+    key_id text NOT NULL
+);
+
+CREATE INDEX connection_credentials_key ON connection_credentials (key_id, connection_id);
 
 CREATE TABLE connection_error (
     connection_id uuid NOT NULL REFERENCES connection,

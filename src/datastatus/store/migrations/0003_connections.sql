@@ -27,21 +27,29 @@ BEGIN
 END
 $$;
 
--- Link a connection that is in `expected` and queue its first datasets with it. Answers with no row where the
--- connection has left `expected` meanwhile: somebody else linked it, or it is gone.
+-- Link a connection that is in `expected`, keep its credentials, and queue its first datasets with it. Of one that
+-- is LINKED already the credentials are replaced. Answers with no row where the connection has left `expected`
+-- meanwhile: somebody else linked it, or it is gone. `sealed` is NULL where the integration takes no credentials.
 CREATE FUNCTION link_connection(
-    connection uuid, company uuid, expected connection_status, dataset_ids uuid[], data_types text[],
-    trigger sync_trigger, sync_orders integer[], queued_description text
+    connection uuid, company uuid, expected connection_status, sealed bytea, key_id text, dataset_ids uuid[],
+    data_types text[], trigger sync_trigger, sync_orders integer[], queued_description text
 ) RETURNS TABLE (linked uuid, queued uuid[])
 LANGUAGE plpgsql
 AS $$
+#variable_conflict use_variable
 DECLARE
     size constant integer := cardinality(dataset_ids);
+    moment constant timestamptz := clock_timestamp();
 BEGIN
-    UPDATE connection c SET status = 'LINKED', first_linked = coalesce(c.first_linked, clock_timestamp())
+    UPDATE connection c
+    SET status = 'LINKED', first_linked = coalesce(c.first_linked, moment), authorized = moment
     WHERE c.id = connection AND c.company_id = company AND c.status = expected AND c.deleted IS NULL;
     IF NOT FOUND THEN
         RETURN;
+    END IF;
+    IF sealed IS NOT NULL THEN
+        INSERT INTO connection_credentials VALUES (connection, sealed, key_id)
+        ON CONFLICT (connection_id) DO UPDATE SET sealed = excluded.sealed, key_id = excluded.key_id;
     END IF;
     UPDATE connection_error e SET resolved = clock_timestamp() WHERE e.connection_id = connection AND e.resolved IS NULL;
     SELECT connection, array_agg(q.dataset_id) FILTER (WHERE q.outcome = 'QUEUED')
@@ -55,7 +63,8 @@ BEGIN
 END
 $$;
 
--- Unlink a connection, or delete it, and cancel its active datasets. False where there is none.
+-- Unlink a connection, or delete it, forget its credentials and cancel its active datasets. False where there is
+-- none.
 CREATE FUNCTION unlink_connection(connection uuid, delete boolean, description text) RETURNS boolean
 LANGUAGE plpgsql
 AS $$
@@ -67,13 +76,16 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
+    DELETE FROM connection_credentials k WHERE k.connection_id = connection;
     PERFORM end_datasets(connection, false, 'CANCELLED', description, NULL, NULL);
     RETURN true;
 END
 $$;
 
 -- End a dataset AUTH_ERROR, deauthorise its connection and end its QUEUED datasets AUTH_ERROR too; datasets in
--- later stages go on. Outcomes are those of transition_datasets, without RETRY.
+-- later stages go on. What the source refuses is not kept: the credentials go. But a dataset that began before the
+-- connection was last authorised ends alone: what it was refused for is no longer what the link stands on. Outcomes
+-- are those of transition_datasets, without RETRY.
 CREATE FUNCTION deauthorize_connection(
     dataset uuid, held_token uuid, description text, error_message text, error_code text, cascade_description text
 ) RETURNS TABLE (outcome text, status dataset_status, seq bigint, version integer, occurred timestamptz)
@@ -83,6 +95,8 @@ AS $$
 DECLARE
     current dataset;
     link uuid;
+    last_authorized timestamptz;
+    outdated boolean;
     victims change[];
 BEGIN
     PERFORM refuse_other_isolation();
@@ -91,7 +105,7 @@ BEGIN
         RETURN QUERY SELECT 'UNKNOWN', NULL::dataset_status, NULL::bigint, NULL::integer, NULL::timestamptz;
         RETURN;
     END IF;
-    PERFORM FROM connection c WHERE c.id = link FOR NO KEY UPDATE;
+    SELECT c.authorized INTO last_authorized FROM connection c WHERE c.id = link FOR NO KEY UPDATE;
     PERFORM FROM dataset d WHERE d.connection_id = link AND d.completed IS NULL ORDER BY d.id FOR NO KEY UPDATE;
     SELECT d.* INTO current FROM dataset d WHERE d.id = dataset;
     outcome := judge_change(current, 'AUTH_ERROR', held_token, false, NULL);
@@ -100,16 +114,24 @@ BEGIN
         RETURN;
     END IF;
 
-    UPDATE connection c SET status = 'DEAUTHORIZED' WHERE c.id = link AND c.status = 'LINKED';
-    INSERT INTO connection_error (connection_id, code, message)
-    VALUES (link, coalesce(error_code, 'AUTH_ERROR'), coalesce(error_message, description));
+    outdated := coalesce(current.started < last_authorized, false);
+    IF NOT outdated THEN
+        UPDATE connection c SET status = 'DEAUTHORIZED' WHERE c.id = link AND c.status = 'LINKED';
+        -- Of several fetches that are refused together the first tells.
+        IF FOUND THEN
+            DELETE FROM connection_credentials k WHERE k.connection_id = link;
+            INSERT INTO connection_error (connection_id, code, message)
+            VALUES (link, coalesce(error_code, 'AUTH_ERROR'), coalesce(error_message, description));
+        END IF;
+    END IF;
 
     SELECT array_agg(ROW(d.id, d.status, 'AUTH_ERROR',
             CASE WHEN d.id = dataset THEN description ELSE cascade_description END,
             error_message, error_code, NULL, NULL, NULL)::change ORDER BY d.id <> dataset, d.id)
     INTO victims
     FROM dataset d
-    WHERE d.connection_id = link AND d.completed IS NULL AND (d.id = dataset OR d.status = 'QUEUED');
+    WHERE d.connection_id = link AND d.completed IS NULL
+        AND (d.id = dataset OR (d.status = 'QUEUED' AND NOT outdated));
     RETURN QUERY
     SELECT 'DONE', 'AUTH_ERROR'::dataset_status, a.seq, a.version, a.occurred
     FROM append_transitions(victims) a WHERE a.dataset_id = dataset;

@@ -18,7 +18,7 @@ UPDATE company SET deleted = clock_timestamp(), external_id = NULL WHERE id = $1
 -- FOR KEY SHARE through the foreign key keeps the company; a deleted one is refused here.
 INSERT INTO connection (id, company_id, integration_key)
 SELECT $1, id, $3 FROM company WHERE id = $2 AND deleted IS NULL FOR SHARE
-RETURNING *;
+RETURNING id;
 
 -- name: get_connection
 SELECT c.*,
@@ -59,7 +59,7 @@ WHERE c.id = ANY ($1::uuid[]) AND c.deleted IS NULL;
 SELECT id FROM company WHERE id = ANY ($1::uuid[]) AND deleted IS NULL;
 
 -- name: link_connection
-SELECT linked, queued FROM link_connection($1, $2, $3, $4, $5, $6, $7, $8);
+SELECT linked, queued FROM link_connection($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
 
 -- name: unlink_connection
 SELECT unlink_connection($1, $2, $3);

@@ -1,0 +1,91 @@
+"""`datastatus credentials`: the keys that credentials are sealed under."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from cyclopts import App
+from pydantic import ValidationError
+
+from datastatus import errors
+from datastatus.cli import EXIT_USAGE
+from datastatus.cli.client import EXIT_OK, EXIT_SERVER
+from datastatus.cli.output import console, print_error
+from datastatus.config import Settings, settings_of, settings_problem
+from datastatus.credentials_keys import add_key, key_file, key_source
+from datastatus.embedded import EmbeddedPostgresError, embedded_postgres
+from datastatus.engine.credentials import CredentialsVault, KeyInvalid, Rotation
+from datastatus.engine.credentials import generate_key as new_key
+from datastatus.store.database import open_database
+
+app = App(name="credentials", help="Care for the keys that credentials are sealed under.")
+
+
+@app.command
+def generate_key() -> int:
+    """Print a new key, for DATASTATUS_CREDENTIALS_KEYS or a file of keys."""
+    console.print(new_key(), soft_wrap=True)
+    return EXIT_OK
+
+
+@app.command
+def rotate(
+    *,
+    add_new_key: bool = False,
+    database_url: str | None = None,
+    data_folder: Path | None = None,
+    credentials_keys_file: Path | None = None,
+) -> int:
+    """Seal all credentials under the newest key. Servers may go on running.
+
+    Put the new key first, where every server reads its keys, and then run this. The old keys are needed no longer
+    when it is done, except to restore a backup from before.
+
+    Parameters
+    ----------
+    add_new_key
+        Make a new key first, and put it into the file of keys: servers that read that file have it at once.
+    database_url
+        As for `serve`.
+    data_folder
+        As for `serve`.
+    credentials_keys_file
+        As for `serve`.
+    """
+    try:
+        settings = settings_of(
+            database_url=database_url, data_folder=data_folder, credentials_keys_file=credentials_keys_file
+        )
+        rotation = asyncio.run(_rotate(settings, add_new_key=add_new_key))
+    except ValidationError as exc:
+        print_error(settings_problem(exc))
+        return EXIT_USAGE
+    except (KeyInvalid, EmbeddedPostgresError, errors.DatastatusError, OSError) as exc:
+        print_error(str(exc) or repr(exc))
+        return EXIT_SERVER
+    console.print(f"sealed under the newest key: {rotation.resealed} more")
+    for key_id, connections in rotation.unreadable.items():
+        print_error(
+            f"{connections} cannot be read: they are sealed under the key {key_id}, which is not there"
+        )
+    return EXIT_SERVER if rotation.unreadable else EXIT_OK
+
+
+async def _rotate(settings: Settings, *, add_new_key: bool) -> Rotation:
+    keys = key_source(settings)
+    if add_new_key:
+        path = key_file(settings)
+        if path is None:
+            raise KeyInvalid(
+                "there is no file of keys to put a new one into; name it with --credentials-keys-file"
+            )
+        add_key(path)
+        console.print(f"a new key stands first in {path}")
+    async with AsyncExitStack() as stack:
+        dsn = settings.database_url or await stack.enter_async_context(
+            embedded_postgres(settings.data_folder)
+        )
+        database = await stack.enter_async_context(open_database(dsn, connections_max=2))
+        return await CredentialsVault(database, keys).rotate()

@@ -1,0 +1,90 @@
+"""Where the keys lie that credentials are sealed under: in the environment or in a file, never in the database."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from datastatus.config import Settings
+from datastatus.engine.credentials import KeyInvalid, KeyRing, generate_key
+
+
+def key_source(settings: Settings) -> Callable[[], KeyRing]:
+    """The keys as they are now, each time it is called.
+
+    For the embedded Postgres a file is made where none is configured; with a database of one's own and no key,
+    there is none. Raises KeyInvalid for keys that are none.
+    """
+    if settings.credentials_keys is not None:
+        keys = settings.credentials_keys.get_secret_value().split(",")
+        ring = KeyRing([key.strip() for key in keys if key.strip()])
+        return lambda: ring
+    path = key_file(settings)
+    if path is None:
+        return lambda: KeyRing(())
+    if path == _default_file(settings):
+        path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+        _make_file(path)
+    read = partial(_read, path)
+    read()
+    return read
+
+
+def key_file(settings: Settings) -> Path | None:
+    """The file that holds the keys; None where they are in the environment, or there are none."""
+    if settings.credentials_keys is not None:
+        return None
+    return settings.credentials_keys_file or _default_file(settings)
+
+
+def add_key(path: Path) -> None:
+    """Put a new key first in the file. Raises KeyInvalid where the file cannot be read."""
+    _replace(path, f"{generate_key()}\n{_text(path)}")
+
+
+def _default_file(settings: Settings) -> Path | None:
+    # Beside the embedded Postgres but not in it: whoever gets hold of the database does not have the keys.
+    return None if settings.database_url else settings.data_folder.absolute() / "credentials.keys"
+
+
+def _read(path: Path) -> KeyRing:
+    lines = [line.strip() for line in _text(path).splitlines()]
+    return KeyRing([line for line in lines if line and not line.startswith("#")])
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("ascii")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise KeyInvalid(f"the file of credentials keys {path} cannot be read: {exc.args[-1]}") from None
+
+
+def _make_file(path: Path) -> None:
+    """Make the file with one key, whole or not at all; one that is there already stays."""
+    if path.exists():
+        return
+    unfinished = _unfinished(path, f"{generate_key()}\n")
+    try:
+        os.link(unfinished, path)
+    except FileExistsError:
+        # Another process was quicker.
+        pass
+    finally:
+        unfinished.unlink()
+
+
+def _replace(path: Path, text: str) -> None:
+    _unfinished(path, text).rename(path)
+
+
+def _unfinished(path: Path, text: str) -> Path:
+    """A file beside `path`, readable by its owner alone, with `text` safely on the disk."""
+    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+    with open(descriptor, "w", encoding="ascii") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    return Path(name)

@@ -1,0 +1,276 @@
+"""Credentials: accepted by the source before the link is made, sealed at rest, and shown nowhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+import asyncpg
+import grpc
+import pytest
+from google.protobuf import json_format, struct_pb2
+from google.protobuf.message import Message
+
+from datastatus.cli.client import Client
+from datastatus.v1 import company_service_pb2, connection_pb2, dataset_pb2, sync_service_pb2
+from running_service import (
+    PLUGINS,
+    RunningService,
+    client_of,
+    datastatus,
+    ended,
+    reason_of,
+    running_service,
+    script,
+    synced,
+    violations_of,
+)
+
+FIRST, SECOND, WRONG = "first-secret-4711", "second-secret-0815", "wrong-secret-1234"
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scripts")
+    (folder / "keys").write_text(FIRST)
+    return folder
+
+
+@pytest.fixture(scope="module")
+async def service(scripts: Path) -> AsyncIterator[RunningService]:
+    environment = {"PYTHONPATH": str(PLUGINS), "SCRIPTED_SOURCE_FOLDER": str(scripts)}
+    async with running_service("--log-level", "debug", environment=environment) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+async def client(service: RunningService) -> AsyncIterator[Client]:
+    async with client_of(service) as client:
+        yield client
+
+
+@pytest.fixture
+def accept(scripts: Path) -> Iterator[Callable[..., None]]:
+    """Tells the source which keys it accepts from now on; at first, and after the test, FIRST."""
+
+    def accept(*keys: str) -> None:
+        (scripts / "keys").write_text("\n".join(keys))
+
+    accept(FIRST)
+    yield accept
+    accept(FIRST)
+
+
+async def pending(client: Client) -> connection_pb2.Connection:
+    company = await client.companies.CreateCompany(company_service_pb2.CreateCompanyRequest(name="Acme"))
+    return await client.companies.CreateConnection(
+        company_service_pb2.CreateConnectionRequest(company_id=company.id, integration_key="keyed")
+    )
+
+
+async def authorize(client: Client, connection_id: str, **credentials: str) -> connection_pb2.Connection:
+    given = struct_pb2.Struct()
+    given.update(credentials)
+    return await client.companies.AuthorizeConnection(
+        company_service_pb2.AuthorizeConnectionRequest(connection_id=connection_id, credentials=given)
+    )
+
+
+async def refusal(client: Client, connection_id: str, **credentials: str) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await authorize(client, connection_id, **credentials)
+    return refused.value
+
+
+async def history(client: Client, connection_id: str) -> list[dataset_pb2.Dataset]:
+    request = sync_service_pb2.ListDatasetsRequest(connection_id=connection_id, page_size=1000)
+    return list((await client.sync.ListDatasets(request)).datasets)
+
+
+async def show(client: Client, connection_id: str) -> connection_pb2.Connection:
+    request = company_service_pb2.GetConnectionRequest(connection_id=connection_id)
+    return await client.companies.GetConnection(request)
+
+
+@pytest.mark.parametrize(
+    ("credentials", "code", "reason"),
+    [
+        ({"server": "erp"}, grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
+        ({"server": "erp", "apiKey": WRONG}, grpc.StatusCode.INVALID_ARGUMENT, "CREDENTIALS_REFUSED"),
+        ({"server": "down", "apiKey": WRONG}, grpc.StatusCode.UNAVAILABLE, "SOURCE_UNAVAILABLE"),
+        ({"server": "broken", "apiKey": WRONG}, grpc.StatusCode.UNAVAILABLE, "SOURCE_UNAVAILABLE"),
+    ],
+    ids=lambda value: str(value.get("server")) if isinstance(value, dict) else None,
+)
+async def test_what_the_source_does_not_accept_changes_nothing(
+    client: Client, credentials: dict[str, str], code: grpc.StatusCode, reason: str
+) -> None:
+    connection = await pending(client)
+
+    error = await refusal(client, connection.id, **credentials)
+
+    assert (error.code(), reason_of(error)) == (code, reason)
+    assert WRONG not in str(error)
+    assert await show(client, connection.id) == connection
+    assert await history(client, connection.id) == []
+
+
+async def test_every_field_that_is_wrong_is_named(client: Client) -> None:
+    connection = await pending(client)
+    error = await refusal(client, connection.id, apiKey="short", extra=WRONG)
+    assert set(violations_of(error)) == {"credentials.server", "credentials.apiKey", "credentials.extra"}
+    assert "short" not in violations_of(error)["credentials.apiKey"].replace("too short", "")
+
+
+async def test_a_connection_is_linked_with_what_its_source_accepts_and_syncs_with_it(
+    client: Client, scripts: Path, accept: Callable[..., None]
+) -> None:
+    script(scripts, "suppliers", records=[{"id": "s1", "supplierName": "Müller", "status": "Active"}])
+    connection = await pending(client)
+    assert connection.status == connection_pb2.CONNECTION_STATUS_PENDING_AUTH
+
+    linked = await authorize(client, connection.id, server="erp", apiKey=FIRST)
+
+    assert linked.status == connection_pb2.CONNECTION_STATUS_LINKED
+    first = await history(client, connection.id)
+    assert {one.trigger for one in first} == {dataset_pb2.TRIGGER_FIRST_LINK}
+    assert {(await ended(client, one.id)).status for one in first} == {dataset_pb2.DATASET_STATUS_COMPLETE}
+
+    # The key is revoked: the sync finds out, and the end user must come back with another one.
+    accept(SECOND)
+    failed = await synced(client, connection.company_id, "suppliers")
+    assert (failed.status, failed.error_code) == (dataset_pb2.DATASET_STATUS_AUTH_ERROR, "KEY_UNKNOWN")
+    assert FIRST not in failed.error_message
+    assert (await show(client, connection.id)).errors[0].message == failed.error_message
+    assert (
+        reason_of(await refusal(client, connection.id, server="erp", apiKey=FIRST)) == "CREDENTIALS_REFUSED"
+    )
+
+    again = await authorize(client, connection.id, server="erp", apiKey=SECOND)
+    assert again.status == connection_pb2.CONNECTION_STATUS_LINKED
+    assert again.errors[0].HasField("resolved")
+    [relinked] = [
+        one for one in await history(client, connection.id) if one.trigger == dataset_pb2.TRIGGER_RELINK
+    ]
+    assert relinked.data_type == "suppliers"
+    assert (await ended(client, relinked.id)).status == dataset_pb2.DATASET_STATUS_COMPLETE
+
+
+async def test_a_linked_connection_takes_new_credentials_and_queues_nothing(
+    client: Client, accept: Callable[..., None]
+) -> None:
+    connection = await pending(client)
+    await authorize(client, connection.id, server="erp", apiKey=FIRST)
+    before = await history(client, connection.id)
+    accept(FIRST, SECOND)
+
+    assert (
+        reason_of(await refusal(client, connection.id, server="erp", apiKey=WRONG)) == "CREDENTIALS_REFUSED"
+    )
+    await authorize(client, connection.id, server="erp", apiKey=SECOND)
+    assert len(await history(client, connection.id)) == len(before)
+
+    accept(SECOND)
+    dataset = await synced(client, connection.company_id, "items")
+    assert (await synced(client, connection.company_id, "items")).id != dataset.id
+    assert (await show(client, connection.id)).status == connection_pb2.CONNECTION_STATUS_LINKED
+
+
+async def test_credentials_are_given_in_a_file_or_on_standard_input_never_on_the_command_line(
+    service: RunningService, client: Client, tmp_path: Path, accept: Callable[..., None]
+) -> None:
+    schema = await datastatus(service, "connection", "integrations", "--json")
+    [keyed] = [one for one in schema.documents if one["key"] == "keyed"]
+    assert keyed["credentialsSchema"]["properties"]["apiKey"]["writeOnly"] is True
+
+    connection = await pending(client)
+    path = tmp_path / "credentials.json"
+    path.write_text(f"apiKey: {FIRST}")
+    wrong = await datastatus(service, "connection", "authorize", connection.id, "--credentials", str(path))
+    assert wrong.code == 2
+    assert FIRST not in wrong.output + wrong.errors
+
+    given = json.dumps({"server": "erp", "apiKey": FIRST})
+    done = await datastatus(
+        service, "connection", "authorize", connection.id, "--credentials", "-", "--json", stdin=given
+    )
+    assert done.documents[0]["status"] == "CONNECTION_STATUS_LINKED"
+
+
+async def test_keys_rotate_while_the_service_runs(
+    service: RunningService, client: Client, accept: Callable[..., None]
+) -> None:
+    connection = await pending(client)
+    await authorize(client, connection.id, server="erp", apiKey=FIRST)
+    path = service.data_folder / "credentials.keys"
+    [old] = path.read_text().split()
+
+    done = await datastatus(
+        None, "credentials", "rotate", "--add-new-key", "--data-folder", str(service.data_folder)
+    )
+
+    assert done.code == 0, done.errors
+    new, still = path.read_text().split()
+    assert still == old
+    # From here on the old key is not needed.
+    path.write_text(new)
+    dataset = await synced(client, connection.company_id, "customers")
+    assert dataset.status == dataset_pb2.DATASET_STATUS_COMPLETE
+
+    path.write_text(old)
+    unreadable = await synced(client, connection.company_id, "customers")
+    assert unreadable.status == dataset_pb2.DATASET_STATUS_FETCH_ERROR
+    assert unreadable.error_code == "CREDENTIALS_UNREADABLE"
+    assert (await show(client, connection.id)).status == connection_pb2.CONNECTION_STATUS_LINKED
+    path.write_text(new)
+
+
+async def test_no_secret_is_in_any_answer_log_or_table(
+    service: RunningService, client: Client, scripts: Path, accept: Callable[..., None]
+) -> None:
+    connection = await pending(client)
+    for server in ("erp", "down", "broken"):
+        await refusal(client, connection.id, server=server, apiKey=WRONG)
+    await authorize(client, connection.id, server="erp", apiKey=FIRST)
+    for one in await history(client, connection.id):
+        await ended(client, one.id)
+    accept(SECOND)
+    await synced(client, connection.company_id, "suppliers")
+    await authorize(client, connection.id, server="erp", apiKey=SECOND)
+    script(scripts, "bills", crash=f"the plug-in dies with {SECOND} in hand")
+    assert (await synced(client, connection.company_id, "bills")).error_code == "INTEGRATION_FAILED"
+    script(scripts, "bills", records=[])
+
+    answers: list[Message] = [
+        await show(client, connection.id),
+        *await history(client, connection.id),
+        await client.companies.ListIntegrations(company_service_pb2.ListIntegrationsRequest()),
+    ]
+    places = {
+        "answers": "".join(map(json_format.MessageToJson, answers)),
+        "log": service.log,
+        "tables": await all_rows(service),
+    }
+    assert "source_failed" in places["log"]
+    assert "verify_failed" in places["log"]
+    assert connection.id in places["tables"]
+    for place, text in places.items():
+        for secret in (FIRST, SECOND, WRONG):
+            assert secret not in text, place
+            assert secret.encode().hex() not in text, place
+
+
+async def all_rows(service: RunningService) -> str:
+    """Every row of every table of the embedded database, as text."""
+    socket = service.data_folder / "postgres" / "socket"
+    database = await asyncpg.connect(host=unquote(str(socket)), user="datastatus", database="datastatus")
+    try:
+        tables = await database.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        rows = []
+        for (table,) in tables:
+            rows += [row[0] for row in await database.fetch(f'SELECT t::text FROM "{table}" t')]
+        return "\n".join(rows)
+    finally:
+        await database.close()

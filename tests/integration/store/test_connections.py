@@ -1,0 +1,145 @@
+"""What happens to a connection happens to its credentials, its errors and its datasets, all in one call."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+from uuid6 import uuid7
+
+from datastatus import errors
+from datastatus.domain.connection import Connection, ConnectionStatus
+from datastatus.domain.dataset import DatasetStatus, Trigger
+from datastatus.engine.credentials import CredentialsVault, KeyRing, Rotation, generate_key
+from datastatus.store import companies, credentials, journal
+from datastatus.store.credentials import SealedCredentials
+from datastatus.store.journal import Change, ChangeOutcome
+from stores import Link, Store
+
+
+async def connection_of(store: Store, link: Link) -> Connection:
+    connection = await companies.get_connection(store.database, link.connection_id)
+    assert connection is not None
+    return connection
+
+
+async def authorized(store: Store, link: Link, token: bytes = b"sealed") -> None:
+    sealed = SealedCredentials(link.connection_id, token, "key")
+    connection = await connection_of(store, link)
+    assert await companies.link_connection(store.database, connection, Trigger.RELINK, [], sealed) is not None
+
+
+async def kept(store: Store, link: Link) -> bytes | None:
+    found = await credentials.sealed_credentials(store.database, link.connection_id)
+    return found and found.token
+
+
+async def auth_error(store: Store, dataset_id: UUID, token: UUID) -> ChangeOutcome:
+    change = Change(
+        dataset_id, DatasetStatus.AUTH_ERROR, held_token=token, error_message="no", error_code="REVOKED"
+    )
+    return (await journal.deauthorize_connection(store.database, change)).outcome
+
+
+async def test_credentials_are_kept_while_the_source_accepts_them(store: Store) -> None:
+    link = await store.connection(linked=False)
+    await authorized(store, link, b"first")
+    assert await kept(store, link) == b"first"
+    await authorized(store, link, b"second")
+    assert await kept(store, link) == b"second"
+
+    dataset_id = await store.queued(link)
+    token = await store.bring_to(dataset_id, DatasetStatus.FETCHING)
+    assert await auth_error(store, dataset_id, token) is ChangeOutcome.DONE
+
+    assert (await connection_of(store, link)).status is ConnectionStatus.DEAUTHORIZED
+    assert await kept(store, link) is None
+
+
+@pytest.mark.parametrize("delete", [True, False])
+async def test_an_unlinked_or_deleted_connection_has_no_credentials(store: Store, delete: bool) -> None:
+    link = await store.connection(linked=False)
+    await authorized(store, link)
+    await companies.unlink_connection(store.database, link.connection_id, delete=delete, description="gone")
+    assert await kept(store, link) is None
+
+
+async def test_an_error_is_kept_once_and_is_resolved_by_the_next_link(store: Store) -> None:
+    link = await store.connection()
+    running = [await store.queued(link, data_type) for data_type in ("bills", "invoices")]
+    tokens = [await store.bring_to(one, DatasetStatus.FETCHING) for one in running]
+    waiting = await store.queued(link, "items")
+    for dataset_id, token in zip(running, tokens, strict=True):
+        assert await auth_error(store, dataset_id, token) is ChangeOutcome.DONE
+
+    [active] = (await connection_of(store, link)).errors
+    assert (active.code, active.message, active.resolved) == ("REVOKED", "no", None)
+    assert (await store.dataset(waiting)).status is DatasetStatus.AUTH_ERROR
+
+    await authorized(store, link)
+    [resolved] = (await connection_of(store, link)).errors
+    assert resolved.resolved is not None
+
+
+async def test_a_refusal_of_earlier_credentials_says_nothing_of_the_present_ones(store: Store) -> None:
+    link = await store.connection()
+    fetching = await store.queued(link, "invoices")
+    token = await store.bring_to(fetching, DatasetStatus.FETCHING)
+    waiting = await store.queued(link, "bills")
+
+    await authorized(store, link, b"new")
+    assert await auth_error(store, fetching, token) is ChangeOutcome.DONE
+
+    connection = await connection_of(store, link)
+    assert (connection.status, connection.errors) == (ConnectionStatus.LINKED, ())
+    assert await kept(store, link) == b"new"
+    assert (await store.dataset(fetching)).status is DatasetStatus.AUTH_ERROR
+    assert (await store.dataset(waiting)).status is DatasetStatus.QUEUED
+
+
+async def test_a_link_that_was_overtaken_changes_nothing(store: Store) -> None:
+    link = await store.connection(linked=False)
+    seen = await connection_of(store, link)
+    await authorized(store, link, b"quicker")
+
+    late = SealedCredentials(link.connection_id, b"late", "key")
+    assert await companies.link_connection(store.database, seen, Trigger.FIRST_LINK, [], late) is None
+    assert await kept(store, link) == b"quicker"
+
+
+async def test_a_rotation_reseals_everything_that_some_key_opens(own_store: Store) -> None:
+    store, old, new, lost = own_store, generate_key(), generate_key(), generate_key()
+    links = [await store.connection(linked=False) for _ in range(3)]
+    for link, key in zip(links, (old, old, lost), strict=True):
+        sealed = KeyRing([key]).seal(link.connection_id, {"apiKey": "k", "of": str(link.connection_id)})
+        connection = await connection_of(store, link)
+        await companies.link_connection(store.database, connection, Trigger.RELINK, [], sealed)
+
+    ring = KeyRing([new, old])
+    vault = CredentialsVault(store.database, lambda: ring)
+    lost_id = KeyRing([lost]).key_ids[0]
+    assert await vault.rotate() == Rotation(resealed=2, unreadable={lost_id: 1})
+    assert await vault.rotate() == Rotation(resealed=0, unreadable={lost_id: 1})
+
+    newest = CredentialsVault(store.database, lambda: KeyRing([new]))
+    for link in links[:2]:
+        assert (await newest.open(link.connection_id))["of"] == str(link.connection_id)
+    with pytest.raises(errors.SourceUnavailable, match=lost_id):
+        await newest.open(links[2].connection_id)
+
+
+async def test_a_rotation_does_not_bring_back_what_was_replaced_meanwhile(store: Store) -> None:
+    link = await store.connection(linked=False)
+    await authorized(store, link, b"new")
+    stale = SealedCredentials(link.connection_id, b"before", "old")
+    renewed = SealedCredentials(link.connection_id, b"resealed", "newest")
+    assert await credentials.replace_sealed_credentials(store.database, [(stale, renewed)]) == 0
+    assert await kept(store, link) == b"new"
+
+
+async def test_credentials_moved_to_another_connection_do_not_open(store: Store) -> None:
+    ring = KeyRing([generate_key()])
+    sealed = ring.seal(uuid7(), {"apiKey": "k"})
+    moved = SealedCredentials(uuid7(), sealed.token, sealed.key_id)
+    with pytest.raises(errors.SourceUnavailable):
+        ring.open(moved)

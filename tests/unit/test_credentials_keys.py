@@ -1,0 +1,82 @@
+"""Where the keys lie."""
+
+from __future__ import annotations
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from uuid6 import uuid7
+
+from datastatus import errors
+from datastatus.config import Settings, settings_of, settings_problem
+from datastatus.credentials_keys import add_key, key_file, key_source
+from datastatus.engine.credentials import KeyInvalid, generate_key
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CREDENTIALS_KEYS", "CREDENTIALS_KEYS_FILE", "DATABASE_URL"):
+        monkeypatch.delenv(f"DATASTATUS_{name}", raising=False)
+
+
+def test_the_embedded_database_gets_a_private_file_beside_it(tmp_path: Path) -> None:
+    settings = Settings(data_folder=tmp_path / "data")
+    [key_id] = key_source(settings)().key_ids
+    path = tmp_path / "data" / "credentials.keys"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert key_source(settings)().key_ids == (key_id,)
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+def test_of_many_that_start_at_once_all_have_the_same_key(tmp_path: Path) -> None:
+    settings = Settings(data_folder=tmp_path)
+    with ThreadPoolExecutor(8) as threads:
+        found = set(threads.map(lambda _: key_source(settings)().key_ids, range(8)))
+    assert len(found) == 1
+
+
+def test_a_key_that_is_added_is_the_newest_and_is_seen_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"# of last year\n{generate_key()}\n")
+    keys = key_source(Settings(credentials_keys_file=path))
+    [old] = keys().key_ids
+    sealed = keys().seal(uuid7(), {"apiKey": "k"})
+
+    add_key(path)
+
+    new, still = keys().key_ids
+    assert (still, stat.S_IMODE(path.stat().st_mode)) == (old, 0o600)
+    assert keys().seal(sealed.connection_id, {}).key_id == new
+    assert keys().open(sealed) == {"apiKey": "k"}
+
+
+def test_keys_come_from_the_environment_newest_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATASTATUS_CREDENTIALS_KEYS", f"{generate_key()}, {generate_key()}")
+    settings = Settings()
+    assert len(key_source(settings)().key_ids) == 2
+    assert key_file(settings) is None
+
+
+def test_a_database_of_ones_own_has_no_key_unless_one_is_given() -> None:
+    ring = key_source(Settings(database_url="postgresql://db/datastatus"))()
+    with pytest.raises(errors.CredentialsKeyMissing, match="DATASTATUS_CREDENTIALS_KEYS"):
+        ring.seal(uuid7(), {})
+
+
+def test_what_is_no_key_is_told_without_repeating_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"{generate_key()}\nnot-a-key\n")
+    with pytest.raises(KeyInvalid, match="key 2 of 2") as raised:
+        key_source(Settings(credentials_keys_file=path))
+    assert "not-a-key" not in str(raised.value)
+    with pytest.raises(KeyInvalid, match="No such file"):
+        key_source(Settings(credentials_keys_file=tmp_path / "absent"))
+
+    monkeypatch.setenv("DATASTATUS_CREDENTIALS_KEYS", "my-secret")
+    with pytest.raises(ValidationError) as both:
+        settings_of(credentials_keys_file=path)
+    assert "cannot both be set" in settings_problem(both.value)
+    assert "my-secret" not in str(both.value)
