@@ -4,12 +4,15 @@
 
 The book is opened read-only, beside whoever has it open. Amounts are texts "numerator/denominator", dates ISO
 8601 in the time zone of this process, keys the engine's GUIDs. An invoice's `amount_due` is the balance of its
-lot, turned so that what is still to be paid is positive.
+lot, turned so that what is still to be paid is positive. `months` has, for each month with postings and those in
+between, what every account held at its end and gained in it without closing entries, by the engine's own
+conversion into euros (zero where it has no price).
 """
 
 from __future__ import annotations
 
 import ctypes
+import datetime
 import json
 import os
 import sys
@@ -18,10 +21,22 @@ from gnucash import Account, GncLot, GncNumeric, Query, Session, SessionOpenMode
 from gnucash import gnucash_core_c as core
 from gnucash.gnucash_business import Customer, Entry, Invoice, Job, Vendor
 
-# Not every class has a guid in the Python binding; the engine's own function serves all.
+# Not every class has a guid in the Python binding, and owners cannot be handed back to it; the engine's own
+# functions serve all.
 _ENGINE = ctypes.CDLL("libgnc-engine.so", mode=os.RTLD_NOLOAD | os.RTLD_GLOBAL)
-_ENGINE.qof_entity_get_guid.argtypes = [ctypes.c_void_p]
-_ENGINE.qof_entity_get_guid.restype = ctypes.c_void_p
+_POINTER = ctypes.c_void_p
+for function, result, *arguments in (
+    ("qof_entity_get_guid", _POINTER, _POINTER),
+    ("gncInvoiceGetInvoiceFromLot", _POINTER, _POINTER),
+    ("gncInvoiceGetOwner", _POINTER, _POINTER),
+    ("gncOwnerNew", _POINTER),
+    ("gncOwnerGetOwnerFromLot", ctypes.c_int, _POINTER, _POINTER),
+    ("gncOwnerGetEndOwner", _POINTER, _POINTER),
+    ("gncOwnerGetType", ctypes.c_int, _POINTER),
+    ("gncOwnerGetID", ctypes.c_char_p, _POINTER),
+):
+    getattr(_ENGINE, function).restype = result
+    getattr(_ENGINE, function).argtypes = arguments
 
 OWNERS = {
     core.GNC_OWNER_CUSTOMER: "customer",
@@ -50,7 +65,11 @@ def find(book, kind: str, wrapper) -> list:
 
 
 def guid(thing) -> str:
-    return ctypes.string_at(_ENGINE.qof_entity_get_guid(int(thing.instance)), 16).hex()
+    return guid_of(int(thing.instance))
+
+
+def guid_of(address: int) -> str:
+    return ctypes.string_at(_ENGINE.qof_entity_get_guid(address), 16).hex()
 
 
 def describe_account(account: Account) -> dict:
@@ -127,6 +146,64 @@ def describe_party(party) -> dict:
     }
 
 
+def describe_payment(transaction: Transaction) -> dict:
+    """What a transaction that the engine calls a payment put into the lots of documents and owners."""
+    lines = []
+    owners = set()
+    for split in transaction.GetSplitList():
+        if not core.xaccAccountIsAPARType(split.GetAccount().GetType()) or split.GetLot() is None:
+            continue
+        lot = int(split.GetLot().instance if isinstance(split.GetLot(), GncLot) else split.GetLot())
+        invoice = _ENGINE.gncInvoiceGetInvoiceFromLot(lot)
+        owner = _ENGINE.gncOwnerNew()
+        if invoice:
+            owner = _ENGINE.gncInvoiceGetOwner(invoice)
+        elif not _ENGINE.gncOwnerGetOwnerFromLot(lot, owner):
+            continue
+        owner = _ENGINE.gncOwnerGetEndOwner(owner)
+        owners.add((OWNERS[_ENGINE.gncOwnerGetType(owner)], _ENGINE.gncOwnerGetID(owner).decode()))
+        document = guid_of(invoice) if invoice else None
+        lines.append([document, text(split.GetValue()), text(split.GetAmount())])
+    return {
+        "posted_on": day(transaction.GetDate()),
+        "number": transaction.GetNum(),
+        "description": transaction.GetDescription(),
+        "currency": transaction.GetCurrency().get_mnemonic(),
+        "owners": sorted(owners),
+        "lines": sorted(lines, key=str),
+    }
+
+
+def describe_months(book, transactions: list[Transaction], mnemonic: str) -> dict:
+    days = sorted(transaction.GetDate().date() for transaction in transactions)
+    currency = book.get_table().lookup("CURRENCY", mnemonic)
+    accounts = book.get_root_account().get_descendants()
+    months = {}
+    first = days[0].replace(day=1) if days else None
+    while first is not None and first <= days[-1]:
+        following = (first + datetime.timedelta(days=31)).replace(day=1)
+        begin, end = (
+            int(datetime.datetime.combine(each, datetime.time()).timestamp()) for each in (first, following)
+        )
+        months[first.strftime("%Y-%m")] = {
+            guid(account): describe_month(account, currency, begin, end) for account in accounts
+        }
+        first = following
+    return months
+
+
+def describe_month(account: Account, currency, begin: int, end: int) -> dict:
+    def converted(amount):
+        return core.xaccAccountConvertBalanceToCurrencyAsOfDate(
+            account.instance, amount, account.GetCommodity().instance, currency.instance, end - 1
+        )
+
+    recurse = False
+    balance = core.xaccAccountGetBalanceAsOfDate(account.instance, end)
+    change = core.xaccAccountGetNoclosingBalanceChangeForPeriod(account.instance, begin, end, recurse)
+    return {"balance": text(converted(balance)), "change": text(converted(change))}
+
+
 def describe_transaction(transaction: Transaction) -> dict:
     return {
         "posted_on": day(transaction.GetDate()),
@@ -139,10 +216,11 @@ def describe_transaction(transaction: Transaction) -> dict:
     }
 
 
-def describe(path: str) -> dict:
+def describe(path: str, currency: str) -> dict:
     session = Session(f"sqlite3://{path}", SessionOpenMode.SESSION_READ_ONLY)
     try:
         book = session.book
+        transactions = find(book, "Trans", Transaction)
         return {
             "accounts": {
                 guid(account): describe_account(account)
@@ -156,9 +234,14 @@ def describe(path: str) -> dict:
             },
             "vendors": {guid(party): describe_party(party) for party in find(book, "gncVendor", Vendor)},
             "transactions": {
-                guid(transaction): describe_transaction(transaction)
-                for transaction in find(book, "Trans", Transaction)
+                guid(transaction): describe_transaction(transaction) for transaction in transactions
             },
+            "payments": {
+                guid(transaction): describe_payment(transaction)
+                for transaction in transactions
+                if transaction.GetTxnType() == "P"
+            },
+            "months": describe_months(book, transactions, currency),
         }
     finally:
         session.end()
@@ -166,4 +249,4 @@ def describe(path: str) -> dict:
 
 
 if __name__ == "__main__":
-    json.dump(describe(sys.argv[1]), sys.stdout, ensure_ascii=False, indent=1)
+    json.dump(describe(sys.argv[1], currency="EUR"), sys.stdout, ensure_ascii=False, indent=1)

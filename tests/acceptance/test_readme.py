@@ -79,7 +79,7 @@ async def test_the_demo_ends_well_and_its_next_steps_work_as_printed() -> None:
         folder = str(service.data_folder)
         code, printed = await bash("make --no-print-directory demo", DATASTATUS_DATA_FOLDER=folder)
         assert code == 0, printed
-        assert len(re.findall(r"PROCESSING → COMPLETE", printed)) == 8
+        assert len(re.findall(r"PROCESSING → COMPLETE", printed)) == 12
         assert "RE-00021" in printed
 
         # The same Postgres is behind the service that `make serve` would start: the lines work on it.

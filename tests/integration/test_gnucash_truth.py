@@ -24,15 +24,21 @@ from datastatus.domain.records import (
     Account,
     AccountStatus,
     AccountType,
+    BalanceSheet,
     Bill,
+    BillPayment,
     Customer,
     DocumentStatus,
     Invoice,
     JournalEntry,
+    Payment,
+    ProfitAndLoss,
+    ReportLine,
     StandardRecord,
     Supplier,
 )
 from datastatus.integrations.gnucash import DEMO_BOOK, GNUCASH
+from datastatus.integrations.gnucash.amounts import to_decimal
 from datastatus.integrations.retrying import try_once
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -157,6 +163,19 @@ def sums(amounts: list[Decimal]) -> Decimal:
 
 
 CREDIT_TYPES = {AccountType.LIABILITY, AccountType.INCOME, AccountType.EQUITY}
+ENGINE_TYPES = {
+    "Bank": AccountType.ASSET,
+    "Cash": AccountType.ASSET,
+    "Asset": AccountType.ASSET,
+    "Stock": AccountType.ASSET,
+    "A/Receivable": AccountType.ASSET,
+    "Credit Card": AccountType.LIABILITY,
+    "Liability": AccountType.LIABILITY,
+    "A/Payable": AccountType.LIABILITY,
+    "Income": AccountType.INCOME,
+    "Expense": AccountType.EXPENSE,
+    "Equity": AccountType.EQUITY,
+}
 
 
 async def test_every_account_has_the_engines_balance(book: Book) -> None:
@@ -280,6 +299,70 @@ async def test_every_party_is_the_engines(book: Book, data_type: str, kind: str)
         assert lines == (
             [tuple(line or None for line in expected["lines"])] if any(expected["lines"]) else []
         )
+
+
+@pytest.mark.parametrize(("data_type", "owner_kind"), [("payments", "customer"), ("billPayments", "vendor")])
+async def test_every_payment_settles_what_the_engine_says(
+    book: Book, data_type: str, owner_kind: str
+) -> None:
+    payments = await read(book, data_type)
+    parties = book.truth["customers" if owner_kind == "customer" else "vendors"]
+    truth = {
+        payment_id: payment
+        for payment_id, payment in book.truth["payments"].items()
+        if owner_kind in {kind for kind, _ in payment["owners"]}
+    }
+    assert payments.keys() == truth.keys()
+    sign = -1 if owner_kind == "customer" else 1
+    for payment_id, payment in payments.items():
+        assert isinstance(payment, Payment | BillPayment)
+        expected = truth[payment_id]
+        assert (payment.date, payment.currency) == (
+            date.fromisoformat(expected["posted_on"]),
+            expected["currency"],
+        )
+        assert (payment.reference or "", payment.note or "") == (expected["number"], expected["description"])
+        owner = payment.customer_ref if isinstance(payment, Payment) else payment.supplier_ref
+        assert owner is not None
+        assert [[owner_kind, parties[owner.id]["number"]]] == expected["owners"]
+        lines = [(link.id, line.amount, -link.amount) for line in payment.lines for link in line.links]
+        assert sorted(map(str, lines)) == sorted(
+            str((document, decimal(exact(value) * sign), decimal(exact(amount) * sign)))
+            for document, value, amount in expected["lines"]
+        )
+        assert payment.total_amount == sums([line.amount for line in payment.lines])
+
+
+def decimal(amount: Fraction) -> Decimal:
+    return to_decimal(amount, 2)
+
+
+async def test_every_month_is_reported_as_the_engine_values_it(book: Book) -> None:
+    sheets, earnings = await read(book, "balanceSheet"), await read(book, "profitAndLoss")
+    truth = book.truth["months"]
+    assert sheets.keys() == earnings.keys() == truth.keys()
+    types = {account_id: ENGINE_TYPES[each["type"]] for account_id, each in book.truth["accounts"].items()}
+
+    def engines(month: str, kind: AccountType, amount: str) -> dict[str, Fraction]:
+        sign = -1 if kind in CREDIT_TYPES else 1
+        values = {key: sign * exact(each[amount]) for key, each in truth[month].items() if types[key] is kind}
+        return {key: value for key, value in values.items() if value}
+
+    def ours(section: ReportLine) -> dict[str, Fraction]:
+        assert section.value == sums([line.value for line in section.items])
+        return {line.account_id: Fraction(line.value) for line in section.items if line.account_id}
+
+    for month, sheet in sheets.items():
+        assert isinstance(sheet, BalanceSheet)
+        assert ours(sheet.assets) == engines(month, AccountType.ASSET, "balance")
+        assert ours(sheet.liabilities) == engines(month, AccountType.LIABILITY, "balance")
+        assert ours(sheet.equity) == engines(month, AccountType.EQUITY, "balance")
+        assert sheet.net_assets == sheet.assets.value - sheet.liabilities.value == sheet.equity.value
+        earned = earnings[month]
+        assert isinstance(earned, ProfitAndLoss)
+        assert ours(earned.income) == engines(month, AccountType.INCOME, "change")
+        assert ours(earned.expenses) == engines(month, AccountType.EXPENSE, "change")
+        assert earned.net_profit == earned.income.value - earned.expenses.value
 
 
 async def test_the_books_hold_every_case_that_the_comparison_is_for(books: Mapping[str, Book]) -> None:

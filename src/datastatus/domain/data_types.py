@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+MONTHS_TO_SYNC = 24
+"""How many months reports cover unless settings say otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class DataType:

@@ -17,6 +17,7 @@ from datastatus.domain.records import (
     AccountStatus,
     AccountType,
     AddressType,
+    BalanceSheet,
     Bill,
     Company,
     Customer,
@@ -24,6 +25,7 @@ from datastatus.domain.records import (
     Invoice,
     JournalEntry,
     PartyStatus,
+    Payment,
     Supplier,
     TaxRate,
     TaxRateStatus,
@@ -479,6 +481,63 @@ def test_what_cannot_be_mapped_is_named(data_type: str, raw: dict[str, Any], fie
     assert caught.value.record_id == raw.get("id", "None")
 
 
+PAYMENT = {
+    "id": "x1",
+    "post_date": DAY,
+    "number": "1",
+    "description": "Weiß",
+    "currency": "EUR",
+    "currency_fraction": 100,
+    "base_currency": "EUR",
+    "account": "bank",
+    "account_name": "Bank",
+    "base_values": [],
+    "splits": [
+        {
+            "id": "s1",
+            "document": "i1",
+            "is_credit_note": 0,
+            "owner_id": "c1",
+            "owner_name": "Weiß",
+            "value": [-11_000, 100],
+            "quantity": [-12_100, 100],
+            "quantity_fraction": 100,
+        }
+    ],
+}
+MONTH = {
+    "id": "2024-05",
+    "first_day": "2024-05-01",
+    "last_day": "2024-05-31",
+    "base_currency": "EUR",
+    "base_fraction": 100,
+    "accounts": [
+        {"id": "a1", "name": "Dollars", "account_type": "BANK", "balance": [999, 100], "rate": [1, 2]},
+        {"id": "a2", "name": "Loan", "account_type": "LIABILITY", "balance": [-300, 100], "rate": [1, 1]},
+        {"id": "a3", "name": "Sales", "account_type": "INCOME", "balance": [-200, 100], "rate": [1, 1]},
+    ],
+}
+
+
+def test_a_payment_in_another_currency_than_its_document() -> None:
+    payment = GNUCASH.map("payments", PAYMENT)
+    assert isinstance(payment, Payment)
+    assert payment.total_amount == Decimal("110.00")
+    [line] = payment.lines
+    [link] = line.links
+    assert (link.amount, link.currency_rate) == (Decimal("-121.00"), Decimal("0.909090909"))
+
+
+def test_a_balance_sheet_balances_and_rounds_each_account() -> None:
+    sheet = GNUCASH.map("balanceSheet", MONTH)
+    assert isinstance(sheet, BalanceSheet)
+    assert sheet.assets.value == Decimal("5.00")
+    assert sheet.net_assets == sheet.equity.value == Decimal("2.00")
+    assert [(line.name, line.value) for line in sheet.equity.items] == [
+        ("Retained earnings", Decimal("2.00"))
+    ]
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.floats(allow_nan=False),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -491,6 +550,10 @@ def test_a_raw_record_with_any_field_replaced_by_anything_maps_or_fails_in_words
     whole = {
         "invoices": document(lot=[split(), payment(-100)]),
         "bills": document(),
+        "payments": PAYMENT,
+        "billPayments": PAYMENT,
+        "balanceSheet": MONTH,
+        "profitAndLoss": MONTH,
         "journalEntries": journal_entry(),
         "customers": PARTY,
         "suppliers": PARTY,

@@ -85,7 +85,7 @@ def _map_document(raw: Raw, sign: int) -> dict[str, Any]:
         "due_date": (raw.day("due") or raw.day("date_posted")) if posted else None,
         "paid_on_date": _paid_on(raw, payments) if status is DocumentStatus.PAID else None,
         "currency": currency,
-        "currency_rate": _currency_rate(raw, currency),
+        "currency_rate": currency_rate(raw, currency),
         "line_items": _map_lines(entries, lines, units),
         "sub_total": money(sub_total),
         "total_discount": money(sum((round_to_unit(line.discount, units) for line in lines), Fraction(0))),
@@ -118,7 +118,7 @@ def _owner(raw: Raw) -> Reference:
     return Reference(id=raw.required_text("owner_id"), name=raw.text("owner_name"))
 
 
-def _account(raw: Raw) -> Reference | None:
+def map_account_reference(raw: Raw) -> Reference | None:
     account = raw.text("account")
     return Reference(id=account, name=raw.text("account_name")) if account else None
 
@@ -172,7 +172,7 @@ def _map_lines(entries: Sequence[Raw], lines: Sequence[LineAmounts], units: int)
                 sub_total=to_decimal_rounded(value, places),
                 tax_amount=to_decimal_rounded(tax, places),
                 total_amount=to_decimal_rounded(value + tax, places),
-                account_ref=_account(entry),
+                account_ref=map_account_reference(entry),
                 tax_rate_ref=Reference(id=table.required_text("id"), name=table.text("name"))
                 if table
                 else None,
@@ -189,7 +189,7 @@ def _map_allocation(payment: Raw, amount: Decimal, currency: str) -> PaymentAllo
             id=payment.required_text("transaction_id"),
             reference=payment.text("number"),
             note=payment.text("description"),
-            account_ref=_account(payment),
+            account_ref=map_account_reference(payment),
             currency=payment.required_text("currency"),
             paid_on_date=paid_on,
         ),
@@ -198,8 +198,8 @@ def _map_allocation(payment: Raw, amount: Decimal, currency: str) -> PaymentAllo
     )
 
 
-def _currency_rate(raw: Raw, currency: str) -> Decimal | None:
-    """From what the posting wrote to accounts in the base currency, to nine decimals.
+def currency_rate(raw: Raw, currency: str) -> Decimal | None:
+    """From what the transaction wrote to accounts in the base currency, to nine decimals.
 
     GnuCash stores only the two amounts, each rounded to cents, so the rate it used cannot be had exactly.
     """
@@ -210,4 +210,8 @@ def _currency_rate(raw: Raw, currency: str) -> Decimal | None:
     quantity = sum((abs(pair.fraction("quantity")) for pair in pairs), Fraction(0))
     if not value or not quantity:
         return None
-    return to_decimal(round_to_unit(quantity / value, 10**_RATE_PLACES), _RATE_PLACES)
+    return round_rate(quantity / value)
+
+
+def round_rate(rate: Fraction) -> Decimal:
+    return to_decimal(round_to_unit(rate, 10**_RATE_PLACES), _RATE_PLACES)

@@ -13,7 +13,6 @@ from pydantic.alias_generators import to_camel
 from datastatus.domain.records import (
     Account,
     AccountStatus,
-    AccountType,
     Address,
     AddressType,
     Company,
@@ -30,27 +29,12 @@ from datastatus.domain.records import (
 )
 from datastatus.errors import MappingFailed, SourceUnsupported
 from datastatus.integrations.base import RawRecord
+from datastatus.integrations.gnucash.account_types import natural_sign, type_and_category
 from datastatus.integrations.gnucash.amounts import decimal_places, to_decimal, to_decimal_rounded
 from datastatus.integrations.gnucash.documents import map_bill, map_invoice
+from datastatus.integrations.gnucash.payments import map_bill_payment, map_payment
 from datastatus.integrations.gnucash.raw import Raw, show
-
-# GnuCash's account types by what they are in the standard model, with the name of each as a category.
-_ACCOUNT_TYPES: Mapping[str, tuple[AccountType, str]] = {
-    "ASSET": (AccountType.ASSET, "Asset"),
-    "BANK": (AccountType.ASSET, "Bank"),
-    "CASH": (AccountType.ASSET, "Cash"),
-    "STOCK": (AccountType.ASSET, "Stock"),
-    "MUTUAL": (AccountType.ASSET, "Mutual fund"),
-    "RECEIVABLE": (AccountType.ASSET, "Accounts receivable"),
-    "LIABILITY": (AccountType.LIABILITY, "Liability"),
-    "CREDIT": (AccountType.LIABILITY, "Credit card"),
-    "PAYABLE": (AccountType.LIABILITY, "Accounts payable"),
-    "INCOME": (AccountType.INCOME, "Income"),
-    "EXPENSE": (AccountType.EXPENSE, "Expense"),
-    "EQUITY": (AccountType.EQUITY, "Equity"),
-    "TRADING": (AccountType.EQUITY, "Trading"),
-}
-_CREDIT_TYPES = {AccountType.LIABILITY, AccountType.INCOME, AccountType.EQUITY}
+from datastatus.integrations.gnucash.reports import map_balance_sheet, map_profit_and_loss
 
 
 def map_record(data_type: str, raw: RawRecord) -> StandardRecord:
@@ -106,13 +90,12 @@ def map_account(raw: Raw) -> Account:
     An account type that is not known is Unknown. A bank account is one of GnuCash's type BANK.
     """
     kind = raw.required_text("account_type")
-    account_type, category = _ACCOUNT_TYPES.get(kind, (AccountType.UNKNOWN, kind.capitalize()))
+    account_type, category = type_and_category(kind)
     path = raw.fields.get("path")
     if not isinstance(path, list) or not path or not all(isinstance(name, str) for name in path):
         raise raw.fail("path", "expected the names of the account and those above it")
     is_currency = raw.text("commodity_namespace") == "CURRENCY"
     balance = sum(raw.fractions("balances"), Fraction(0))
-    natural = -balance if account_type in _CREDIT_TYPES else balance
     places = decimal_places(raw.units("commodity_fraction")) if is_currency else 0
     return Account(
         id=raw.record_id,
@@ -122,7 +105,7 @@ def map_account(raw: Raw) -> Account:
         fully_qualified_name=".".join(path),
         fully_qualified_category=f"{account_type}.{category}",
         currency=raw.required_text("commodity_mnemonic") if is_currency else None,
-        current_balance=to_decimal_rounded(natural, places),
+        current_balance=to_decimal_rounded(balance * natural_sign(account_type), places),
         type=account_type,
         status=AccountStatus.ARCHIVED if raw.flag("hidden") else AccountStatus.ACTIVE,
         is_bank_account=kind == "BANK",
@@ -251,5 +234,9 @@ _MAPPERS: Mapping[str, Callable[[Raw], StandardRecord]] = {
     "suppliers": map_supplier,
     "invoices": map_invoice,
     "bills": map_bill,
+    "payments": map_payment,
+    "billPayments": map_bill_payment,
     "journalEntries": map_journal_entry,
+    "balanceSheet": map_balance_sheet,
+    "profitAndLoss": map_profit_and_loss,
 }

@@ -19,6 +19,8 @@ SCHEMA: dict[str, tuple[int, str]] = {
         5,
         "guid tx_guid account_guid memo value_num value_denom quantity_num quantity_denom lot_guid",
     ),
+    "lots": (2, "guid"),
+    "prices": (3, "guid commodity_guid currency_guid date value_num value_denom"),
     "slots": (4, "obj_guid name string_val int64_val timespec_val gdate_val guid_val"),
     "customers": (
         2,
@@ -238,6 +240,112 @@ SELECT i.guid AS parent, s.value_num, s.value_denom, s.quantity_num, s.quantity_
  WHERE i.guid > :after AND i.guid <= :last
    AND c.namespace = 'CURRENCY' AND c.mnemonic = :base_currency
  ORDER BY i.guid, s.guid
+"""
+
+# What GnuCash takes for a payment: a transaction that brings other accounts than receivables and payables into
+# the lot of a document, or into one that holds what an owner has paid ahead. One row for each of its splits there.
+# Owner types as above.
+PREPARE_PAYMENTS = """
+CREATE INDEX IF NOT EXISTS datastatus_post_lots ON invoices (post_lot);
+CREATE TABLE IF NOT EXISTS datastatus_payments AS
+WITH held AS (
+    SELECT s.tx_guid, s.guid AS split, i.guid AS document, i.post_txn,
+           coalesce(i.owner_type, kind.int64_val) AS owner_type,
+           coalesce(i.owner_guid, owner.guid_val) AS owner_guid
+      FROM splits s
+      JOIN accounts a ON a.guid = s.account_guid AND a.account_type IN ('RECEIVABLE', 'PAYABLE')
+      JOIN lots l ON l.guid = s.lot_guid
+      LEFT JOIN invoices i ON i.post_lot = l.guid
+      LEFT JOIN slots frame ON frame.obj_guid = l.guid AND frame.name = 'gncOwner'
+      LEFT JOIN slots kind ON kind.obj_guid = frame.guid_val AND kind.name = 'gncOwner/owner-type'
+      LEFT JOIN slots owner ON owner.obj_guid = frame.guid_val AND owner.name = 'gncOwner/owner-guid'
+     WHERE EXISTS (SELECT 1 FROM splits o JOIN accounts oa ON oa.guid = o.account_guid
+                    WHERE o.tx_guid = s.tx_guid AND oa.account_type NOT IN ('RECEIVABLE', 'PAYABLE'))
+)
+SELECT held.tx_guid, held.split, held.document,
+       CASE held.owner_type WHEN 3 THEN j.owner_type ELSE held.owner_type END AS owner_type,
+       CASE held.owner_type WHEN 3 THEN j.owner_guid ELSE held.owner_guid END AS owner_guid
+  FROM held
+  LEFT JOIN jobs j ON held.owner_type = 3 AND j.guid = held.owner_guid
+ WHERE held.tx_guid IS NOT held.post_txn
+ GROUP BY held.split;
+CREATE INDEX IF NOT EXISTS datastatus_payments_in_order ON datastatus_payments (owner_type, tx_guid);
+"""
+PAYMENTS_COUNT = "SELECT count(DISTINCT tx_guid) FROM datastatus_payments WHERE owner_type = :owner_type"
+PAYMENTS = """
+SELECT t.guid AS id, t.num AS number, t.description, t.post_date, posted.gdate_val AS post_gdate,
+       c.mnemonic AS currency, c.fraction AS currency_fraction,
+       (SELECT CASE WHEN count(DISTINCT o.account_guid) = 1 THEN max(o.account_guid) END
+          FROM splits o JOIN accounts oa ON oa.guid = o.account_guid
+         WHERE o.tx_guid = t.guid AND oa.account_type NOT IN ('RECEIVABLE', 'PAYABLE')) AS account,
+       (SELECT CASE WHEN count(DISTINCT o.account_guid) = 1 THEN max(oa.name) END
+          FROM splits o JOIN accounts oa ON oa.guid = o.account_guid
+         WHERE o.tx_guid = t.guid AND oa.account_type NOT IN ('RECEIVABLE', 'PAYABLE')) AS account_name
+  FROM (SELECT DISTINCT tx_guid FROM datastatus_payments
+         WHERE owner_type = :owner_type AND tx_guid > :after ORDER BY tx_guid LIMIT :size) page
+  JOIN transactions t ON t.guid = page.tx_guid
+  LEFT JOIN commodities c ON c.guid = t.currency_guid
+  LEFT JOIN slots posted ON posted.obj_guid = t.guid AND posted.name = 'date-posted'
+ GROUP BY t.guid
+ ORDER BY t.guid
+"""
+PAYMENT_SPLITS = """
+SELECT p.tx_guid AS parent, s.guid AS id, s.memo, s.value_num, s.value_denom, s.quantity_num, s.quantity_denom,
+       c.fraction AS quantity_fraction, p.owner_guid AS owner_id,
+       coalesce(customers.name, vendors.name) AS owner_name, p.document,
+       EXISTS (SELECT 1 FROM slots n
+                WHERE n.obj_guid = p.document AND n.name = 'credit-note' AND n.int64_val <> 0) AS is_credit_note
+  FROM datastatus_payments p
+  JOIN splits s ON s.guid = p.split
+  JOIN accounts a ON a.guid = s.account_guid
+  LEFT JOIN commodities c ON c.guid = a.commodity_guid
+  LEFT JOIN customers ON customers.guid = p.owner_guid
+  LEFT JOIN vendors ON vendors.guid = p.owner_guid
+ WHERE p.owner_type = :owner_type AND p.tx_guid > :after AND p.tx_guid <= :last
+ ORDER BY p.tx_guid, s.guid
+"""
+# What a payment was worth in the base currency, on accounts that are kept in it.
+PAYMENT_RATES = """
+SELECT s.tx_guid AS parent, s.value_num, s.value_denom, s.quantity_num, s.quantity_denom
+  FROM splits s
+  JOIN accounts a ON a.guid = s.account_guid
+  JOIN commodities c ON c.guid = a.commodity_guid
+ WHERE s.tx_guid IN (SELECT tx_guid FROM datastatus_payments
+                      WHERE owner_type = :owner_type AND tx_guid > :after AND tx_guid <= :last)
+   AND c.namespace = 'CURRENCY' AND c.mnemonic = :base_currency
+ ORDER BY s.tx_guid, s.guid
+"""
+
+# The chart with what every account gained in every month. `day_of` is ours; the sums are per denominator. A closing
+# entry empties income and expense into equity at the end of a year.
+REPORT_ACCOUNTS = """
+SELECT a.guid AS id, a.name, a.account_type, chart.path, c.guid AS commodity,
+       c.namespace AS commodity_namespace, c.mnemonic AS commodity_mnemonic
+  FROM datastatus_chart chart
+  JOIN accounts a ON a.guid = chart.guid
+  LEFT JOIN commodities c ON c.guid = a.commodity_guid
+ ORDER BY a.code, a.name, a.guid
+"""
+REPORT_MOVEMENTS = """
+SELECT s.account_guid AS account, substr(day_of(t.post_date, posted.gdate_val), 1, 7) AS month,
+       coalesce(closing.int64_val, 0) <> 0 AS is_closing,
+       sum(s.quantity_num) AS num, s.quantity_denom AS denom
+  FROM datastatus_chart chart
+  JOIN splits s ON s.account_guid = chart.guid
+  JOIN transactions t ON t.guid = s.tx_guid
+  LEFT JOIN slots posted ON posted.obj_guid = t.guid AND posted.name = 'date-posted'
+  LEFT JOIN slots closing ON closing.obj_guid = t.guid AND closing.name = 'book_closing'
+ GROUP BY 1, 2, 3, 5
+ ORDER BY 2, 1
+"""
+# What one of a commodity was worth in another, oldest first.
+PRICES = """
+SELECT p.commodity_guid AS commodity, p.currency_guid AS currency, day_of(p.date, NULL) AS day,
+       p.value_num AS num, p.value_denom AS denom
+  FROM prices p
+  JOIN commodities c ON c.guid IN (p.commodity_guid, p.currency_guid)
+ WHERE c.namespace = 'CURRENCY' AND c.mnemonic = :base_currency AND p.value_num <> 0
+ ORDER BY p.date, p.guid
 """
 
 # Templates of scheduled transactions lie in the same table, on accounts of their own; they are no postings.

@@ -14,14 +14,16 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from datastatus.domain.data_types import MONTHS_TO_SYNC
 from datastatus.domain.fetching import FetchScope
 from datastatus.errors import SourceUnavailable, SourceUnsupported
 from datastatus.integrations.base import RawRecord, Retrying
 from datastatus.integrations.gnucash import queries
+from datastatus.integrations.gnucash.months import BaseCurrency, Months
 from datastatus.integrations.gnucash.snapshot import take_snapshot, translated
 
 PAGE_RECORDS_MAX = 200
@@ -35,9 +37,12 @@ _COUNTS: Mapping[str, tuple[str, Mapping[str, int]]] = {
     "suppliers": (queries.VENDORS_COUNT, {}),
     "invoices": (queries.DOCUMENTS_COUNT, {"owner_type": _CUSTOMER}),
     "bills": (queries.DOCUMENTS_COUNT, {"owner_type": _VENDOR}),
+    "payments": (queries.PAYMENTS_COUNT, {"owner_type": _CUSTOMER}),
+    "billPayments": (queries.PAYMENTS_COUNT, {"owner_type": _VENDOR}),
     "journalEntries": (queries.JOURNAL_COUNT, {}),
 }
-DATA_TYPES = frozenset(_COUNTS) | {"taxRates"}
+_REPORTS = frozenset({"balanceSheet", "profitAndLoss"})
+DATA_TYPES = frozenset(_COUNTS) | _REPORTS | {"taxRates"}
 
 Row = dict[str, Any]
 Result = TypeVar("Result")
@@ -52,12 +57,12 @@ class GnuCashSource:
         self._pages = pages
 
     async def count(self, data_type: str, scope: FetchScope) -> int | None:
-        return await _in_thread(self._executor, partial(self._pages.count, data_type))
+        return await _in_thread(self._executor, partial(self._pages.count, data_type, scope))
 
     async def fetch(self, data_type: str, scope: FetchScope) -> AsyncIterator[Sequence[RawRecord]]:
         after = ""
         while True:
-            page = await _in_thread(self._executor, partial(self._pages.page, data_type, after))
+            page = await _in_thread(self._executor, partial(self._pages.page, data_type, scope, after))
             if page:
                 yield page
                 after = page[-1]["id"]
@@ -95,20 +100,27 @@ class Pages:
         self._path = path
         with translated(path):
             base = self._rows(queries.BASE_CURRENCY)
-            self._base_currency: str | None = base[0]["mnemonic"] if base else None
+            self._base = BaseCurrency(**base[0]) if base else None
+            self._base_currency = self._base.mnemonic if self._base else None
             self._tax_tables = self._read_tax_tables()
+        self._months: Months | None = None
+        self._have_payments = False
 
-    def count(self, data_type: str) -> int:
+    def count(self, data_type: str, scope: FetchScope) -> int:
         """Raises SourceUnavailable, and SourceUnsupported for a type that books do not have."""
         if data_type == "taxRates":
             return len(self._tax_rates())
-        if data_type not in _COUNTS:
+        if data_type not in DATA_TYPES:
             raise _unsupported(data_type)
-        sql, parameters = _COUNTS[data_type]
         with translated(self._path):
+            if data_type in _REPORTS:
+                return len(self._reported_months(scope))
+            if data_type in {"payments", "billPayments"}:
+                self._prepare_payments()
+            sql, parameters = _COUNTS[data_type]
             return self._snapshot.execute(sql, parameters).fetchone()[0]
 
-    def page(self, data_type: str, after: str) -> Sequence[RawRecord]:
+    def page(self, data_type: str, scope: FetchScope, after: str) -> Sequence[RawRecord]:
         """The next records by id, PAGE_RECORDS_MAX at most; fewer mean that none follow. Raises as `count`."""
         with translated(self._path):
             match data_type:
@@ -126,8 +138,12 @@ class Pages:
                     page = self._documents(after, _CUSTOMER, queries.INVOICE_ENTRIES)
                 case "bills":
                     page = self._documents(after, _VENDOR, queries.BILL_ENTRIES)
+                case "payments" | "billPayments":
+                    page = self._payments(after, _CUSTOMER if data_type == "payments" else _VENDOR)
                 case "journalEntries":
                     page = self._journal(after)
+                case "balanceSheet" | "profitAndLoss":
+                    page = self._reports(data_type, self._reported_months(scope), after)
                 case _:
                     raise _unsupported(data_type)
         return page
@@ -229,10 +245,7 @@ class Pages:
                 "base_currency": self._base_currency,
                 "entries": [self._entry(entry) for entry in entries[row["id"]]],
                 "lot": [_lot_split(split) for split in lots[row["id"]]],
-                "base_values": [
-                    {"value": _pair(rate, "value"), "quantity": _pair(rate, "quantity")}
-                    for rate in rates[row["id"]]
-                ],
+                "base_values": [_valued(rate) for rate in rates[row["id"]]],
             }
             for row in page
         ]
@@ -253,6 +266,40 @@ class Pages:
             "account": row["account"],
             "account_name": row["account_name"],
         }
+
+    def _prepare_payments(self) -> None:
+        if not self._have_payments:
+            self._snapshot.executescript(queries.PREPARE_PAYMENTS)
+            self._have_payments = True
+
+    def _payments(self, after: str, owner_type: int) -> list[Row]:
+        self._prepare_payments()
+        page = self._keyset(queries.PAYMENTS, after, owner_type=owner_type)
+        splits = self._parts(queries.PAYMENT_SPLITS, after, page, owner_type=owner_type)
+        rates = self._parts(
+            queries.PAYMENT_RATES, after, page, owner_type=owner_type, base_currency=self._base_currency
+        )
+        return [
+            row
+            | {
+                "post_date": _instant(row["post_date"], row.pop("post_gdate")),
+                "base_currency": self._base_currency,
+                "splits": [_valued(split) for split in splits[row["id"]]],
+                "base_values": [_valued(rate) for rate in rates[row["id"]]],
+            }
+            for row in page
+        ]
+
+    def _reports(self, data_type: str, months: Months, after: str) -> list[Row]:
+        reports = months.balances() if data_type == "balanceSheet" else months.earnings()
+        return [report for report in reports if report["id"] > after][:PAGE_RECORDS_MAX]
+
+    def _reported_months(self, scope: FetchScope) -> Months:
+        if self._months is None:
+            self._snapshot.create_function("day_of", 2, _day_of, deterministic=True)
+            today = datetime.now(UTC).astimezone().date()
+            self._months = Months(self._rows, self._base, today, scope.months_to_sync or MONTHS_TO_SYNC)
+        return self._months
 
     def _journal(self, after: str) -> list[Row]:
         page = self._keyset(queries.JOURNAL, after)
@@ -279,6 +326,12 @@ class Pages:
 
 def _pair(row: Row, name: str) -> list[Any]:
     return [row[f"{name}_num"], row[f"{name}_denom"]]
+
+
+def _valued(row: Row) -> Row:
+    """With its amount in the transaction's currency (`value`) and in its account's (`quantity`)."""
+    rest = {name: value for name, value in row.items() if not name.endswith(("_num", "_denom"))}
+    return rest | {"value": _pair(row, "value"), "quantity": _pair(row, "quantity")}
 
 
 def _lot_split(row: Row) -> Row:
@@ -323,6 +376,13 @@ def _instant(text: Any, gdate: Any = None) -> dict[str, Any] | None:
         neutral = (moment.hour, moment.minute, moment.second) == (10, 59, 0)
         day = (moment if neutral else moment.astimezone()).date().isoformat()
     return {"utc": moment.isoformat() if moment else text, "day": day}
+
+
+@lru_cache(maxsize=10_000)
+def _day_of(text: Any, gdate: Any) -> str | None:
+    """For SQL: the day that GnuCash shows."""
+    instant = _instant(text, gdate)
+    return instant["day"] if instant else None
 
 
 def _unsupported(data_type: str) -> SourceUnsupported:
