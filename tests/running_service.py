@@ -166,6 +166,12 @@ def script(folder: Path, data_type: str, **says: Any) -> None:
     (folder / f"{data_type}.json").write_text(json.dumps(says))
 
 
+def clear(folder: Path) -> None:
+    """Have the scripted source empty again."""
+    for left in folder.iterdir():
+        left.unlink()
+
+
 async def ended(client: Client, *dataset_ids: str) -> dataset_pb2.Dataset:
     """The first of the datasets, once all have ended."""
     request = watch_pb2.WatchStatusRequest(
@@ -178,13 +184,19 @@ async def ended(client: Client, *dataset_ids: str) -> dataset_pb2.Dataset:
 
 
 async def synced(client: Client, company_id: str, data_type: str) -> dataset_pb2.Dataset:
-    """The dataset of a data type as it ended, that of the first link if it is still running."""
+    """A new dataset of a data type, as it ended."""
     dataset = await client.sync.QueueSync(
-        sync_service_pb2.SyncRequest(
-            company_id=company_id, data_type=data_type, on_active=sync_service_pb2.ON_ACTIVE_ATTACH
-        )
+        sync_service_pb2.SyncRequest(company_id=company_id, data_type=data_type)
     )
     return await ended(client, dataset.id)
+
+
+async def first_synced(client: Client, company_id: str, data_type: str) -> dataset_pb2.Dataset:
+    """The dataset that the first link queued, as it ended."""
+    history = await client.sync.ListDatasets(
+        sync_service_pb2.ListDatasetsRequest(company_id=company_id, data_type=data_type)
+    )
+    return await ended(client, history.datasets[-1].id)
 
 
 def violations_of(error: grpc.aio.AioRpcError) -> dict[str, str]:

@@ -89,6 +89,12 @@ async def history(client: Client, connection_id: str) -> list[dataset_pb2.Datase
     return list((await client.sync.ListDatasets(request)).datasets)
 
 
+async def all_ended(client: Client, connection_id: str) -> list[dataset_pb2.Dataset]:
+    """The datasets of a connection, once all have ended."""
+    await ended(client, *(one.id for one in await history(client, connection_id)))
+    return await history(client, connection_id)
+
+
 async def show(client: Client, connection_id: str) -> connection_pb2.Connection:
     request = company_service_pb2.GetConnectionRequest(connection_id=connection_id)
     return await client.companies.GetConnection(request)
@@ -134,9 +140,9 @@ async def test_a_connection_is_linked_with_what_its_source_accepts_and_syncs_wit
     linked = await authorize(client, connection.id, server="erp", apiKey=FIRST)
 
     assert linked.status == connection_pb2.CONNECTION_STATUS_LINKED
-    first = await history(client, connection.id)
+    first = await all_ended(client, connection.id)
     assert {one.trigger for one in first} == {dataset_pb2.TRIGGER_FIRST_LINK}
-    assert {(await ended(client, one.id)).status for one in first} == {dataset_pb2.DATASET_STATUS_COMPLETE}
+    assert {one.status for one in first} == {dataset_pb2.DATASET_STATUS_COMPLETE}
 
     # The key is revoked: the sync finds out, and the end user must come back with another one.
     accept(SECOND)
@@ -163,7 +169,7 @@ async def test_a_linked_connection_takes_new_credentials_and_queues_nothing(
 ) -> None:
     connection = await pending(client)
     await authorize(client, connection.id, server="erp", apiKey=FIRST)
-    before = await history(client, connection.id)
+    before = await all_ended(client, connection.id)
     accept(FIRST, SECOND)
 
     assert (
@@ -174,7 +180,7 @@ async def test_a_linked_connection_takes_new_credentials_and_queues_nothing(
 
     accept(SECOND)
     dataset = await synced(client, connection.company_id, "items")
-    assert (await synced(client, connection.company_id, "items")).id != dataset.id
+    assert dataset.status == dataset_pb2.DATASET_STATUS_COMPLETE
     assert (await show(client, connection.id)).status == connection_pb2.CONNECTION_STATUS_LINKED
 
 
@@ -204,6 +210,7 @@ async def test_keys_rotate_while_the_service_runs(
 ) -> None:
     connection = await pending(client)
     await authorize(client, connection.id, server="erp", apiKey=FIRST)
+    await all_ended(client, connection.id)
     path = service.data_folder / "credentials.keys"
     [old] = path.read_text().split()
 
@@ -234,8 +241,7 @@ async def test_no_secret_is_in_any_answer_log_or_table(
     for server in ("erp", "down", "broken"):
         await refusal(client, connection.id, server=server, apiKey=WRONG)
     await authorize(client, connection.id, server="erp", apiKey=FIRST)
-    for one in await history(client, connection.id):
-        await ended(client, one.id)
+    await all_ended(client, connection.id)
     accept(SECOND)
     await synced(client, connection.company_id, "suppliers")
     await authorize(client, connection.id, server="erp", apiKey=SECOND)

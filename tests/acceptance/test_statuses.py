@@ -26,8 +26,10 @@ from datastatus.v1 import (
 from running_service import (
     PLUGINS,
     RunningService,
+    clear,
     client_of,
     ended,
+    first_synced,
     linked,
     reason_of,
     running_service,
@@ -52,19 +54,6 @@ async def service(scripts: Path) -> AsyncIterator[RunningService]:
 async def client(service: RunningService) -> AsyncIterator[Client]:
     async with client_of(service) as client:
         yield client
-
-
-def clear(folder: Path) -> None:
-    for left in folder.iterdir():
-        left.unlink()
-
-
-async def first_synced(client: Client, company_id: str, data_type: str) -> dataset_pb2.Dataset:
-    """The dataset that the first link queued, as it ended."""
-    history = await client.sync.ListDatasets(
-        sync_service_pb2.ListDatasetsRequest(company_id=company_id, data_type=data_type)
-    )
-    return await ended(client, history.datasets[-1].id)
 
 
 @pytest.fixture
