@@ -22,6 +22,7 @@
     │   ├── ConnectionNotLinked          CONNECTION_NOT_LINKED
     │   ├── ConnectionDeauthorized       CONNECTION_DEAUTHORIZED
     │   ├── CredentialsKeyMissing        CREDENTIALS_KEY_MISSING
+    │   ├── SettingLocked                SETTING_LOCKED
     │   └── IllegalTransition            ILLEGAL_TRANSITION
     ├── Overtaken                        somebody else has moved on
     │   ├── LeaseLost                    LEASE_LOST
@@ -197,8 +198,10 @@ class WrongState(DatastatusError):
 class ConnectionNotLinked(WrongState):
     reason = "CONNECTION_NOT_LINKED"
 
-    def __init__(self, subject: str, link_url: str = "") -> None:
-        super().__init__(f"{subject} is not linked; the end user links it at its link_url", link_url=link_url)
+    def __init__(self, subject: str, link_url: str) -> None:
+        """`link_url` is empty where there is no connection that could be linked."""
+        advice = "the end user links it at its link_url" if link_url else "create a connection first"
+        super().__init__(f"{subject} is not linked; {advice}", link_url=link_url)
 
 
 class ConnectionDeauthorized(WrongState):
@@ -219,6 +222,16 @@ class CredentialsKeyMissing(WrongState):
         super().__init__(
             "this service has no key to keep credentials under; its operator sets "
             "DATASTATUS_CREDENTIALS_KEYS_FILE or DATASTATUS_CREDENTIALS_KEYS"
+        )
+
+
+class SettingLocked(WrongState):
+    reason = "SETTING_LOCKED"
+
+    def __init__(self, data_type: str) -> None:
+        super().__init__(
+            f"the default setting of {data_type} is locked: companies cannot have another; nothing was changed",
+            data_type=data_type,
         )
 
 

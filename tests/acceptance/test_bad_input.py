@@ -46,8 +46,6 @@ METHODS = [
     )
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
-    # Answers UNIMPLEMENTED so far.
-    if method.name != "UpdateSyncSettings"
 ]
 
 

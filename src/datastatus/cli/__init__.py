@@ -29,12 +29,14 @@ _COMMANDS = {
     "datasets": "List syncs, newest first.",
     "watch": "Show every transition as it happens.",
     "records": "Show what the cache holds.",
-    "settings": "Show how data types are synchronised.",
     "connector": "Read an on-premise source for connections.",
 }
 for name, help_text in _COMMANDS.items():
     app.command(f"datastatus.cli.{name}:{name}", name=name, help=help_text)
 app.command("datastatus.cli.company:app", name="company", help="Create, list, show and delete companies.")
+app.command(
+    "datastatus.cli.settings:app", name="settings", help="Show and change how data types are synchronised."
+)
 app.command("datastatus.cli.connection:app", name="connection", help="Connect companies to their sources.")
 app.command(
     "datastatus.cli.credentials:app",

@@ -70,6 +70,7 @@ class Candidate:
     id: UUID
     status: ConnectionStatus
     data_types: Collection[str]
+    link_url: str
 
 
 def choose_connection(company_id: UUID, data_type: str, candidates: Sequence[Candidate]) -> UUID:
@@ -77,13 +78,14 @@ def choose_connection(company_id: UUID, data_type: str, candidates: Sequence[Can
 
     The one linked connection that supports the type; where none supports it, the one linked connection (its
     dataset ends NOT_SUPPORTED). Raises ConnectionRequired where several could answer, ConnectionNotLinked
-    where none is linked.
+    where none is linked, with the link_url of one that would answer if it were.
     """
     linked = [c for c in candidates if c.status is ConnectionStatus.LINKED]
     supporting = [c for c in linked if data_type in c.data_types]
     match supporting or linked:
         case []:
-            raise errors.ConnectionNotLinked(f"company {company_id}")
+            able = [c for c in candidates if data_type in c.data_types] or candidates
+            raise errors.ConnectionNotLinked(f"company {company_id}", able[0].link_url if able else "")
         case [only]:
             return only.id
         case several:

@@ -14,13 +14,12 @@ from uuid6 import uuid7
 from datastatus import errors
 from datastatus.domain.connection import Company, Connection, ConnectionStatus
 from datastatus.domain.credentials import parse_credentials, without_secrets
-from datastatus.domain.data_types import DATA_TYPES
 from datastatus.domain.dataset import DatasetStatus, Trigger
+from datastatus.domain.settings import SyncSetting
 from datastatus.engine.credentials import CredentialsVault
-from datastatus.engine.sync import first_link_types
 from datastatus.integrations.base import IntegrationInfo
 from datastatus.integrations.registry import Registry, find_integration
-from datastatus.store import companies, datasets
+from datastatus.store import companies, datasets, settings
 from datastatus.store.credentials import SealedCredentials
 from datastatus.store.database import Database
 
@@ -113,8 +112,8 @@ class ConnectionEngine:
         for _ in range(_LINK_TRIES_MAX):
             if connection.status is ConnectionStatus.LINKED and sealed is None:
                 return connection
-            trigger, data_types = await self._types_to_queue(connection)
-            first = [(uuid7(), key, DATA_TYPES[key].sync_order) for key in data_types]
+            trigger, chosen = await self._to_queue(connection)
+            first = [(uuid7(), setting.data_type, setting.sync_order) for setting in chosen]
             linked = await companies.link_connection(self._database, connection, trigger, first, sealed)
             if linked is not None:
                 self._on_commit()
@@ -181,15 +180,17 @@ class ConnectionEngine:
             raise errors.ConnectionNotFound(str(connection_id))
         self._on_commit()
 
-    async def _types_to_queue(self, connection: Connection) -> tuple[Trigger, list[str]]:
+    async def _to_queue(self, connection: Connection) -> tuple[Trigger, list[SyncSetting]]:
+        """What a link queues, in order."""
         supported = self.get_integration(connection.integration_key).data_types
+        company_id = connection.company_id
+        _, in_force = await settings.settings_of_companies(self._database, [company_id])
         if connection.first_linked is None:
-            return Trigger.FIRST_LINK, first_link_types(supported)
-        pointers = await datasets.data_status_pointers(self._database, [connection.company_id], connection.id)
+            return Trigger.FIRST_LINK, in_force[company_id].of_first_link(supported)
+        pointers = await datasets.data_status_pointers(self._database, [company_id], connection.id)
         failed = {
             pointer.data_type
-            for pointer in pointers[connection.company_id]
+            for pointer in pointers[company_id]
             if pointer.current_status is DatasetStatus.AUTH_ERROR
         }
-        in_order = sorted(supported & failed, key=lambda key: DATA_TYPES[key].sync_order)
-        return Trigger.RELINK, in_order
+        return Trigger.RELINK, in_force[company_id].in_order(supported & failed)

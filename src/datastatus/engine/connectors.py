@@ -7,7 +7,7 @@ import random
 import uuid
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -21,7 +21,7 @@ from datastatus.engine.progress import ProgressBoard
 from datastatus.engine.reports import Report, Reporter
 from datastatus.engine.watch_hub import WatchHub
 from datastatus.integrations.registry import Registry, find_integration
-from datastatus.store import companies, datasets, records
+from datastatus.store import companies, datasets, records, settings
 from datastatus.store.database import Database
 from datastatus.store.datasets import Assignment, ProgressReport
 from datastatus.store.journal import Change, ChangeOutcome, Grant
@@ -275,12 +275,19 @@ class ConnectorHub:
             ]
         )
         # Those that another connector was quicker to claim drop out here.
-        won = [
-            dataset_id
+        won = {
+            dataset_id: result.occurred
             for dataset_id, result in zip(candidates, results, strict=True)
-            if result.outcome is ChangeOutcome.DONE
-        ]
-        for assignment in await datasets.claimed_datasets(self._database, won):
+            if result.outcome is ChangeOutcome.DONE and result.occurred
+        }
+        assignments = await datasets.claimed_datasets(self._database, won)
+        _, in_force = await settings.settings_of_companies(
+            self._database, {one.company_id for one in assignments}
+        )
+        for assignment in assignments:
+            setting = in_force[assignment.company_id][assignment.data_type]
+            # By the store's clock, which is everybody's.
+            scope = setting.scope(won[assignment.dataset_id].date())
             session.in_hand[assignment.dataset_id] = assignment
-            session.outbox.put_nowait(assignment)
+            session.outbox.put_nowait(replace(assignment, scope=scope))
         return len(candidates) == room

@@ -19,6 +19,7 @@ from datastatus.engine.progress import ProgressBoard
 from datastatus.engine.records import RecordEngine
 from datastatus.engine.reports import Reporter
 from datastatus.engine.retention import JournalKeeper
+from datastatus.engine.settings import SettingsEngine
 from datastatus.engine.snapshots import Snapshots
 from datastatus.engine.sync import SyncEngine
 from datastatus.engine.watch import Watches
@@ -75,6 +76,7 @@ class Engine:
             database, writer, self.hub, self.reporter, progress, registry, options.lease_seconds
         )
         self.records = RecordEngine(database)
+        self.settings = SettingsEngine(database)
         self._runners = (
             JournalKeeper(
                 database,

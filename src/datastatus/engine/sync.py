@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from uuid6 import uuid7
@@ -12,15 +14,24 @@ from datastatus.domain.connection import Candidate, ConnectionStatus, choose_con
 from datastatus.domain.data_status import DataTypeStatus, roll_up
 from datastatus.domain.data_types import DATA_TYPES
 from datastatus.domain.dataset import Dataset, DatasetStatus, OnActive, Trigger
+from datastatus.domain.settings import SyncSettings
 from datastatus.domain.sync import SyncRequest
 from datastatus.engine.batching import SelfBatcher
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.integrations.registry import Registry, find_integration
-from datastatus.store import companies, datasets, journal
+from datastatus.store import companies, datasets, journal, settings
 from datastatus.store.companies import ConnectionSummary
 from datastatus.store.database import Database
 from datastatus.store.datasets import DatasetFilter
 from datastatus.store.journal import QueueItem, QueueOutcome, QueueResult
+
+
+@dataclass(frozen=True, slots=True)
+class _CompanyState:
+    """What queueing must know of a company; one that does not exist has no connections."""
+
+    connections: Sequence[ConnectionSummary]
+    settings: SyncSettings
 
 
 class SyncEngine:
@@ -33,11 +44,11 @@ class SyncEngine:
         self._writer = writer
         self._registry = registry
         self._link_url_base = link_url_base
-        self._connections: SelfBatcher[UUID, list[ConnectionSummary]] = SelfBatcher(self._read_connections)
+        self._companies: SelfBatcher[UUID, _CompanyState] = SelfBatcher(self._read_companies)
 
     async def run(self) -> None:
         """Serve batched reads until cancelled."""
-        await self._connections.run()
+        await self._companies.run()
 
     def link_url(self, connection_id: UUID) -> str:
         return f"{self._link_url_base.rstrip('/')}/{connection_id}"
@@ -55,15 +66,14 @@ class SyncEngine:
         self, requests: Sequence[SyncRequest], *, trigger: Trigger = Trigger.API, caller: str = ""
     ) -> list[Dataset | errors.DatastatusError]:
         """A dataset or what was wrong, for each request in order; requests fail alone."""
-        company_ids = [request.company_id for request in requests]
-        connections = await self._connections.submit(company_ids)
+        states = await self._companies.submit([request.company_id for request in requests])
         answers: list[Dataset | errors.DatastatusError | None] = [None] * len(requests)
         items: dict[int, QueueItem] = {}
         for index, request in enumerate(requests):
             try:
-                items[index] = self._queue_item(request, connections[index], trigger, caller)
+                items[index] = self._queue_item(request, states[index], trigger, caller)
             except errors.DatastatusError as exc:
-                answers[index] = await self._recall_or_refuse(request, caller, exc, connections[index])
+                answers[index] = await self._recall_or_refuse(request, caller, exc, states[index].connections)
         results = await self._writer.queue(list(items.values())) if items else []
         existing = await self._existing(results)
         for (index, item), result in zip(items.items(), results, strict=True):
@@ -74,13 +84,13 @@ class SyncEngine:
         self, company_id: UUID, caller: str = ""
     ) -> list[Dataset | errors.DatastatusError]:
         """Queue every fetch-on-first-link type that the company's linked connections support."""
-        [connections] = await self._connections.submit([company_id])
-        await self._company_must_exist(company_id, connections)
+        [company] = await self._companies.submit([company_id])
+        await self._company_must_exist(company_id, company.connections)
         requests = [
-            SyncRequest(company_id, data_type, connection.id)
-            for connection in connections
+            SyncRequest(company_id, setting.data_type, connection.id)
+            for connection in company.connections
             if connection.status is ConnectionStatus.LINKED
-            for data_type in first_link_types(self._supported(connection))
+            for setting in company.settings.of_first_link(self._supported(connection))
         ]
         return await self.queue_syncs(requests, caller=caller)
 
@@ -106,7 +116,8 @@ class SyncEngine:
         self, company_id: UUID, connection_id: UUID | None = None
     ) -> Mapping[str, DataTypeStatus]:
         """By data type, over the company's connections or the one named."""
-        [connections] = await self._connections.submit([company_id])
+        [company] = await self._companies.submit([company_id])
+        connections = company.connections
         await self._company_must_exist(company_id, connections)
         if connection_id is not None:
             connections = [connection for connection in connections if connection.id == connection_id]
@@ -128,9 +139,12 @@ class SyncEngine:
             for company_id in company_ids
         ]
 
-    async def _read_connections(self, company_ids: Sequence[UUID]) -> list[list[ConnectionSummary]]:
-        found = await companies.connections_of_companies(self._database, set(company_ids))
-        return [found[company_id] for company_id in company_ids]
+    async def _read_companies(self, company_ids: Sequence[UUID]) -> list[_CompanyState]:
+        connections, (_, in_force) = await asyncio.gather(
+            companies.connections_of_companies(self._database, set(company_ids)),
+            settings.settings_of_companies(self._database, set(company_ids)),
+        )
+        return [_CompanyState(connections[company_id], in_force[company_id]) for company_id in company_ids]
 
     def _supported(self, *connections: ConnectionSummary) -> Collection[str]:
         """The data types that any of the connections supports; none for an integration not installed here."""
@@ -140,16 +154,19 @@ class SyncEngine:
         )
 
     def _queue_item(
-        self, request: SyncRequest, connections: Sequence[ConnectionSummary], trigger: Trigger, caller: str
+        self, request: SyncRequest, company: _CompanyState, trigger: Trigger, caller: str
     ) -> QueueItem:
         if request.data_type not in DATA_TYPES:
             raise errors.DataTypeUnknown(request.data_type)
         connection_id = request.connection_id or choose_connection(
             request.company_id,
             request.data_type,
-            [Candidate(one.id, one.status, self._supported(one)) for one in connections],
+            [
+                Candidate(one.id, one.status, self._supported(one), self.link_url(one.id))
+                for one in company.connections
+            ],
         )
-        connection = next((one for one in connections if one.id == connection_id), None)
+        connection = next((one for one in company.connections if one.id == connection_id), None)
         if connection is None:
             raise errors.ConnectionNotFound(str(connection_id))
         info = find_integration(self._registry, connection.integration_key).info
@@ -159,7 +176,7 @@ class SyncEngine:
             connection_id=connection.id,
             data_type=request.data_type,
             trigger=trigger,
-            sync_order=DATA_TYPES[request.data_type].sync_order,
+            sync_order=company.settings[request.data_type].sync_order,
             supported=request.data_type in info.data_types,
             attach=request.on_active is OnActive.ATTACH,
             caller=caller,
@@ -229,12 +246,6 @@ class SyncEngine:
                 )
             case QueueOutcome.RETRY:
                 return errors.StoreDown()
-
-
-def first_link_types(supported: Collection[str]) -> list[str]:
-    """Those of the supported data types that a first link queues, in the order in which they should run."""
-    chosen = [DATA_TYPES[key] for key in supported if DATA_TYPES[key].fetch_on_first_link]
-    return [data_type.key for data_type in sorted(chosen, key=lambda data_type: data_type.sync_order)]
 
 
 def _new_dataset(item: QueueItem, result: QueueResult) -> Dataset:

@@ -230,6 +230,7 @@ def _result(dataset_id: str, answer: Answer) -> connector_pb2.ReportResult:
 
 
 def _assignment(assignment: Assignment, lease_seconds: float) -> connector_pb2.Assignment:
+    scope = assignment.scope
     return connector_pb2.Assignment(
         dataset_id=str(assignment.dataset_id),
         company_id=str(assignment.company_id),
@@ -241,4 +242,7 @@ def _assignment(assignment: Assignment, lease_seconds: float) -> connector_pb2.A
             attempt=assignment.attempt,
             ttl=convert.duration(timedelta(seconds=lease_seconds)),
         ),
+        sync_from=scope.sync_from.isoformat() if scope.sync_from else None,
+        months_to_sync=scope.months_to_sync,
+        modified_since=convert.timestamp(scope.modified_since),
     )

@@ -24,6 +24,7 @@ from datastatus.domain.dataset import (
     Trigger,
     WaitReason,
 )
+from datastatus.domain.settings import SyncFrequency, SyncSettings
 from datastatus.integrations.base import IntegrationInfo
 from datastatus.v1 import (
     company_pb2,
@@ -31,6 +32,7 @@ from datastatus.v1 import (
     data_status_pb2,
     dataset_pb2,
     integration_pb2,
+    settings_pb2,
     sync_service_pb2,
     transition_pb2,
     watch_pb2,
@@ -58,6 +60,8 @@ _CONNECTION_NUMBERS = _numbers(connection_pb2.ConnectionStatus, "CONNECTION_STAT
 ON_ACTIVES = {
     number: name for name, number in _numbers(sync_service_pb2.OnActive, "ON_ACTIVE", OnActive).items()
 }
+_FREQUENCY_NUMBERS = _numbers(settings_pb2.SyncFrequency, "SYNC_FREQUENCY", SyncFrequency)
+FREQUENCIES = {number: name for name, number in _FREQUENCY_NUMBERS.items()}
 _CLOSING_NUMBERS = _numbers(watch_pb2.ClosingReason, "CLOSING_REASON", watch.ClosingReason)
 
 
@@ -189,6 +193,24 @@ def integration(info: IntegrationInfo) -> integration_pb2.Integration:
         self_driven=info.self_driven,
         credentials_schema=None if info.credentials is None else struct(info.credentials.model_json_schema()),
     )
+
+
+def settings(found: SyncSettings) -> list[settings_pb2.SyncSetting]:
+    """One a data type, in sync order."""
+    return [
+        settings_pb2.SyncSetting(
+            data_type=one.data_type,
+            fetch_on_first_link=one.fetch_on_first_link,
+            frequency=_FREQUENCY_NUMBERS[one.frequency],  # type: ignore[arg-type]
+            sync_order=one.sync_order,
+            sync_from=timestamp(one.sync_from),
+            sync_from_window_months=one.sync_from_window_months,
+            months_to_sync=one.months_to_sync,
+            locked=one.locked,
+            overridden=found.is_own(one.data_type),
+        )
+        for one in found.in_order()
+    ]
 
 
 def struct(document: Mapping[str, Any]) -> struct_pb2.Struct:

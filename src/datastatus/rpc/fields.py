@@ -127,15 +127,15 @@ class Fields:
             return default
         return timedelta(seconds=seconds)
 
-    def timestamp(self, message: Message, field: str) -> datetime | None:
-        """An optional point in time: None where absent."""
+    def timestamp(self, message: Message, field: str, at: str = "") -> datetime | None:
+        """An optional point in time: None where absent. `at` is the path of the message within the request."""
         if not message.HasField(field):
             return None
         value: Timestamp = getattr(message, field)
         try:
             return value.ToDatetime(tzinfo=UTC)
         except (ValueError, OverflowError):
-            self.wrong(field, "must be a time between the years 1 and 9999")
+            self.wrong(at + field, "must be a time between the years 1 and 9999")
             return None
 
 

@@ -1,42 +1,98 @@
-"""SyncSettingsService: the defaults can be read; changing them answers UNIMPLEMENTED for now."""
+"""SyncSettingsService: converts, calls the engine, converts."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
+
 import grpc
 
-from datastatus.domain.data_types import DATA_TYPES
+from datastatus.domain.settings import SETTING_FIELDS, SyncFrequency, SyncSetting, named_fields
 from datastatus.engine.engine import Engine
+from datastatus.rpc import convert
 from datastatus.rpc.fields import Fields
 from datastatus.v1 import settings_pb2, sync_settings_service_pb2, sync_settings_service_pb2_grpc
 
 Context = grpc.aio.ServicerContext
 
+_SETTINGS_MAX = 1000
+_SYNC_ORDER_MAX = 1_000_000
+_MONTHS_MAX = 1200
+
 
 class SyncSettingsService(sync_settings_service_pb2_grpc.SyncSettingsServiceServicer):
     def __init__(self, engine: Engine) -> None:
-        self._connections = engine.connections
+        self._settings = engine.settings
 
     async def GetSyncSettings(
         self, request: sync_settings_service_pb2.GetSyncSettingsRequest, context: Context
     ) -> sync_settings_service_pb2.GetSyncSettingsResponse:
         with Fields() as fields:
             company_id = fields.optional_uuid(request, "company_id")
-        if company_id is not None:
-            await self._connections.get_company(company_id)
-        return sync_settings_service_pb2.GetSyncSettingsResponse(
-            settings=[
-                settings_pb2.SyncSetting(
-                    data_type=one.key,
-                    fetch_on_first_link=one.fetch_on_first_link,
-                    frequency=settings_pb2.SYNC_FREQUENCY_NONE,
-                    sync_order=one.sync_order,
-                )
-                for one in sorted(DATA_TYPES.values(), key=lambda one: one.sync_order)
-            ]
-        )
+        found = await self._settings.get(company_id)
+        return sync_settings_service_pb2.GetSyncSettingsResponse(settings=convert.settings(found))
 
     async def UpdateSyncSettings(
         self, request: sync_settings_service_pb2.UpdateSyncSettingsRequest, context: Context
     ) -> sync_settings_service_pb2.UpdateSyncSettingsResponse:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "settings cannot be changed yet")
-        raise AssertionError
+        with Fields() as fields:
+            company_id = fields.optional_uuid(request, "company_id")
+            named = _named(fields, request)
+            changes = [_setting(fields, index, one, named) for index, one in enumerate(request.settings)]
+            _check_types(fields, request)
+        found = await self._settings.update(company_id, changes, named, list(request.reset_data_types))
+        return sync_settings_service_pb2.UpdateSyncSettingsResponse(settings=convert.settings(found))
+
+
+def _named(fields: Fields, request: sync_settings_service_pb2.UpdateSyncSettingsRequest) -> frozenset[str]:
+    """The fields that the mask names."""
+    paths = list(request.update_mask.paths)
+    if not paths or paths == ["*"]:
+        return SETTING_FIELDS
+    for index, path in enumerate(paths):
+        if path not in SETTING_FIELDS:
+            fields.wrong(
+                f"update_mask.paths[{index}]",
+                f"must be one of {', '.join(sorted(SETTING_FIELDS))}, not {path[:80]!r}",
+            )
+    return named_fields(paths)
+
+
+def _setting(
+    fields: Fields, index: int, one: settings_pb2.SyncSetting, named: Collection[str]
+) -> SyncSetting:
+    """A setting of which only the named fields are looked at."""
+    at = f"settings[{index}]."
+
+    def months(name: str) -> int | None:
+        if name not in named or not one.HasField(name):  # type: ignore[arg-type]
+            return None
+        return fields.number(at + name, getattr(one, name), at_least=1, at_most=_MONTHS_MAX)
+
+    sync_from = fields.timestamp(one, "sync_from", at) if "sync_from" in named else None
+    window_months = months("sync_from_window_months")
+    if sync_from is not None and window_months is not None:
+        fields.wrong(f"{at}sync_from", "excludes sync_from_window_months: set one of them")
+    frequency, sync_order = SyncFrequency.NONE, 0
+    if "frequency" in named:
+        frequency = fields.choice(f"{at}frequency", one.frequency, convert.FREQUENCIES, default=None)
+    if "sync_order" in named:
+        sync_order = fields.number(f"{at}sync_order", one.sync_order, at_least=0, at_most=_SYNC_ORDER_MAX)
+    return SyncSetting(
+        data_type=fields.text(f"{at}data_type", one.data_type, characters_max=100),
+        fetch_on_first_link=one.fetch_on_first_link,
+        frequency=frequency,
+        sync_order=sync_order,
+        sync_from=sync_from,
+        sync_from_window_months=window_months,
+        months_to_sync=months("months_to_sync"),
+        locked=one.locked,
+    )
+
+
+def _check_types(fields: Fields, request: sync_settings_service_pb2.UpdateSyncSettingsRequest) -> None:
+    named = Counter(one.data_type for one in request.settings) + Counter(request.reset_data_types)
+    fields.number("settings", named.total(), at_least=1, at_most=_SETTINGS_MAX)
+    for data_type, times in named.items():
+        if data_type and times > 1:
+            fields.wrong("settings", f"must name {data_type[:80]!r} once, be it to change or to reset it")

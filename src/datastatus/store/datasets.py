@@ -9,6 +9,7 @@ from uuid import UUID
 
 from datastatus.domain.data_status import DataTypePointers
 from datastatus.domain.dataset import Dataset, DatasetStatus, Progress, Trigger, WaitReason
+from datastatus.domain.fetching import EVERYTHING, FetchScope
 from datastatus.store.database import Executor, Row, View
 
 
@@ -96,7 +97,7 @@ async def claimable_datasets(
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A claimed dataset: all that its connector must know."""
+    """A claimed dataset: all that its connector must know. `scope` is what is to be fetched."""
 
     dataset_id: UUID
     company_id: UUID
@@ -105,6 +106,7 @@ class Assignment:
     data_type: str
     lease_token: UUID
     attempt: int
+    scope: FetchScope = EVERYTHING
 
 
 async def claimed_datasets(executor: Executor, dataset_ids: Collection[UUID]) -> list[Assignment]:

@@ -25,33 +25,33 @@ class _SyncFrequency:
 class _SyncFrequencyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SyncFrequency.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     SYNC_FREQUENCY_UNSPECIFIED: _SyncFrequency.ValueType  # 0
-    """Not set: as the defaults say. The defaults themselves always say."""
+    """Not a frequency: the field was not set."""
     SYNC_FREQUENCY_NONE: _SyncFrequency.ValueType  # 1
     """Only when asked for."""
     SYNC_FREQUENCY_HOURLY: _SyncFrequency.ValueType  # 2
-    """An hour after the last sync."""
+    """An hour after the last sync ended, however it ended."""
     SYNC_FREQUENCY_DAILY: _SyncFrequency.ValueType  # 3
     """A day after the last sync."""
     SYNC_FREQUENCY_WEEKLY: _SyncFrequency.ValueType  # 4
     """A week after the last sync."""
     SYNC_FREQUENCY_MONTHLY: _SyncFrequency.ValueType  # 5
-    """A month after the last sync."""
+    """A month after the last sync, on the month's last day where that day is missing."""
 
 class SyncFrequency(_SyncFrequency, metaclass=_SyncFrequencyEnumTypeWrapper):
     """How often a data type is synchronised by itself."""
 
 SYNC_FREQUENCY_UNSPECIFIED: SyncFrequency.ValueType  # 0
-"""Not set: as the defaults say. The defaults themselves always say."""
+"""Not a frequency: the field was not set."""
 SYNC_FREQUENCY_NONE: SyncFrequency.ValueType  # 1
 """Only when asked for."""
 SYNC_FREQUENCY_HOURLY: SyncFrequency.ValueType  # 2
-"""An hour after the last sync."""
+"""An hour after the last sync ended, however it ended."""
 SYNC_FREQUENCY_DAILY: SyncFrequency.ValueType  # 3
 """A day after the last sync."""
 SYNC_FREQUENCY_WEEKLY: SyncFrequency.ValueType  # 4
 """A week after the last sync."""
 SYNC_FREQUENCY_MONTHLY: SyncFrequency.ValueType  # 5
-"""A month after the last sync."""
+"""A month after the last sync, on the month's last day where that day is missing."""
 Global___SyncFrequency: _TypeAlias = SyncFrequency  # noqa: Y015
 
 @_typing.final
@@ -68,23 +68,30 @@ class SyncSetting(_message.Message):
     SYNC_FROM_WINDOW_MONTHS_FIELD_NUMBER: _builtins.int
     MONTHS_TO_SYNC_FIELD_NUMBER: _builtins.int
     LOCKED_FIELD_NUMBER: _builtins.int
+    OVERRIDDEN_FIELD_NUMBER: _builtins.int
     data_type: _builtins.str
-    """The data type's key."""
+    """The data type's key. Required in a change."""
     fetch_on_first_link: _builtins.bool
     """Whether the first link of a connection queues it."""
     frequency: Global___SyncFrequency.ValueType
-    """How often it is synchronised by itself."""
+    """How often it is synchronised by itself, while its connection is linked."""
     sync_order: _builtins.int
-    """Who goes first where several are queued together: low before high."""
+    """Who goes first where several are queued together: low before high. 0 to 1000000."""
     sync_from_window_months: _builtins.int
-    """Nothing older than so many months, 1 or more, is fetched. Absent: no such limit, or a fixed date."""
+    """Nothing dated earlier than so many months, 1 to 1200, before the day of the fetch is fetched. Absent: no such
+    limit, or a fixed date.
+    """
     months_to_sync: _builtins.int
-    """How many months, 1 or more, a report covers. Absent: not a report, or the source's default."""
+    """How many months, 1 to 1200, a report covers. Absent: not a report, or the source's default."""
     locked: _builtins.bool
-    """Companies may not override it: a change of it for a company is SETTING_LOCKED."""
+    """Companies may not have another: a change of it for a company is SETTING_LOCKED, and what a company had before is
+    not in force while it is locked. Of defaults only.
+    """
+    overridden: _builtins.bool
+    """The company has its own, which is in force. Ignored in a change."""
     @_builtins.property
     def sync_from(self) -> _timestamp_pb2.Timestamp:
-        """Nothing older is fetched; not together with a window. Absent: no such limit, or a window."""
+        """Nothing dated before that day (in UTC) is fetched; not together with a window. Absent: no such limit, or a window."""
 
     def __init__(
         self,
@@ -97,10 +104,11 @@ class SyncSetting(_message.Message):
         sync_from_window_months: _builtins.int | None = ...,
         months_to_sync: _builtins.int | None = ...,
         locked: _builtins.bool = ...,
+        overridden: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_months_to_sync", b"_months_to_sync", "_sync_from", b"_sync_from", "_sync_from_window_months", b"_sync_from_window_months", "months_to_sync", b"months_to_sync", "sync_from", b"sync_from", "sync_from_window_months", b"sync_from_window_months"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_months_to_sync", b"_months_to_sync", "_sync_from", b"_sync_from", "_sync_from_window_months", b"_sync_from_window_months", "data_type", b"data_type", "fetch_on_first_link", b"fetch_on_first_link", "frequency", b"frequency", "locked", b"locked", "months_to_sync", b"months_to_sync", "sync_from", b"sync_from", "sync_from_window_months", b"sync_from_window_months", "sync_order", b"sync_order"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_months_to_sync", b"_months_to_sync", "_sync_from", b"_sync_from", "_sync_from_window_months", b"_sync_from_window_months", "data_type", b"data_type", "fetch_on_first_link", b"fetch_on_first_link", "frequency", b"frequency", "locked", b"locked", "months_to_sync", b"months_to_sync", "overridden", b"overridden", "sync_from", b"sync_from", "sync_from_window_months", b"sync_from_window_months", "sync_order", b"sync_order"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__months_to_sync: _TypeAlias = _typing.Literal["months_to_sync"]  # noqa: Y015
     _WhichOneofArgType__months_to_sync: _TypeAlias = _typing.Literal["_months_to_sync", b"_months_to_sync"]  # noqa: Y015

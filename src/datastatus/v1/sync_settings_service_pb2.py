@@ -23,23 +23,24 @@ _sym_db = _symbol_database.Default()
 
 
 from datastatus.v1 import settings_pb2 as datastatus_dot_v1_dot_settings__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)datastatus/v1/sync_settings_service.proto\x12\rdatastatus.v1\x1a\x1c\x64\x61tastatus/v1/settings.proto\"@\n\x16GetSyncSettingsRequest\x12\x17\n\ncompany_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\r\n\x0b_company_id\"G\n\x17GetSyncSettingsResponse\x12,\n\x08settings\x18\x01 \x03(\x0b\x32\x1a.datastatus.v1.SyncSetting\"q\n\x19UpdateSyncSettingsRequest\x12\x17\n\ncompany_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12,\n\x08settings\x18\x02 \x03(\x0b\x32\x1a.datastatus.v1.SyncSettingB\r\n\x0b_company_id\"J\n\x1aUpdateSyncSettingsResponse\x12,\n\x08settings\x18\x01 \x03(\x0b\x32\x1a.datastatus.v1.SyncSetting2\xe2\x01\n\x13SyncSettingsService\x12`\n\x0fGetSyncSettings\x12%.datastatus.v1.GetSyncSettingsRequest\x1a&.datastatus.v1.GetSyncSettingsResponse\x12i\n\x12UpdateSyncSettings\x12(.datastatus.v1.UpdateSyncSettingsRequest\x1a).datastatus.v1.UpdateSyncSettingsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)datastatus/v1/sync_settings_service.proto\x12\rdatastatus.v1\x1a\x1c\x64\x61tastatus/v1/settings.proto\x1a google/protobuf/field_mask.proto\"@\n\x16GetSyncSettingsRequest\x12\x17\n\ncompany_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\r\n\x0b_company_id\"G\n\x17GetSyncSettingsResponse\x12,\n\x08settings\x18\x01 \x03(\x0b\x32\x1a.datastatus.v1.SyncSetting\"\xbc\x01\n\x19UpdateSyncSettingsRequest\x12\x17\n\ncompany_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12,\n\x08settings\x18\x02 \x03(\x0b\x32\x1a.datastatus.v1.SyncSetting\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x18\n\x10reset_data_types\x18\x04 \x03(\tB\r\n\x0b_company_id\"J\n\x1aUpdateSyncSettingsResponse\x12,\n\x08settings\x18\x01 \x03(\x0b\x32\x1a.datastatus.v1.SyncSetting2\xe2\x01\n\x13SyncSettingsService\x12`\n\x0fGetSyncSettings\x12%.datastatus.v1.GetSyncSettingsRequest\x1a&.datastatus.v1.GetSyncSettingsResponse\x12i\n\x12UpdateSyncSettings\x12(.datastatus.v1.UpdateSyncSettingsRequest\x1a).datastatus.v1.UpdateSyncSettingsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'datastatus.v1.sync_settings_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETSYNCSETTINGSREQUEST']._serialized_start=90
-  _globals['_GETSYNCSETTINGSREQUEST']._serialized_end=154
-  _globals['_GETSYNCSETTINGSRESPONSE']._serialized_start=156
-  _globals['_GETSYNCSETTINGSRESPONSE']._serialized_end=227
-  _globals['_UPDATESYNCSETTINGSREQUEST']._serialized_start=229
-  _globals['_UPDATESYNCSETTINGSREQUEST']._serialized_end=342
-  _globals['_UPDATESYNCSETTINGSRESPONSE']._serialized_start=344
-  _globals['_UPDATESYNCSETTINGSRESPONSE']._serialized_end=418
-  _globals['_SYNCSETTINGSSERVICE']._serialized_start=421
-  _globals['_SYNCSETTINGSSERVICE']._serialized_end=647
+  _globals['_GETSYNCSETTINGSREQUEST']._serialized_start=124
+  _globals['_GETSYNCSETTINGSREQUEST']._serialized_end=188
+  _globals['_GETSYNCSETTINGSRESPONSE']._serialized_start=190
+  _globals['_GETSYNCSETTINGSRESPONSE']._serialized_end=261
+  _globals['_UPDATESYNCSETTINGSREQUEST']._serialized_start=264
+  _globals['_UPDATESYNCSETTINGSREQUEST']._serialized_end=452
+  _globals['_UPDATESYNCSETTINGSRESPONSE']._serialized_start=454
+  _globals['_UPDATESYNCSETTINGSRESPONSE']._serialized_end=528
+  _globals['_SYNCSETTINGSSERVICE']._serialized_start=531
+  _globals['_SYNCSETTINGSSERVICE']._serialized_end=757
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from datastatus.v1 import settings_pb2 as _settings_pb2
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
@@ -75,12 +76,25 @@ class UpdateSyncSettingsRequest(_message.Message):
 
     COMPANY_ID_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    RESET_DATA_TYPES_FIELD_NUMBER: _builtins.int
     company_id: _builtins.str
     """Absent: the defaults for everybody."""
     @_builtins.property
     def settings(self) -> _containers.RepeatedCompositeFieldContainer[_settings_pb2.SyncSetting]:
-        """One a data type to be changed; the others stay. Each replaces the whole setting of its type: a field that is
-        absent here is absent afterwards.
+        """One a data type to be changed; the others stay."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Which fields of the settings are changed, such as `frequency,sync_order`; the others stay as they are in force.
+        Naming one of sync_from and sync_from_window_months means both: they are one choice. Absent or `*`: all fields,
+        so that what is absent in a setting is absent afterwards.
+        """
+
+    @_builtins.property
+    def reset_data_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Data types that are to have no setting of their own any more: a company falls back to the default, and a default
+        to what the service is born with.
         """
 
     def __init__(
@@ -88,10 +102,12 @@ class UpdateSyncSettingsRequest(_message.Message):
         *,
         company_id: _builtins.str | None = ...,
         settings: _abc.Iterable[_settings_pb2.SyncSetting] | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        reset_data_types: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_company_id", b"_company_id", "company_id", b"company_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_company_id", b"_company_id", "company_id", b"company_id", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_company_id", b"_company_id", "company_id", b"company_id", "settings", b"settings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_company_id", b"_company_id", "company_id", b"company_id", "reset_data_types", b"reset_data_types", "settings", b"settings", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__company_id: _TypeAlias = _typing.Literal["company_id"]  # noqa: Y015
     _WhichOneofArgType__company_id: _TypeAlias = _typing.Literal["_company_id", b"_company_id"]  # noqa: Y015

@@ -52,15 +52,17 @@ class SyncSettingsServiceServicer:
     """
 
     def GetSyncSettings(self, request, context):
-        """The settings in force: a company's own where it has some, the defaults elsewhere. Errors: COMPANY_NOT_FOUND.
+        """The settings in force: a company's own where it has one of a data type, which then replaces the default as a whole;
+        the defaults elsewhere. Errors: COMPANY_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSyncSettings(self, request, context):
-        """Change settings, all of those named or none. Idempotent: the same settings again change nothing. Errors:
-        COMPANY_NOT_FOUND, DATA_TYPE_UNKNOWN, SETTING_LOCKED.
+        """Change settings, all of those named or none. They hold from the next link, the next refresh, the next fetch and the
+        next scheduled run; what is queued already keeps its place. Idempotent: the same settings again change nothing.
+        Errors: COMPANY_NOT_FOUND, DATA_TYPE_UNKNOWN, SETTING_LOCKED{data_type}, INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

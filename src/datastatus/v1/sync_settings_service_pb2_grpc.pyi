@@ -34,10 +34,13 @@ class SyncSettingsServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SyncSettingsServiceAsyncStub: ...
     GetSyncSettings: _grpc.UnaryUnaryMultiCallable[_sync_settings_service_pb2.GetSyncSettingsRequest, _sync_settings_service_pb2.GetSyncSettingsResponse]
-    """The settings in force: a company's own where it has some, the defaults elsewhere. Errors: COMPANY_NOT_FOUND."""
+    """The settings in force: a company's own where it has one of a data type, which then replaces the default as a whole;
+    the defaults elsewhere. Errors: COMPANY_NOT_FOUND.
+    """
     UpdateSyncSettings: _grpc.UnaryUnaryMultiCallable[_sync_settings_service_pb2.UpdateSyncSettingsRequest, _sync_settings_service_pb2.UpdateSyncSettingsResponse]
-    """Change settings, all of those named or none. Idempotent: the same settings again change nothing. Errors:
-    COMPANY_NOT_FOUND, DATA_TYPE_UNKNOWN, SETTING_LOCKED.
+    """Change settings, all of those named or none. They hold from the next link, the next refresh, the next fetch and the
+    next scheduled run; what is queued already keeps its place. Idempotent: the same settings again change nothing.
+    Errors: COMPANY_NOT_FOUND, DATA_TYPE_UNKNOWN, SETTING_LOCKED{data_type}, INVALID_FIELD.
     """
 
 @_typing.type_check_only
@@ -46,10 +49,13 @@ class SyncSettingsServiceAsyncStub(SyncSettingsServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetSyncSettings: _aio.UnaryUnaryMultiCallable[_sync_settings_service_pb2.GetSyncSettingsRequest, _sync_settings_service_pb2.GetSyncSettingsResponse]  # type: ignore[assignment]
-    """The settings in force: a company's own where it has some, the defaults elsewhere. Errors: COMPANY_NOT_FOUND."""
+    """The settings in force: a company's own where it has one of a data type, which then replaces the default as a whole;
+    the defaults elsewhere. Errors: COMPANY_NOT_FOUND.
+    """
     UpdateSyncSettings: _aio.UnaryUnaryMultiCallable[_sync_settings_service_pb2.UpdateSyncSettingsRequest, _sync_settings_service_pb2.UpdateSyncSettingsResponse]  # type: ignore[assignment]
-    """Change settings, all of those named or none. Idempotent: the same settings again change nothing. Errors:
-    COMPANY_NOT_FOUND, DATA_TYPE_UNKNOWN, SETTING_LOCKED.
+    """Change settings, all of those named or none. They hold from the next link, the next refresh, the next fetch and the
+    next scheduled run; what is queued already keeps its place. Idempotent: the same settings again change nothing.
+    Errors: COMPANY_NOT_FOUND, DATA_TYPE_UNKNOWN, SETTING_LOCKED{data_type}, INVALID_FIELD.
     """
 
 class SyncSettingsServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -61,7 +67,9 @@ class SyncSettingsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sync_settings_service_pb2.GetSyncSettingsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sync_settings_service_pb2.GetSyncSettingsResponse, _abc.Awaitable[_sync_settings_service_pb2.GetSyncSettingsResponse]]:
-        """The settings in force: a company's own where it has some, the defaults elsewhere. Errors: COMPANY_NOT_FOUND."""
+        """The settings in force: a company's own where it has one of a data type, which then replaces the default as a whole;
+        the defaults elsewhere. Errors: COMPANY_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def UpdateSyncSettings(
@@ -69,8 +77,9 @@ class SyncSettingsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sync_settings_service_pb2.UpdateSyncSettingsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sync_settings_service_pb2.UpdateSyncSettingsResponse, _abc.Awaitable[_sync_settings_service_pb2.UpdateSyncSettingsResponse]]:
-        """Change settings, all of those named or none. Idempotent: the same settings again change nothing. Errors:
-        COMPANY_NOT_FOUND, DATA_TYPE_UNKNOWN, SETTING_LOCKED.
+        """Change settings, all of those named or none. They hold from the next link, the next refresh, the next fetch and the
+        next scheduled run; what is queued already keeps its place. Idempotent: the same settings again change nothing.
+        Errors: COMPANY_NOT_FOUND, DATA_TYPE_UNKNOWN, SETTING_LOCKED{data_type}, INVALID_FIELD.
         """
 
 def add_SyncSettingsServiceServicer_to_server(servicer: SyncSettingsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -12,7 +12,7 @@ LINKED, PENDING = ConnectionStatus.LINKED, ConnectionStatus.PENDING_AUTH
 
 
 def choose(*candidates: tuple[UUID, ConnectionStatus, set[str]]) -> UUID:
-    return choose_connection(COMPANY, "invoices", [Candidate(*one) for one in candidates])
+    return choose_connection(COMPANY, "invoices", [Candidate(*one, f"link/{one[0]}") for one in candidates])
 
 
 def test_the_one_that_supports_the_type_answers() -> None:
@@ -34,7 +34,16 @@ def test_of_several_the_caller_must_choose(supported: set[str]) -> None:
     assert str(FIRST) in str(raised.value.metadata)
 
 
-@pytest.mark.parametrize("candidates", [(), ((FIRST, PENDING, {"invoices"}),)])
-def test_without_a_linked_one_there_is_no_answer(candidates) -> None:
-    with pytest.raises(errors.ConnectionNotLinked):
+@pytest.mark.parametrize(
+    ("candidates", "link_url"),
+    [
+        ((), ""),
+        (((FIRST, PENDING, {"bills"}),), f"link/{FIRST}"),
+        (((FIRST, PENDING, {"bills"}), (SECOND, PENDING, {"invoices"})), f"link/{SECOND}"),
+    ],
+    ids=["none", "one", "two"],
+)
+def test_without_a_linked_one_the_caller_learns_where_to_link(candidates, link_url: str) -> None:
+    with pytest.raises(errors.ConnectionNotLinked) as raised:
         choose(*candidates)
+    assert raised.value.metadata["link_url"] == link_url

@@ -1,0 +1,58 @@
+"""Reading and changing how data types are synchronised."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from uuid import UUID
+
+from datastatus import errors
+from datastatus.domain.data_types import DATA_TYPES
+from datastatus.domain.settings import SyncSetting, SyncSettings, changed, check_override
+from datastatus.store import companies
+from datastatus.store import settings as stored
+from datastatus.store.database import Database
+
+
+class SettingsEngine:
+    """The use cases of SyncSettingsService. `company_id` None: the defaults for everybody."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, company_id: UUID | None) -> SyncSettings:
+        """The settings in force. Raises CompanyNotFound."""
+        defaults, of_companies = await stored.settings_of_companies(
+            self._database, [] if company_id is None else [company_id]
+        )
+        if company_id is None:
+            return defaults
+        if not await companies.existing_companies(self._database, [company_id]):
+            raise errors.CompanyNotFound(str(company_id))
+        return of_companies[company_id]
+
+    async def update(
+        self,
+        company_id: UUID | None,
+        changes: Sequence[SyncSetting],
+        field_names: Collection[str],
+        reset_data_types: Collection[str],
+    ) -> SyncSettings:
+        """Change the named fields and reset other types, all of it or nothing; the settings in force afterwards.
+
+        Raises CompanyNotFound, DataTypeUnknown, SettingLocked, InvalidFields.
+        """
+        for data_type in (*(change.data_type for change in changes), *reset_data_types):
+            if data_type not in DATA_TYPES:
+                raise errors.DataTypeUnknown(data_type)
+        present = await self.get(company_id)
+        wanted = [changed(present[change.data_type], change, field_names) for change in changes]
+        if company_id is not None:
+            for setting in wanted:
+                check_override(setting, present[setting.data_type])
+            for data_type in reset_data_types:
+                if present[data_type].locked:
+                    raise errors.SettingLocked(data_type)
+            # Of a locked one there is nothing left but what is in force anyway.
+            wanted = [setting for setting in wanted if not setting.locked]
+        await stored.update_settings(self._database, company_id, wanted, field_names, reset_data_types)
+        return await self.get(company_id)

@@ -1,0 +1,20 @@
+-- How data types are synchronised: what differs from the defaults that the service is born with.
+
+CREATE TYPE sync_frequency AS ENUM ('NONE', 'HOURLY', 'DAILY', 'WEEKLY', 'MONTHLY');
+
+CREATE TABLE sync_setting (
+    -- NULL: the default for everybody. A company's own setting of a type replaces the default as a whole, unless that
+    -- is locked.
+    company_id uuid REFERENCES company,
+    data_type text NOT NULL,
+    fetch_on_first_link boolean NOT NULL,
+    frequency sync_frequency NOT NULL,
+    sync_order integer NOT NULL,
+    sync_from timestamptz,
+    sync_from_window_months integer CHECK (sync_from_window_months > 0),
+    months_to_sync integer CHECK (months_to_sync > 0),
+    locked boolean NOT NULL,
+    UNIQUE NULLS NOT DISTINCT (company_id, data_type),
+    CHECK (num_nulls(sync_from, sync_from_window_months) > 0),
+    CHECK (company_id IS NULL OR NOT locked)
+);
