@@ -23,6 +23,7 @@ class ProgressBoard:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._noted: dict[UUID, ProgressReport] = {}
+        self._writing = asyncio.Lock()
 
     def note(self, report: ProgressReport) -> None:
         """Counts that `report` leaves None keep what was noted before."""
@@ -45,11 +46,13 @@ class ProgressBoard:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what was noted since the last time."""
-        if not self._noted:
-            return
-        reports, self._noted = list(self._noted.values()), {}
-        try:
-            await record_progress(self._database, reports)
-        except errors.StoreDown as exc:
-            _log.warning("progress_not_written", datasets=len(reports), cause=repr(exc.__cause__))
+        """Write what was noted until now."""
+        # What another call is just writing must have been written when this one returns.
+        async with self._writing:
+            if not self._noted:
+                return
+            reports, self._noted = list(self._noted.values()), {}
+            try:
+                await record_progress(self._database, reports)
+            except errors.StoreDown as exc:
+                _log.warning("progress_not_written", datasets=len(reports), cause=repr(exc.__cause__))
