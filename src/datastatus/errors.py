@@ -98,6 +98,9 @@ class DataTypeUnknown(InvalidRequest):
         )
 
 
+_NAMED_CONNECTIONS_MAX = 50
+
+
 class ConnectionRequired(InvalidRequest):
     reason = "CONNECTION_REQUIRED"
 
@@ -105,7 +108,7 @@ class ConnectionRequired(InvalidRequest):
         super().__init__(
             f"company {company_id} has {len(connection_ids)} connections that could answer; "
             "name one of them in connection_id",
-            connection_ids=",".join(connection_ids),
+            connection_ids=",".join(connection_ids[:_NAMED_CONNECTIONS_MAX]),
         )
 
 

@@ -99,14 +99,14 @@ async def test_nonsense_is_refused_with_a_reason(
     connection = await linked(client, "gnucash")
     chance = random.Random(f"{SEED} {method.full_name}")
     print(f"NONSENSE_SEED={SEED}")
-    reasons: set[str] = set()
+    refusals: list[grpc.aio.AioRpcError] = []
     for _ in range(NONSENSE_CALLS_PER_METHOD):
         request = message_factory.GetMessageClass(method.input_type)()
         fill_with_nonsense(request, chance, [connection.company_id, connection.id])
         if (refusal := await refusal_of(channel, method, request)) is not None:
-            reasons.add(reason_of(refusal))
-    assert reasons.isdisjoint({"INTERNAL", "CALL_FAILED", "STORE_DOWN"})
-    assert reasons or not method.input_type.fields
+            refusals.append(refusal)
+    assert not [one for one in refusals if reason_of(one) in ("INTERNAL", "CALL_FAILED", "STORE_DOWN")]
+    assert refusals or not method.input_type.fields
     assert "internal_error" not in service.log
     assert "Traceback" not in service.log
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
@@ -26,6 +28,13 @@ _CODES: dict[type[errors.DatastatusError], grpc.StatusCode] = {
 
 _RETRY_AFTER_SECONDS = 1
 
+# Statuses travel as trailers, of which a client takes 8 KiB at the least; the message goes twice, once with three
+# bytes for each of its own. What callers sent us may be repeated in it, however long it is.
+_MESSAGE_BYTES_MAX = 1000
+_METADATA_BYTES_MAX = 2000
+_FIELD_BYTES_MAX = 500
+_VIOLATIONS_BYTES_MAX = 2000
+
 
 def code_of(error: errors.DatastatusError) -> grpc.StatusCode:
     """The gRPC code of an error; an error of no known branch is INTERNAL."""
@@ -37,23 +46,17 @@ def code_of(error: errors.DatastatusError) -> grpc.StatusCode:
 
 def to_status(error: errors.DatastatusError) -> status_pb2.Status:
     """The google.rpc.Status of an error: its message for people, its reason and metadata for programs."""
+    metadata = {key: _clipped(value, _METADATA_BYTES_MAX) for key, value in error.metadata.items()}
     details: list[Message] = [
-        error_details_pb2.ErrorInfo(reason=error.reason, domain=_DOMAIN, metadata=error.metadata)
+        error_details_pb2.ErrorInfo(reason=error.reason, domain=_DOMAIN, metadata=metadata)
     ]
     if isinstance(error, errors.InvalidFields):
-        details.append(
-            error_details_pb2.BadRequest(
-                field_violations=[
-                    error_details_pb2.BadRequest.FieldViolation(field=one.field, description=one.description)
-                    for one in error.violations
-                ]
-            )
-        )
+        details.append(_bad_request(error.violations))
     if isinstance(error, errors.Unavailable | errors.Exhausted):
         details.append(
             error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=_RETRY_AFTER_SECONDS))
         )
-    return _status(code_of(error), str(error), details)
+    return _status(code_of(error), _clipped(str(error), _MESSAGE_BYTES_MAX), details)
 
 
 def internal_status(correlation_id: str) -> status_pb2.Status:
@@ -68,6 +71,26 @@ def internal_status(correlation_id: str) -> status_pb2.Status:
 async def abort(context: grpc.aio.ServicerContext, status: status_pb2.Status) -> None:
     """End the call with `status`; does not return."""
     await context.abort_with_status(rpc_status.to_status(status))
+
+
+def _bad_request(violations: Sequence[errors.FieldViolation]) -> error_details_pb2.BadRequest:
+    """All violations, or as many as there is room for and a last one that says how many more there are."""
+    request = error_details_pb2.BadRequest()
+    for index, one in enumerate(violations):
+        description = _clipped(one.description, _FIELD_BYTES_MAX)
+        request.field_violations.add(field=_clipped(one.field, _FIELD_BYTES_MAX), description=description)
+        if request.ByteSize() > _VIOLATIONS_BYTES_MAX and index + 1 < len(violations):
+            left_out = f"and {len(violations) - index - 1} more"
+            request.field_violations.add(field="*", description=left_out)
+            break
+    return request
+
+
+def _clipped(text: str, bytes_max: int) -> str:
+    encoded = text.encode()
+    if len(encoded) <= bytes_max:
+        return text
+    return encoded[:bytes_max].decode(errors="ignore") + " …"
 
 
 def _status(code: grpc.StatusCode, message: str, details: list[Message]) -> status_pb2.Status:

@@ -1,0 +1,47 @@
+"""Every error fits into the trailers that any client takes."""
+
+from __future__ import annotations
+
+import pytest
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from datastatus import errors
+from datastatus.rpc import error_table
+
+LONG = "ü" * 100_000
+
+
+def trailers_bytes(status: status_pb2.Status) -> int:
+    """As grpc sends them: the message with each byte escaped, and the whole in base64."""
+    return 3 * len(status.message.encode()) + status.ByteSize() * 4 // 3
+
+
+def detail(status: status_pb2.Status, kind: type[Message]) -> Message:
+    found = kind()
+    assert any(one.Unpack(found) for one in status.details)
+    return found
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.DataTypeUnknown(LONG),
+        errors.InvalidFields([errors.FieldViolation(LONG, LONG)] * 1000),
+        errors.ConnectionRequired("company", [str(number) * 10 for number in range(1000)]),
+    ],
+    ids=lambda error: error.reason,
+)
+def test_a_client_can_take_it_however_much_it_repeats(error: errors.DatastatusError) -> None:
+    assert trailers_bytes(error_table.to_status(error)) < 8192
+
+
+def test_what_there_is_no_room_for_is_counted() -> None:
+    violations = [
+        errors.FieldViolation(f"any_of[{number}].company_ids[0]", "must be a UUID") for number in range(99)
+    ]
+    found = detail(error_table.to_status(errors.InvalidFields(violations)), error_details_pb2.BadRequest)
+    assert isinstance(found, error_details_pb2.BadRequest)
+    *told, last = found.field_violations
+    assert [one.field for one in told] == [one.field for one in violations[: len(told)]]
+    assert (last.field, last.description) == ("*", f"and {99 - len(told)} more")
