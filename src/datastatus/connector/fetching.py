@@ -73,6 +73,8 @@ class Fetcher:
             report.records_fetched = await self._upload_all(assignment, scope, credentials)
             report.to_status = dataset_pb2.DATASET_STATUS_MAPPING
             report.fetch_complete = scope.modified_since is None
+            if scope.sync_from is not None:
+                report.complete_from = scope.sync_from.isoformat()
         except errors.SourceError as exc:
             report.to_status = dataset_pb2.DatasetStatus.Value(f"DATASET_STATUS_{exc.terminal_status}")
             report.error_message = without_secrets(str(exc), credentials)

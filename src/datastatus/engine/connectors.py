@@ -16,6 +16,8 @@ import structlog
 
 from datastatus import errors
 from datastatus.domain.dataset import DatasetStatus, Transition
+from datastatus.domain.fetching import FetchScope, modified_since
+from datastatus.domain.settings import SyncSetting
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.progress import ProgressBoard
 from datastatus.engine.reports import Report, Reporter
@@ -221,7 +223,7 @@ class ConnectorHub:
         if not held:
             return
         renewed = await datasets.renew_leases(self._database, list(held.items()), self.lease_seconds)
-        for assignment in await datasets.claimed_datasets(self._database, renewed):
+        for assignment in await self._assignments(renewed):
             if held[assignment.dataset_id] == assignment.lease_token:
                 session.in_hand[assignment.dataset_id] = assignment
         for dataset_id in held.keys() - session.in_hand.keys():
@@ -275,19 +277,32 @@ class ConnectorHub:
             ]
         )
         # Those that another connector was quicker to claim drop out here.
-        won = {
-            dataset_id: result.occurred
+        won = [
+            dataset_id
             for dataset_id, result in zip(candidates, results, strict=True)
-            if result.outcome is ChangeOutcome.DONE and result.occurred
-        }
-        assignments = await datasets.claimed_datasets(self._database, won)
-        _, in_force = await settings.settings_of_companies(
-            self._database, {one.company_id for one in assignments}
-        )
-        for assignment in assignments:
-            setting = in_force[assignment.company_id][assignment.data_type]
-            # By the store's clock, which is everybody's.
-            scope = setting.scope(won[assignment.dataset_id].date())
+            if result.outcome is ChangeOutcome.DONE
+        ]
+        for assignment in await self._assignments(won):
             session.in_hand[assignment.dataset_id] = assignment
-            session.outbox.put_nowait(replace(assignment, scope=scope))
+            session.outbox.put_nowait(assignment)
         return len(candidates) == room
+
+    async def _assignments(self, dataset_ids: Collection[UUID]) -> list[Assignment]:
+        """What is claimed, each with how much of it to fetch."""
+        claimed = await datasets.claimed_datasets(self._database, dataset_ids)
+        _, in_force = await settings.settings_of_companies(
+            self._database, {one.company_id for one in claimed}
+        )
+        return [
+            replace(one, scope=self._scope(one, in_force[one.company_id][one.data_type])) for one in claimed
+        ]
+
+    def _scope(self, assignment: Assignment, setting: SyncSetting) -> FetchScope:
+        # By the store's clock, which is everybody's.
+        now = assignment.history.now
+        assert now is not None
+        scope = setting.scope(now.date())
+        incremental = find_integration(self._registry, assignment.integration_key).info.incremental
+        if assignment.data_type not in incremental:
+            return scope
+        return replace(scope, modified_since=modified_since(assignment.history, scope.sync_from))

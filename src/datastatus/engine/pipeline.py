@@ -263,6 +263,7 @@ def _map_page(work: Work, raw_records: Sequence[bytes]) -> list[MappedRecord]:
                 body,
                 hashlib.blake2b(body.encode(), digest_size=16).digest(),
                 record.source_modified_date,
+                record.dated,
             )
         )
     return mapped

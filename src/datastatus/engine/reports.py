@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 from datastatus import errors
@@ -30,7 +30,7 @@ class Report:
     """What is reported of one dataset. `to_status` None: progress only.
 
     With MAPPING, `records_fetched` must equal what was staged, and `fetch_complete` says that the fetch proved
-    that it saw everything.
+    that it saw everything, from the day `complete_from` on or all there is.
     """
 
     dataset_id: UUID
@@ -44,6 +44,7 @@ class Report:
     wait_reason: WaitReason | None = None
     retry_time: datetime | None = None
     fetch_complete: bool = False
+    complete_from: date | None = None
 
 
 class Reporter:
@@ -158,7 +159,11 @@ class Reporter:
 
     async def _seal(self, assignment: Assignment, report: Report) -> None:
         staged = await records.seal_staging(
-            self._database, assignment.dataset_id, assignment.attempt, whole=report.fetch_complete
+            self._database,
+            assignment.dataset_id,
+            assignment.attempt,
+            whole=report.fetch_complete,
+            whole_from=report.complete_from,
         )
         if report.records_fetched is not None and report.records_fetched != staged:
             problem = f"{report.records_fetched} were reported but {staged} uploaded; upload what is missing"

@@ -42,9 +42,10 @@ class IntegrationInfo:
 
     `data_types` are the keys it can read. `online` sources are read from inside the service; the others
     wait in QUEUED for their connector. With `self_driven` the connector drives every stage itself and the
-    service keeps the statuses only. `credentials` is the schema of what AuthorizeConnection takes, None where it
-    takes nothing; secrets in it are SecretStr. `retry` says how long a source is waited for that is locked, out
-    of reach or overrun for the moment.
+    service keeps the statuses only. Of its `incremental` data types it can tell what was changed since when, and
+    fetches only that where `FetchScope.modified_since` is set. `credentials` is the schema of what
+    AuthorizeConnection takes, None where it takes nothing; secrets in it are SecretStr. `retry` says how long a
+    source is waited for that is locked, out of reach or overrun for the moment.
     """
 
     key: str
@@ -53,6 +54,7 @@ class IntegrationInfo:
     data_types: frozenset[str]
     online: bool
     self_driven: bool = False
+    incremental: frozenset[str] = frozenset()
     connector_options: tuple[ConnectorOption, ...] = ()
     credentials: type[BaseModel] | None = None
     retry: RetryPolicy = USUAL_RETRY

@@ -204,6 +204,7 @@ def _report_or_error(report: connector_pb2.StatusReport) -> Report | errors.Inva
                 else None,
                 retry_time=fields.timestamp(report, "retry_time"),
                 fetch_complete=report.fetch_complete,
+                complete_from=fields.day(report, "complete_from"),
             )
     except errors.InvalidFields as exc:
         return exc

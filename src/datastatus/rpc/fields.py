@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from types import TracebackType
 from typing import TypeVar
@@ -136,6 +136,17 @@ class Fields:
             return value.ToDatetime(tzinfo=UTC)
         except (ValueError, OverflowError):
             self.wrong(at + field, "must be a time between the years 1 and 9999")
+            return None
+
+    def day(self, message: Message, field: str) -> date | None:
+        """An optional day as text: None where absent."""
+        if not message.HasField(field):
+            return None
+        text: str = getattr(message, field)
+        try:
+            return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date()
+        except ValueError:
+            self.wrong(field, f"must be a day such as 2026-01-31, not {text[:80]!r}")
             return None
 
 

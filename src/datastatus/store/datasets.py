@@ -9,7 +9,7 @@ from uuid import UUID
 
 from datastatus.domain.data_status import DataTypePointers
 from datastatus.domain.dataset import Dataset, DatasetStatus, Progress, Trigger, WaitReason
-from datastatus.domain.fetching import EVERYTHING, FetchScope
+from datastatus.domain.fetching import EVERYTHING, NO_HISTORY, FetchHistory, FetchScope
 from datastatus.store.database import Executor, Row, View
 
 
@@ -97,7 +97,7 @@ async def claimable_datasets(
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A claimed dataset: all that its connector must know. `scope` is what is to be fetched."""
+    """A claimed dataset: all that its connector must know, and what its `scope` is decided by."""
 
     dataset_id: UUID
     company_id: UUID
@@ -106,11 +106,12 @@ class Assignment:
     data_type: str
     lease_token: UUID
     attempt: int
+    history: FetchHistory = NO_HISTORY
     scope: FetchScope = EVERYTHING
 
 
 async def claimed_datasets(executor: Executor, dataset_ids: Collection[UUID]) -> list[Assignment]:
-    """Those of the datasets that are leased to somebody now."""
+    """Those of the datasets that are leased to somebody now; their scope is everything so far."""
     rows = await executor.rows("claimed_datasets", list(dataset_ids))
     return [
         Assignment(
@@ -121,6 +122,13 @@ async def claimed_datasets(executor: Executor, dataset_ids: Collection[UUID]) ->
             row["data_type"],
             row["lease_token"],
             row["attempt"],
+            FetchHistory(
+                row["now"],
+                row["authorized"],
+                row["whole_started"],
+                row["whole_from"],
+                row["newest_source_modified"],
+            ),
         )
         for row in rows
     ]

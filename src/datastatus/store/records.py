@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -24,11 +24,10 @@ class StagingLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """What has been staged in one attempt. `whole`: the fetch proved that it saw everything."""
+    """What has been staged in one attempt."""
 
     raw_records: int
     mapped_records: int
-    whole: bool
 
 
 async def stage_page(
@@ -41,9 +40,14 @@ async def stage_page(
     return rows[0]["pages"], rows[0]["raw_records"]
 
 
-async def seal_staging(executor: Executor, dataset_id: UUID, attempt: int, *, whole: bool) -> int:
-    """Note that the fetch is over; the number of raw records staged in this attempt."""
-    [row] = await executor.rows("seal_staging", dataset_id, attempt, whole)
+async def seal_staging(
+    executor: Executor, dataset_id: UUID, attempt: int, *, whole: bool, whole_from: date | None = None
+) -> int:
+    """Note that the fetch is over; the number of raw records staged in this attempt.
+
+    `whole`: it proved that it saw everything, from the day `whole_from` on, or all there is.
+    """
+    [row] = await executor.rows("seal_staging", dataset_id, attempt, whole, whole_from)
     return row["raw_records"]
 
 
@@ -77,12 +81,16 @@ async def read_staged_page(
 
 @dataclass(frozen=True, slots=True)
 class MappedRecord:
-    """A record in the standard model: `body` is JSON text; equal content has equal `content_hash`."""
+    """A record in the standard model: `body` is JSON text; equal content has equal `content_hash`.
+
+    `dated` is the day of the business that it tells of; None where it has none.
+    """
 
     record_id: str
     body: str
     content_hash: bytes
     source_modified: datetime | None
+    dated: date | None
 
 
 async def add_mapped(
@@ -98,6 +106,7 @@ async def add_mapped(
         [record.body for record in records],
         [record.content_hash for record in records],
         [record.source_modified for record in records],
+        [record.dated for record in records],
     )
 
 

@@ -204,6 +204,7 @@ class StatusReport(_message.Message):
     WAIT_REASON_FIELD_NUMBER: _builtins.int
     RETRY_TIME_FIELD_NUMBER: _builtins.int
     FETCH_COMPLETE_FIELD_NUMBER: _builtins.int
+    COMPLETE_FROM_FIELD_NUMBER: _builtins.int
     dataset_id: _builtins.str
     """The dataset."""
     lease_token: _builtins.str
@@ -226,8 +227,12 @@ class StatusReport(_message.Message):
     """Why nothing is moving. Absent: it is."""
     fetch_complete: _builtins.bool
     """With MAPPING from a connector that only fetches, true: the fetch proved that it was the whole of the source's
-    data (from the assignment's sync_from on), so what is missing from it has vanished there. Absent or false: it
-    may be a part, and no record is marked deleted.
+    data, so what is missing from it has vanished there. Absent or false: it may be a part, and no record is
+    marked deleted.
+    """
+    complete_from: _builtins.str
+    """With fetch_complete: it was whole from this day on, such as `2026-01-31`, and nothing is said of what is dated
+    before it. Absent: it was whole however far back.
     """
     @_builtins.property
     def retry_time(self) -> _timestamp_pb2.Timestamp:
@@ -247,11 +252,14 @@ class StatusReport(_message.Message):
         wait_reason: _dataset_pb2.WaitReason.ValueType | None = ...,
         retry_time: _timestamp_pb2.Timestamp | None = ...,
         fetch_complete: _builtins.bool | None = ...,
+        complete_from: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_error_code", b"_error_code", "_error_message", b"_error_message", "_fetch_complete", b"_fetch_complete", "_records_fetched", b"_records_fetched", "_records_total", b"_records_total", "_retry_time", b"_retry_time", "_to_status", b"_to_status", "_wait_reason", b"_wait_reason", "description", b"description", "error_code", b"error_code", "error_message", b"error_message", "fetch_complete", b"fetch_complete", "records_fetched", b"records_fetched", "records_total", b"records_total", "retry_time", b"retry_time", "to_status", b"to_status", "wait_reason", b"wait_reason"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_complete_from", b"_complete_from", "_description", b"_description", "_error_code", b"_error_code", "_error_message", b"_error_message", "_fetch_complete", b"_fetch_complete", "_records_fetched", b"_records_fetched", "_records_total", b"_records_total", "_retry_time", b"_retry_time", "_to_status", b"_to_status", "_wait_reason", b"_wait_reason", "complete_from", b"complete_from", "description", b"description", "error_code", b"error_code", "error_message", b"error_message", "fetch_complete", b"fetch_complete", "records_fetched", b"records_fetched", "records_total", b"records_total", "retry_time", b"retry_time", "to_status", b"to_status", "wait_reason", b"wait_reason"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_error_code", b"_error_code", "_error_message", b"_error_message", "_fetch_complete", b"_fetch_complete", "_records_fetched", b"_records_fetched", "_records_total", b"_records_total", "_retry_time", b"_retry_time", "_to_status", b"_to_status", "_wait_reason", b"_wait_reason", "dataset_id", b"dataset_id", "description", b"description", "error_code", b"error_code", "error_message", b"error_message", "fetch_complete", b"fetch_complete", "lease_token", b"lease_token", "records_fetched", b"records_fetched", "records_total", b"records_total", "retry_time", b"retry_time", "to_status", b"to_status", "wait_reason", b"wait_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_complete_from", b"_complete_from", "_description", b"_description", "_error_code", b"_error_code", "_error_message", b"_error_message", "_fetch_complete", b"_fetch_complete", "_records_fetched", b"_records_fetched", "_records_total", b"_records_total", "_retry_time", b"_retry_time", "_to_status", b"_to_status", "_wait_reason", b"_wait_reason", "complete_from", b"complete_from", "dataset_id", b"dataset_id", "description", b"description", "error_code", b"error_code", "error_message", b"error_message", "fetch_complete", b"fetch_complete", "lease_token", b"lease_token", "records_fetched", b"records_fetched", "records_total", b"records_total", "retry_time", b"retry_time", "to_status", b"to_status", "wait_reason", b"wait_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__complete_from: _TypeAlias = _typing.Literal["complete_from"]  # noqa: Y015
+    _WhichOneofArgType__complete_from: _TypeAlias = _typing.Literal["_complete_from", b"_complete_from"]  # noqa: Y015
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
     _WhichOneofReturnType__error_code: _TypeAlias = _typing.Literal["error_code"]  # noqa: Y015
@@ -270,6 +278,8 @@ class StatusReport(_message.Message):
     _WhichOneofArgType__to_status: _TypeAlias = _typing.Literal["_to_status", b"_to_status"]  # noqa: Y015
     _WhichOneofReturnType__wait_reason: _TypeAlias = _typing.Literal["wait_reason"]  # noqa: Y015
     _WhichOneofArgType__wait_reason: _TypeAlias = _typing.Literal["_wait_reason", b"_wait_reason"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__complete_from) -> _WhichOneofReturnType__complete_from | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
     @_typing.overload

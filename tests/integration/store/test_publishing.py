@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, date, datetime
 from uuid import UUID
 
 import pytest
@@ -12,6 +14,7 @@ from uuid6 import uuid7
 
 from datastatus import errors
 from datastatus.domain.dataset import DatasetStatus
+from datastatus.domain.fetching import FetchHistory
 from datastatus.store import datasets, records
 from datastatus.store.journal import Change, ChangeOutcome
 from datastatus.store.records import MappedRecord, RecordSet, StagingLost
@@ -26,7 +29,7 @@ async def staged(store: Store, link: Link, content: Mapping[str, str], *, whole:
     await records.stage_page(store.database, dataset_id, token, 1, raw)
     await records.seal_staging(store.database, dataset_id, 1, whole=whole)
     mapped = [
-        MappedRecord(key, f'{{"name": "{text}"}}', hashlib.sha256(text.encode()).digest(), None)
+        MappedRecord(key, f'{{"name": "{text}"}}', hashlib.sha256(text.encode()).digest(), None, None)
         for key, text in content.items()
     ]
     await records.add_mapped(store.database, dataset_id, 1, 0, mapped)
@@ -195,3 +198,74 @@ async def test_publishing_does_not_hold_up_the_journal_for_its_bulk_work(store: 
         assert not publishing.done()
         await store.sql.execute("DELETE FROM record_set WHERE connection_id = $1", link.connection_id)
     assert await publishing == 50
+
+
+async def publish_dated(
+    store: Store, link: Link, content: Mapping[str, str], *, whole: bool, whole_from: date | None = None
+) -> None:
+    """Records dated by their id, changed at the source on the day that is their text."""
+    dataset_id = await store.queued(link)
+    token = await store.bring_to(dataset_id, DatasetStatus.FETCHING)
+    await records.stage_page(store.database, dataset_id, token, 0, [b"{}" for _ in content])
+    await records.seal_staging(store.database, dataset_id, 1, whole=whole, whole_from=whole_from)
+    mapped = [
+        MappedRecord(day, "{}", text.encode(), moment(text), date.fromisoformat(day))
+        for day, text in content.items()
+    ]
+    await records.add_mapped(store.database, dataset_id, 1, 0, mapped)
+    for status in (DatasetStatus.MAPPING, DatasetStatus.VALIDATING, DatasetStatus.PROCESSING):
+        await store.change(Change(dataset_id, status, held_token=token))
+    await records.publish_dataset(store.database, dataset_id, token, "done")
+
+
+def moment(day: str) -> datetime:
+    return datetime.fromisoformat(day).replace(tzinfo=UTC)
+
+
+async def current(store: Store, link: Link) -> set[str]:
+    only = await record_set(store, link)
+    rows = await store.sql.fetch(
+        "SELECT record_id FROM record WHERE record_set_id = $1 AND valid_to IS NULL AND NOT is_deleted",
+        only.id,
+    )
+    return {row["record_id"] for row in rows}
+
+
+async def test_a_fetch_from_a_day_on_says_nothing_of_what_is_dated_before_it(store: Store) -> None:
+    link = await store.connection()
+    days = {"2024-12-31": "2025-01-01", "2025-01-01": "2025-01-01", "2025-02-01": "2025-02-01"}
+    await publish_dated(store, link, days, whole=True)
+    await publish_dated(store, link, {"2025-02-01": "2025-02-01"}, whole=True, whole_from=date(2025, 1, 1))
+    assert await current(store, link) == {"2024-12-31", "2025-02-01"}
+
+
+async def test_a_claimed_dataset_knows_what_the_cache_has(store: Store) -> None:
+    link = await store.connection()
+
+    async def history() -> FetchHistory:
+        dataset_id = await store.queued(link)
+        token = await store.bring_to(dataset_id, DatasetStatus.FETCHING)
+        [assignment] = await datasets.claimed_datasets(store.database, [dataset_id])
+        await store.change(Change(dataset_id, DatasetStatus.FETCH_ERROR, held_token=token))
+        return assignment.history
+
+    first = await history()
+    assert (first.whole_started, first.newest_source_modified) == (None, None)
+    await publish_dated(store, link, {"2025-03-01": "2025-03-05"}, whole=True, whole_from=date(2025, 1, 1))
+    whole = await history()
+    assert whole.whole_from == date(2025, 1, 1)
+    assert whole.newest_source_modified == moment("2025-03-05")
+    assert whole.authorized is not None
+    assert whole.now is not None
+    assert whole.whole_started is not None
+    assert whole.authorized < whole.whole_started < whole.now
+
+    await publish_dated(store, link, {"2025-03-02": "2025-03-04"}, whole=False)
+    assert replace(await history(), now=None) == replace(whole, now=None), "a part that was changed earlier"
+    await publish_dated(store, link, {"2025-03-02": "2025-03-09"}, whole=False)
+    later = await history()
+    assert (later.whole_started, later.newest_source_modified) == (whole.whole_started, moment("2025-03-09"))
+    await publish_dated(store, link, {"2025-03-02": "2025-02-02"}, whole=True)
+    again = await history()
+    assert again.newest_source_modified == moment("2025-02-02"), "what is whole begins anew"
+    assert again.whole_from is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any
@@ -95,6 +96,11 @@ class StandardRecord(RecordPart):
     """Identifies the record within its data type and connection, for as long as the source keeps it."""
     source_modified_date: AwareDatetime | None = None
     """When the source last changed it; absent where the source does not say."""
+
+    @property
+    def dated(self) -> date | None:
+        """The day of the business that it tells of: what a `sync_from` is held against. None where it has none."""
+        return None
 
 
 class Reference(RecordPart):

@@ -111,6 +111,10 @@ class _Document(StandardRecord):
     payment_allocations: tuple[PaymentAllocation, ...] = ()
     note: Text | None = None
 
+    @property
+    def dated(self) -> date:
+        return self.issue_date
+
 
 class Invoice(_Document):
     invoice_number: Text | None = None

@@ -31,3 +31,7 @@ class JournalEntry(StandardRecord):
     reference: Text | None = None
     """Its number or the document's."""
     journal_lines: tuple[JournalLine, ...]
+
+    @property
+    def dated(self) -> date:
+        return self.posted_on

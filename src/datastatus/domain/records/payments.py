@@ -6,6 +6,7 @@ changes what is due on another record, in that record's currency: negative where
 
 from __future__ import annotations
 
+import datetime
 from datetime import date
 from enum import StrEnum
 
@@ -95,6 +96,10 @@ class _Payment(StandardRecord):
     total_amount: Money
     """Negative where money went back."""
     note: Text | None = None
+
+    @property
+    def dated(self) -> datetime.date:
+        return self.date
 
 
 class Payment(_Payment):

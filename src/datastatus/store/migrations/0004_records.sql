@@ -18,6 +18,7 @@ CREATE UNLOGGED TABLE staged_record (
     body jsonb NOT NULL,
     content_hash bytea NOT NULL,
     source_modified timestamptz,
+    dated date,
     PRIMARY KEY (dataset_id, attempt, ordinal)
 );
 
@@ -27,12 +28,15 @@ CREATE TABLE staging (
     pages bigint NOT NULL DEFAULT 0,
     raw_records bigint NOT NULL DEFAULT 0,
     mapped_records bigint NOT NULL DEFAULT 0,
-    -- The fetch proved that it saw everything: what is missing has vanished at the source.
+    -- The fetch proved that it saw everything, from the day `whole_from` on if that is set: what is missing has
+    -- vanished at the source.
     whole boolean NOT NULL DEFAULT false,
+    whole_from date,
     PRIMARY KEY (dataset_id, attempt)
 );
 
--- The records of one data type of one connection. `publication` counts the syncs that were published.
+-- The records of one data type of one connection. `publication` counts the syncs that were published. The last whole
+-- fetch among them began at `whole_started` and reached back to `whole_from`, or as far as there was anything.
 CREATE TABLE record_set (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     connection_id uuid NOT NULL REFERENCES connection,
@@ -41,6 +45,9 @@ CREATE TABLE record_set (
     published timestamptz,
     dataset_id uuid REFERENCES dataset,
     record_count bigint NOT NULL DEFAULT 0,
+    whole_started timestamptz,
+    whole_from date,
+    newest_source_modified timestamptz,
     UNIQUE (connection_id, data_type)
 );
 
@@ -54,6 +61,8 @@ CREATE TABLE record (
     content_hash bytea NOT NULL,
     modified timestamptz NOT NULL,
     source_modified timestamptz,
+    -- The day of the business that it tells of; NULL where it has none, as a customer.
+    dated date,
     is_deleted boolean NOT NULL DEFAULT false,
     PRIMARY KEY (record_set_id, record_id, valid_from),
     CHECK (valid_to > valid_from)
@@ -120,6 +129,7 @@ DECLARE
     staged staging;
     next_publication bigint;
     readable bigint;
+    newest timestamptz;
     verdict text;
     moment constant timestamptz := clock_timestamp();
 BEGIN
@@ -134,8 +144,9 @@ BEGIN
     WHERE r.connection_id = candidate.connection_id AND r.data_type = candidate.data_type FOR UPDATE;
     next_publication := target.publication + 1;
 
-    IF (SELECT count(*) FROM staged_record s WHERE s.dataset_id = dataset AND s.attempt = candidate.attempt)
-        IS DISTINCT FROM staged.mapped_records THEN
+    SELECT count(*), max(s.source_modified) INTO readable, newest
+    FROM staged_record s WHERE s.dataset_id = dataset AND s.attempt = candidate.attempt;
+    IF readable IS DISTINCT FROM staged.mapped_records THEN
         RAISE EXCEPTION 'staged records of dataset % were lost', dataset USING ERRCODE = 'DS002';
     END IF;
 
@@ -145,8 +156,8 @@ BEGIN
         AND r.record_set_id = target.id AND r.valid_to IS NULL
         AND (r.content_hash <> s.content_hash OR r.is_deleted);
 
-    INSERT INTO record (record_set_id, record_id, valid_from, body, content_hash, modified, source_modified)
-    SELECT target.id, s.record_id, next_publication, s.body, s.content_hash, moment, s.source_modified
+    INSERT INTO record (record_set_id, record_id, valid_from, body, content_hash, modified, source_modified, dated)
+    SELECT target.id, s.record_id, next_publication, s.body, s.content_hash, moment, s.source_modified, s.dated
     FROM staged_record s
     WHERE s.dataset_id = dataset AND s.attempt = candidate.attempt AND NOT EXISTS (
         SELECT FROM record r
@@ -155,14 +166,17 @@ BEGIN
     IF staged.whole THEN
         WITH vanished AS (
             UPDATE record r SET valid_to = next_publication
-            WHERE r.record_set_id = target.id AND r.valid_to IS NULL AND NOT r.is_deleted AND NOT EXISTS (
+            WHERE r.record_set_id = target.id AND r.valid_to IS NULL AND NOT r.is_deleted
+                AND (r.dated IS NULL OR staged.whole_from IS NULL OR r.dated >= staged.whole_from)
+                AND NOT EXISTS (
                 SELECT FROM staged_record s
                 WHERE s.dataset_id = dataset AND s.attempt = candidate.attempt AND s.record_id = r.record_id)
             RETURNING r.*
         )
         INSERT INTO record (
-            record_set_id, record_id, valid_from, body, content_hash, modified, source_modified, is_deleted)
-        SELECT v.record_set_id, v.record_id, next_publication, v.body, v.content_hash, moment, v.source_modified, true
+            record_set_id, record_id, valid_from, body, content_hash, modified, source_modified, dated, is_deleted)
+        SELECT v.record_set_id, v.record_id, next_publication, v.body, v.content_hash, moment, v.source_modified,
+            v.dated, true
         FROM vanished v;
     END IF;
 
@@ -179,7 +193,11 @@ BEGIN
     SELECT a.seq, a.version, a.occurred INTO seq, version, occurred
     FROM append_transitions(ARRAY[ROW(dataset, 'PROCESSING', 'COMPLETE', description, NULL, NULL, NULL, NULL, NULL)::change]) a;
     UPDATE record_set r
-    SET publication = next_publication, published = occurred, dataset_id = dataset, record_count = readable
+    SET publication = next_publication, published = occurred, dataset_id = dataset, record_count = readable,
+        whole_started = CASE WHEN staged.whole THEN candidate.started ELSE r.whole_started END,
+        whole_from = CASE WHEN staged.whole THEN staged.whole_from ELSE r.whole_from END,
+        -- A whole fetch begins anew: after a re-link it may be another source, with an earlier clock.
+        newest_source_modified = CASE WHEN staged.whole THEN newest ELSE greatest(r.newest_source_modified, newest) END
     WHERE r.id = target.id;
     record_count := readable;
     RETURN NEXT;

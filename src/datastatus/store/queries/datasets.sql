@@ -37,8 +37,10 @@ WHERE d.completed IS NULL AND d.lease_token IS NULL
 ORDER BY d.sync_order, d.id LIMIT $3;
 
 -- name: claimed_datasets
-SELECT d.id, d.company_id, d.connection_id, c.integration_key, d.data_type, d.lease_token, d.attempt
+SELECT d.id, d.company_id, d.connection_id, c.integration_key, d.data_type, d.lease_token, d.attempt,
+    c.authorized, r.whole_started, r.whole_from, r.newest_source_modified, clock_timestamp() AS now
 FROM dataset d JOIN connection c ON c.id = d.connection_id
+LEFT JOIN record_set r ON r.connection_id = d.connection_id AND r.data_type = d.data_type
 WHERE d.id = ANY ($1::uuid[]) AND d.lease_token IS NOT NULL;
 
 -- name: renew_leases

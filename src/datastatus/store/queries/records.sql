@@ -2,12 +2,12 @@
 SELECT pages, raw_records FROM stage_page($1, $2, $3, $4);
 
 -- name: seal_staging
-INSERT INTO staging (dataset_id, attempt, whole) VALUES ($1, $2, $3)
-ON CONFLICT (dataset_id, attempt) DO UPDATE SET whole = excluded.whole
+INSERT INTO staging (dataset_id, attempt, whole, whole_from) VALUES ($1, $2, $3, $4)
+ON CONFLICT (dataset_id, attempt) DO UPDATE SET whole = excluded.whole, whole_from = excluded.whole_from
 RETURNING raw_records;
 
 -- name: staged_counts
-SELECT s.raw_records, s.mapped_records, s.whole FROM staging s WHERE s.dataset_id = $1 AND s.attempt = $2;
+SELECT s.raw_records, s.mapped_records FROM staging s WHERE s.dataset_id = $1 AND s.attempt = $2;
 
 -- name: count_staged_raw
 SELECT coalesce(sum(cardinality(records)), 0) FROM staged_page WHERE dataset_id = $1 AND attempt = $2;
@@ -21,10 +21,10 @@ WHERE dataset_id = $1 AND attempt = $2 AND page > $3 ORDER BY page LIMIT $4;
 
 -- name: add_mapped
 WITH staged AS (
-    INSERT INTO staged_record (dataset_id, attempt, ordinal, record_id, body, content_hash, source_modified)
-    SELECT $1, $2, $3::bigint + r.ordinal, r.record_id, r.body::jsonb, r.content_hash, r.source_modified
-    FROM unnest($4::text[], $5::text[], $6::bytea[], $7::timestamptz[]) WITH ORDINALITY
-        AS r (record_id, body, content_hash, source_modified, ordinal)
+    INSERT INTO staged_record (dataset_id, attempt, ordinal, record_id, body, content_hash, source_modified, dated)
+    SELECT $1, $2, $3::bigint + r.ordinal, r.record_id, r.body::jsonb, r.content_hash, r.source_modified, r.dated
+    FROM unnest($4::text[], $5::text[], $6::bytea[], $7::timestamptz[], $8::date[]) WITH ORDINALITY
+        AS r (record_id, body, content_hash, source_modified, dated, ordinal)
 )
 UPDATE staging SET mapped_records = mapped_records + cardinality($4::text[]) WHERE dataset_id = $1 AND attempt = $2;
 
@@ -66,13 +66,15 @@ SELECT DISTINCT s.dataset_id, d.attempt FROM staging s JOIN dataset d ON d.id = 
 WHERE d.completed IS NOT NULL LIMIT $1;
 
 -- name: record_sets
-SELECT r.* FROM record_set r JOIN connection c ON c.id = r.connection_id
+SELECT r.id, r.connection_id, r.data_type, r.publication, r.published, r.dataset_id, r.record_count
+FROM record_set r JOIN connection c ON c.id = r.connection_id
 WHERE c.company_id = $1 AND c.deleted IS NULL AND r.data_type = $2 AND ($3::uuid IS NULL OR c.id = $3)
     AND r.publication > 0
 ORDER BY r.id;
 
 -- name: record_set_by_id
-SELECT r.* FROM record_set r JOIN connection c ON c.id = r.connection_id
+SELECT r.id, r.connection_id, r.data_type, r.publication, r.published, r.dataset_id, r.record_count
+FROM record_set r JOIN connection c ON c.id = r.connection_id
 WHERE r.id = $1 AND c.deleted IS NULL;
 
 -- name: list_records
