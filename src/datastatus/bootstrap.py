@@ -49,6 +49,7 @@ async def running_service(settings: Settings) -> AsyncIterator[Service]:
             lease_seconds=settings.lease_seconds,
             watch_ring_bytes=settings.watch_ring_bytes,
             watchers_max=settings.watchers_max,
+            watch_age_max=timedelta(hours=settings.watch_age_hours_max),
             journal_retention=timedelta(days=settings.journal_retention_days),
             journal_partition_transitions=settings.journal_partition_transitions,
             credentials_keys=keys,

@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     """Memory for the newest transitions, from which watchers are served; who is behind it reads the database."""
     watchers_max: int = Field(default=20_000, ge=1)
     """Most watches that this process serves."""
+    watch_age_hours_max: float = Field(default=12, gt=0)
+    """How old a watch may become; its client is then told to reconnect, which spreads watches over servers anew."""
     journal_retention_days: float = Field(default=30, gt=0)
     """How long transitions can be resumed from; a watcher that was away longer begins with a snapshot."""
     journal_partition_transitions: int = Field(default=1_000_000, ge=100)

@@ -4,75 +4,142 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from datastatus import errors
 from datastatus.domain.dataset import Transition
 from datastatus.domain.watch import Entry
+from datastatus.engine.transition_ring import held_bytes
 from datastatus.store import journal
 from datastatus.store.database import Database
+from datastatus.store.journal import JournalBounds
 
 _PAGE_TRANSITIONS = 1000
 _READERS_MAX = 3
-_PAGES_KEPT = 32
 
-Page = asyncio.Future[Sequence[Entry]]
+Page = Sequence[Entry]
 
 
 class CatchUp:
     """Pages of fixed places, so that watchers who resume near each other read the same ones, once.
 
-    A stampede reads each page a single time, `_READERS_MAX` pages at once, so that the writers keep their
-    connections.
+    A stampede reads each page a single time and `_READERS_MAX` at once, so that the writers keep their
+    connections. Most readers take the page furthest back first: whoever is there catches up with those ahead, and
+    from then on they share every page. One reader takes them in the order in which they were asked for, so that
+    nobody waits for ever.
     """
 
-    def __init__(self, database: Database, encode: Callable[[Transition], bytes]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        encode: Callable[[Transition], bytes],
+        bounds: Callable[[], Awaitable[JournalBounds]],
+        *,
+        bytes_max: int,
+    ) -> None:
         self._database = database
         self._encode = encode
-        self._readers = asyncio.Semaphore(_READERS_MAX)
-        self._pages: OrderedDict[int, Page] = OrderedDict()
+        self._bounds = bounds
+        self._bytes_max = bytes_max
+        # What is asked for and not in hand yet, in order of asking; what is being read; what has been read.
+        self._wanted: dict[int, asyncio.Future[Page]] = {}
+        self._coming: dict[int, asyncio.Future[Page]] = {}
+        self._kept: OrderedDict[int, Page] = OrderedDict()
+        self._kept_bytes = 0
+        self._asked = asyncio.Semaphore(0)
 
     def forget(self) -> None:
         """Drop what was read of a history that is no longer ours."""
-        self._pages.clear()
+        self._kept.clear()
+        self._kept_bytes = 0
+        # Whoever waits for these gets them, and learns of the fork right after; nobody else does.
+        self._coming.clear()
 
-    async def read(self, after_seq: int, head_seq: int, count_max: int) -> Sequence[Entry]:
+    async def run(self) -> None:
+        """Read what is asked for until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for number in range(_READERS_MAX):
+                    tasks.create_task(self._read_pages(in_order=number == 0))
+        finally:
+            for page in (*self._wanted.values(), *self._coming.values()):
+                _fail(page, errors.Draining())
+
+    async def read(self, after_seq: int, head_seq: int, count_max: int) -> Page:
         """What follows `after_seq` up to `head_seq`: at least one entry, at most the rest of its page.
 
         Raises ResumeExpired where retention has given it up.
         """
         number = after_seq // _PAGE_TRANSITIONS
-        entries = await self._page(number, head_seq)
-        if not entries or not entries[0].transition.seq <= after_seq + 1 <= entries[-1].transition.seq:
-            # A page that was read when the journal ended within it; or one that has been dropped.
-            self._pages.pop(number, None)
-            entries = await self._page(number, head_seq)
-            if not entries or not entries[0].transition.seq <= after_seq + 1 <= entries[-1].transition.seq:
-                bounds = await journal.journal_bounds(self._database)
+        page = await self._page(number)
+        if not _covers(page, after_seq):
+            # It was read when the journal ended within it, or retention has taken it.
+            bounds = await self._bounds()
+            if after_seq + 1 < bounds.oldest_seq:
                 raise errors.ResumeExpired(bounds.oldest_seq)
-        start = after_seq + 1 - entries[0].transition.seq
-        end = min(start + count_max, head_seq + 1 - entries[0].transition.seq)
-        return entries[start:end]
+            self._drop(number, page)
+            page = await self._page(number)
+            if not _covers(page, after_seq):
+                raise errors.ResumeExpired((await self._bounds()).oldest_seq)
+        first_seq = page[0].transition.seq
+        start = after_seq + 1 - first_seq
+        return page[start : min(start + count_max, head_seq + 1 - first_seq)]
 
-    async def _page(self, number: int, head_seq: int) -> Sequence[Entry]:
-        page = self._pages.get(number)
+    async def _page(self, number: int) -> Page:
+        kept = self._kept.get(number)
+        if kept is not None:
+            self._kept.move_to_end(number)
+            return kept
+        page = self._coming.get(number) or self._wanted.get(number)
         if page is None:
-            page = asyncio.ensure_future(self._read_page(number))
-            self._pages[number] = page
-            while len(self._pages) > _PAGES_KEPT:
-                self._pages.popitem(last=False)
-        else:
-            self._pages.move_to_end(number)
-        try:
-            # One of those who wait may go away; the others still want it.
-            return await asyncio.shield(page)
-        except errors.DatastatusError:
-            self._pages.pop(number, None)
-            raise
+            page = self._wanted[number] = asyncio.get_running_loop().create_future()
+            self._asked.release()
+        # One of those who wait may go away; the others still want it.
+        return await asyncio.shield(page)
 
-    async def _read_page(self, number: int) -> Sequence[Entry]:
-        async with self._readers:
-            transitions = await journal.read_transitions(
-                self._database, number * _PAGE_TRANSITIONS, _PAGE_TRANSITIONS
-            )
+    async def _read_pages(self, *, in_order: bool) -> None:
+        while True:
+            await self._asked.acquire()
+            number = next(iter(self._wanted)) if in_order else min(self._wanted)
+            wanted = self._coming[number] = self._wanted.pop(number)
+            try:
+                page = await self._read_page(number)
+            except Exception as exc:  # whatever it is, it belongs to those who wait for this page
+                _fail(wanted, exc)
+            else:
+                wanted.set_result(page)
+            # Not so where the history has been forgotten meanwhile.
+            if self._coming.get(number) is wanted:
+                del self._coming[number]
+                if wanted.exception() is None:
+                    self._keep(number, wanted.result())
+
+    async def _read_page(self, number: int) -> Page:
+        transitions = await journal.read_transitions(
+            self._database, number * _PAGE_TRANSITIONS, _PAGE_TRANSITIONS
+        )
         return [Entry(one, self._encode(one)) for one in transitions]
+
+    def _keep(self, number: int, page: Page) -> None:
+        self._kept[number] = page
+        self._kept_bytes += held_bytes(page)
+        while self._kept_bytes > self._bytes_max and len(self._kept) > 1:
+            _, oldest = self._kept.popitem(last=False)
+            self._kept_bytes -= held_bytes(oldest)
+
+    def _drop(self, number: int, page: Page) -> None:
+        """Unless somebody else has dropped it already and a newer one is in its place."""
+        if self._kept.get(number) is page:
+            del self._kept[number]
+            self._kept_bytes -= held_bytes(page)
+
+
+def _fail(page: asyncio.Future[Page], error: Exception) -> None:
+    if not page.done():
+        page.set_exception(error)
+        # It may be that nobody waits any more.
+        page.exception()
+
+
+def _covers(page: Page, after_seq: int) -> bool:
+    return bool(page) and page[0].transition.seq <= after_seq + 1 <= page[-1].transition.seq

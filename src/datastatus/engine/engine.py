@@ -20,7 +20,6 @@ from datastatus.engine.records import RecordEngine
 from datastatus.engine.reports import Reporter
 from datastatus.engine.retention import JournalKeeper
 from datastatus.engine.settings import SettingsEngine
-from datastatus.engine.snapshots import Snapshots
 from datastatus.engine.sync import SyncEngine
 from datastatus.engine.watch import Watches
 from datastatus.engine.watch_hub import WatchHub
@@ -36,6 +35,7 @@ class EngineOptions:
     lease_seconds: float
     watch_ring_bytes: int
     watchers_max: int
+    watch_age_max: timedelta
     journal_retention: timedelta
     journal_partition_transitions: int
     credentials_keys: Callable[[], KeyRing]
@@ -61,7 +61,7 @@ class Engine:
             ring_bytes_max=options.watch_ring_bytes,
             watchers_max=options.watchers_max,
         )
-        self.watches = Watches(database, self.hub, Snapshots(encoding.snapshot))
+        self.watches = Watches(database, self.hub, encoding.snapshot, options.watch_age_max)
         announcements = Announcements(database, heard=self.hub.poke)
         writer = JournalWriter(database, on_commit=announcements.committed)
         progress = ProgressBoard(database)

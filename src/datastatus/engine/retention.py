@@ -55,7 +55,9 @@ class JournalKeeper:
         oldest_seq = oldest_seq_to_keep(partitions, now - self._retention)
         await journal.raise_oldest_seq(self._database, oldest_seq)
         for partition in partitions:
-            if partition.to_seq <= oldest_seq and not await journal.drop_journal_partition(
-                self._database, partition.from_seq
-            ):
+            if partition.to_seq > oldest_seq:
+                break
+            if not await journal.drop_journal_partition(self._database, partition.from_seq):
+                # The later ones wait too: what is left of the journal has no gap.
                 _log.info("journal_partition_in_use", from_seq=partition.from_seq)
+                break

@@ -4,78 +4,86 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import IO
 
 from datastatus.domain.dataset import Dataset
 from datastatus.domain.watch import WatchRequest
 from datastatus.store import datasets
-from datastatus.store.database import View
+from datastatus.store.database import Database, View
 
-_AT_ONCE_SNAPSHOTS = 4
+# Each holds a connection, and keeps the store from forgetting what has changed since.
+_VIEWS_MAX = 4
+# One is always left for those who name their datasets, and are quick.
+_LARGE_VIEWS_MAX = 3
 _PART_DATASETS = 200
-_MEMORY_BYTES_MAX = 4 << 20
+_MEMORY_BYTES_MAX = 1 << 20
 
 EncodeSnapshot = Callable[[Sequence[Dataset]], bytes]
 
 
 class Snapshots:
-    """At most a few snapshots are read at once: each holds a view, and a connection, of the database."""
+    """Views of the store, few at once; whoever waits for one holds no connection."""
 
-    def __init__(self, encode: EncodeSnapshot) -> None:
+    def __init__(self, database: Database, encode: EncodeSnapshot) -> None:
+        self._database = database
         self._encode = encode
-        self._readers = asyncio.Semaphore(_AT_ONCE_SNAPSHOTS)
+        self._views = asyncio.Semaphore(_VIEWS_MAX)
+        self._large_views = asyncio.Semaphore(_LARGE_VIEWS_MAX)
 
     @asynccontextmanager
-    async def spool(self, *, wanted: bool) -> AsyncIterator[Spool]:
-        """A spool that is gone afterwards. Not `wanted`: nothing will be put in, so nothing is made."""
-        if not wanted:
-            yield Spool(self._encode, self._readers, None)
-            return
-        # In memory while it is small, then in a file without a name.
+    async def small_view(self) -> AsyncIterator[View]:
+        """One state of the store, for a few quick reads."""
+        async with self._views, self._database.consistent_view() as view:
+            yield view
+
+    @asynccontextmanager
+    async def large_view(self) -> AsyncIterator[View]:
+        """One state of the store, for reads that may take long."""
+        async with self._large_views, self.small_view() as view:
+            yield view
+
+    @contextmanager
+    def spool(self) -> Iterator[Spool]:
+        """An empty spool, gone afterwards: in memory while it is small, then in a file without a name."""
         with tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES_MAX) as storage:
-            yield Spool(self._encode, self._readers, storage)
+            yield Spool(self._encode, storage)
 
 
 class Spool:
     """The encoded parts of one snapshot."""
 
-    def __init__(self, encode: EncodeSnapshot, readers: asyncio.Semaphore, storage: IO[bytes] | None) -> None:
+    def __init__(self, encode: EncodeSnapshot, storage: IO[bytes]) -> None:
         self._encode = encode
-        self._readers = readers
         self._storage = storage
         self._lengths: list[int] = []
 
     async def fill(self, view: View, request: WatchRequest) -> None:
         """Put in the latest dataset of each data type that passes, or exactly those that a filter names."""
-        async with self._readers:
-            named = request.dataset_ids
-            if named:
-                found = await datasets.snapshot_named(view, named)
-                await self._put([one for one in found if request.passes_dataset(one)])
-            general = [one for one in request.any_of if not one.dataset_ids]
-            if request.any_of and not general:
-                return
-            companies = connections = None
-            if general and all(one.company_ids for one in general):
-                companies = frozenset().union(*(one.company_ids for one in general))
-            if general and all(one.connection_ids for one in general):
-                connections = frozenset().union(*(one.connection_ids for one in general))
-            async for page in datasets.snapshot_latest(view, companies, connections):
-                await self._put([one for one in page if one.id not in named and request.passes_dataset(one)])
+        named = request.dataset_ids
+        if named:
+            found = await datasets.snapshot_named(view, named)
+            await self._put([one for one in found if request.passes_dataset(one)])
+        general = [one for one in request.any_of if not one.dataset_ids]
+        if request.any_of and not general:
+            return
+        companies = connections = None
+        if general and all(one.company_ids for one in general):
+            companies = frozenset().union(*(one.company_ids for one in general))
+        if general and all(one.connection_ids for one in general):
+            connections = frozenset().union(*(one.connection_ids for one in general))
+        async for page in datasets.snapshot_latest(view, companies, connections):
+            await self._put([one for one in page if one.id not in named and request.passes_dataset(one)])
 
     async def _put(self, page: Sequence[Dataset]) -> None:
         for first in range(0, len(page), _PART_DATASETS):
             encoded = self._encode(page[first : first + _PART_DATASETS])
             self._lengths.append(len(encoded))
-            assert self._storage is not None
             await asyncio.to_thread(self._storage.write, encoded)
 
     async def parts(self) -> AsyncIterator[bytes]:
         """What was put in, in order."""
-        if self._storage is None:
-            return
         self._storage.seek(0)
         for length in self._lengths:
             yield await asyncio.to_thread(self._storage.read, length)

@@ -41,7 +41,7 @@ class TransitionRing:
         """Append what follows the newest; gives up the oldest where there is no room."""
         for entry in entries:
             self._entries.append(entry)
-            self._bytes += len(entry.encoded) + _ENTRY_OVERHEAD_BYTES
+            self._bytes += held_bytes([entry])
             for one in ids_of(entry.transition):
                 self._by_id.setdefault(one, deque()).append(entry.transition.seq)
         while self._bytes > self._bytes_max and len(self) > 1:
@@ -53,7 +53,7 @@ class TransitionRing:
     def _give_up_oldest(self) -> None:
         entry = self._entries[self._given_up]
         self._given_up += 1
-        self._bytes -= len(entry.encoded) + _ENTRY_OVERHEAD_BYTES
+        self._bytes -= held_bytes([entry])
         for one in ids_of(entry.transition):
             seqs = self._by_id[one]
             seqs.popleft()
@@ -79,6 +79,11 @@ class TransitionRing:
                 seqs.add(seq)
         offset = self._given_up - self.first_seq
         return [self._entries[offset + seq] for seq in sorted(seqs)]
+
+
+def held_bytes(entries: Sequence[Entry]) -> int:
+    """About what it costs to hold them."""
+    return sum(len(entry.encoded) + _ENTRY_OVERHEAD_BYTES for entry in entries)
 
 
 def ids_of(transition: Transition) -> tuple[UUID, UUID, UUID]:

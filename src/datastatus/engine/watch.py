@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -24,7 +25,7 @@ from datastatus.domain.watch import (
     WatchProgress,
     WatchRequest,
 )
-from datastatus.engine.snapshots import Snapshots, Spool
+from datastatus.engine.snapshots import EncodeSnapshot, Snapshots, Spool
 from datastatus.engine.transition_ring import ids_to_index
 from datastatus.engine.watch_hub import Subscription, WatchHub
 from datastatus.store import datasets, journal
@@ -36,20 +37,20 @@ _RETRY_AFTER_SECONDS_MAX = 5.0
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """Where a watch is fixed: one consistent view of the store."""
+    """Where a watch is fixed: at `seq`, in one consistent view of the store."""
 
     bounds: journal.JournalBounds
     seq: int
-    running: frozenset[UUID] = field(default_factory=frozenset)
+    running: frozenset[UUID] = frozenset()
 
 
 class Watches:
-    """Serves watches of one process."""
+    """Serves watches of one process; a stream ends with MAX_AGE when it is `age_max` old."""
 
-    def __init__(self, database: Database, hub: WatchHub, snapshots: Snapshots) -> None:
-        self._database = database
+    def __init__(self, database: Database, hub: WatchHub, encode: EncodeSnapshot, age_max: timedelta) -> None:
         self._hub = hub
-        self._snapshots = snapshots
+        self._snapshots = Snapshots(database, encode)
+        self._age_max = age_max
 
     async def watch(
         self, request: WatchRequest, is_authorized: Callable[[], bool] = lambda: True
@@ -64,48 +65,73 @@ class Watches:
         await self._hub.opened()
         # Subscribed before anything is read: from here on nothing can slip by.
         with self._hub.admitted(), self._hub.subscribed(ids_to_index(request)) as subscription:
-            wants_snapshot = request.start is Start.SNAPSHOT
-            async with self._snapshots.spool(wanted=wants_snapshot) as spool:
-                start = await self._fix(request, spool)
-                await self._reach(start.bounds)
-                bounds = start.bounds
-                yield WatchMessage(
-                    Opened(bounds.epoch, bounds.head_seq, bounds.oldest_seq, request.heartbeat),
-                    # Whoever breaks off before the first batch must not miss what lies between.
-                    None if wants_snapshot else ResumeToken(bounds.epoch, start.seq),
-                )
-                if wants_snapshot:
-                    async for part in spool.parts():
-                        yield WatchMessage(Snapshot(part))
-                    token = ResumeToken(bounds.epoch, bounds.head_seq)
-                    yield WatchMessage(SnapshotEnd(bounds.head_seq), token)
-            follower = _Follower(self._hub, subscription, request, start, is_authorized)
+            if request.start is Start.SNAPSHOT:
+                with self._snapshots.spool() as spool:
+                    filling = asyncio.ensure_future(self._fill(request, spool))
+                    try:
+                        async for message in self._snapshot(request, spool, filling):
+                            yield message
+                    finally:
+                        filling.cancel()
+                        await asyncio.gather(filling, return_exceptions=True)
+                    start = filling.result()
+            else:
+                start = await self._fix(request)
+                yield self._opened(request, start.bounds, ResumeToken(start.bounds.epoch, start.seq))
+            closes_at = time.monotonic() + self._age_max.total_seconds() * random.uniform(0.8, 1)
+            follower = _Follower(self._hub, subscription, request, start, is_authorized, closes_at)
             async for message in follower.messages():
                 yield message
 
-    async def _fix(self, request: WatchRequest, spool: Spool) -> _Start:
+    def _opened(
+        self, request: WatchRequest, bounds: journal.JournalBounds, token: ResumeToken | None
+    ) -> WatchMessage:
+        opened = Opened(bounds.epoch, bounds.head_seq, bounds.oldest_seq, request.heartbeat)
+        # Whoever breaks off before the first batch must not miss what lies between.
+        return WatchMessage(opened, token)
+
+    async def _snapshot(
+        self, request: WatchRequest, spool: Spool, filling: asyncio.Future[_Start]
+    ) -> AsyncGenerator[WatchMessage, None]:
+        known = self._hub.known_bounds
+        yield self._opened(request, known, None)
+        while not (await asyncio.wait([filling], timeout=request.heartbeat.total_seconds()))[0]:
+            # A sign of life, while many wait or there is much to read.
+            yield WatchMessage(Snapshot(b""))
+        bounds = filling.result().bounds
+        if bounds.epoch != known.epoch:
+            raise errors.HistoryForked(bounds.head_seq)
+        async for part in spool.parts():
+            yield WatchMessage(Snapshot(part))
+        yield WatchMessage(SnapshotEnd(bounds.head_seq), ResumeToken(bounds.epoch, bounds.head_seq))
+
+    async def _fill(self, request: WatchRequest, spool: Spool) -> _Start:
         """Read what has to be of one moment; nothing of the database is held afterwards."""
-        async with self._database.consistent_view() as view:
+        is_small = request.any_of and all(one.dataset_ids for one in request.any_of)
+        async with self._snapshots.small_view() if is_small else self._snapshots.large_view() as view:
             bounds = await journal.journal_bounds(view)
-            if request.start is Start.SNAPSHOT:
-                await spool.fill(view, request)
+            await spool.fill(view, request)
             running = await _running(view, request) if request.until_terminal else frozenset()
+        await self._hub.reached(bounds)
+        return _Start(bounds, bounds.head_seq, running)
+
+    async def _fix(self, request: WatchRequest) -> _Start:
+        running = frozenset()
+        if request.until_terminal:
+            async with self._snapshots.small_view() as view:
+                bounds = await journal.journal_bounds(view)
+                running = await _running(view, request)
+        else:
+            bounds = await self._hub.bounds()
+        await self._hub.reached(bounds)
         match request.start:
             case ResumeToken() as token:
-                await self._reach(bounds)
                 self._hub.check_token(token)
                 return _Start(bounds, token.seq, running)
             case Start.EARLIEST:
                 return _Start(bounds, bounds.oldest_seq - 1, running)
             case _:
                 return _Start(bounds, bounds.head_seq, running)
-
-    async def _reach(self, bounds: journal.JournalBounds) -> None:
-        """Wait until the tailer has seen what the view has seen."""
-        with self._hub.subscribed(None) as subscription:
-            while self._hub.epoch == bounds.epoch and self._hub.head_seq < bounds.head_seq:
-                self._hub.poke()
-                await subscription.wait(timeout_seconds=1)
 
 
 async def _running(view: Executor, request: WatchRequest) -> frozenset[UUID]:
@@ -126,11 +152,13 @@ class _Follower:
         request: WatchRequest,
         start: _Start,
         is_authorized: Callable[[], bool],
+        closes_at: float,
     ) -> None:
         self._hub = hub
         self._subscription = subscription
         self._request = request
         self._is_authorized = is_authorized
+        self._closes_at = closes_at
         self._epoch = start.bounds.epoch
         self._fixed_seq = start.bounds.head_seq
         self._running = set(start.running)
@@ -165,12 +193,17 @@ class _Follower:
                 yield self._progress()
             elif not moved:
                 await self._subscription.wait(heartbeat_seconds - quiet_seconds)
+            elif not passing:
+                # Looking through much that does not pass must not hold up the others.
+                await asyncio.sleep(0)
 
     def _closing_reason(self) -> ClosingReason | None:
         if self._hub.draining:
             return ClosingReason.DRAINING
         if not self._is_authorized():
             return ClosingReason.AUTH_EXPIRED
+        if time.monotonic() >= self._closes_at:
+            return ClosingReason.MAX_AGE
         return None
 
     def _passing(self, entries: Sequence[Entry]) -> list[Entry]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from uuid import UUID
 
 import structlog
@@ -12,10 +13,11 @@ import structlog
 from datastatus import errors
 from datastatus.domain.dataset import Transition
 from datastatus.domain.watch import Entry, ResumeToken
+from datastatus.engine.batching import SelfBatcher
 from datastatus.engine.catch_up import CatchUp
 from datastatus.engine.transition_ring import TransitionRing, ids_of
 from datastatus.store import journal
-from datastatus.store.database import Database
+from datastatus.store.database import Database, StoreConflict
 from datastatus.store.journal import JournalBounds
 
 _log = structlog.get_logger(__name__)
@@ -25,6 +27,10 @@ _POLL_SECONDS = 0.25
 # How often it is checked that the history is still the one that we know.
 _CHECK_SECONDS = 1.0
 _PAGE_TRANSITIONS = 1000
+# A connection may be dead and not know it: the next read is over another one.
+_READ_SECONDS_MAX = 10.0
+# The pages kept for watchers behind the ring may take this part of the ring's memory beside it.
+_CATCH_UP_SHARE = 4
 
 Encode = Callable[[Transition], bytes]
 
@@ -65,7 +71,8 @@ class WatchHub:
         self._database = database
         self._encode = encode
         self._ring = TransitionRing(ring_bytes_max)
-        self._catch_up = CatchUp(database, encode)
+        self._fresh_bounds = SelfBatcher(self._read_bounds, batch_items_max=watchers_max)
+        self._catch_up = CatchUp(database, encode, self.bounds, bytes_max=ring_bytes_max // _CATCH_UP_SHARE)
         self._watchers_max = watchers_max
         self._bounds = JournalBounds(epoch=1, head_seq=0, oldest_seq=1)
         self._forks: list[tuple[int, int]] = []
@@ -75,6 +82,11 @@ class WatchHub:
         self._concerned_by_id: dict[UUID, set[Subscription]] = {}
         self._watchers = 0
         self.draining = False
+
+    @property
+    def known_bounds(self) -> JournalBounds:
+        """The journal as this process has seen it."""
+        return self._bounds
 
     @property
     def epoch(self) -> int:
@@ -99,17 +111,26 @@ class WatchHub:
         await self._opened.wait()
 
     async def run(self) -> None:
-        """Tail the journal until cancelled; a store that is down is asked again."""
+        """Tail the journal, and serve watchers who are behind it, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._tail())
+            tasks.create_task(self._catch_up.run())
+            tasks.create_task(self._fresh_bounds.run())
+
+    async def _tail(self) -> None:
+        """A store that is down is asked again."""
         loop = asyncio.get_running_loop()
-        checked = -_CHECK_SECONDS
+        checked: float | None = None
         while True:
             try:
-                if loop.time() - checked >= _CHECK_SECONDS:
+                if checked is None or loop.time() - checked >= _CHECK_SECONDS:
                     await self._check_history()
                     checked = loop.time()
                 await self._read_new()
-            except errors.StoreDown as exc:
+            except (errors.StoreDown, StoreConflict) as exc:
                 _log.warning("tailer_waits_for_store", cause=repr(exc.__cause__))
+                # It may come back as another one, restored from a backup.
+                checked = None
             await self._poked_or_due()
 
     async def _poked_or_due(self) -> None:
@@ -119,6 +140,14 @@ class WatchHub:
         except TimeoutError:
             pass
         self._poked.clear()
+
+    async def bounds(self) -> JournalBounds:
+        """The journal as the store has it now; one query for all who ask at once."""
+        [bounds] = await self._fresh_bounds.submit([None])
+        return bounds
+
+    async def _read_bounds(self, asked: Sequence[None]) -> Sequence[JournalBounds]:
+        return [await journal.journal_bounds(self._database)] * len(asked)
 
     async def _check_history(self) -> None:
         """Take notice of a new epoch, of a head that went back, and of retention."""
@@ -138,21 +167,38 @@ class WatchHub:
             self._wake_everybody()
         else:
             # The head is the tailer's own: what lies between has not been read yet.
-            self._bounds = JournalBounds(bounds.epoch, self.head_seq, bounds.oldest_seq)
+            self._bounds = replace(bounds, head_seq=self.head_seq)
+            self._skip_to(bounds.oldest_seq - 1)
 
     async def _read_new(self) -> None:
         while True:
-            page = await journal.read_transitions(self._database, self.head_seq, _PAGE_TRANSITIONS)
-            if page and page[0].seq != self.head_seq + 1:
-                # Not even we are told of what retention has given up; go on where it begins.
-                _log.warning("tailer_overtaken_by_retention", seen_seq=self.head_seq, oldest_seq=page[0].seq)
-                self._ring.clear()
-            if page:
-                self._ring.extend(Entry(one, self._encode(one)) for one in page)
-                self._bounds = JournalBounds(self.epoch, page[-1].seq, self._bounds.oldest_seq)
-                self._tell(page)
+            tail = await journal.read_tail(
+                self._database, self.head_seq, _PAGE_TRANSITIONS, timeout_seconds=_READ_SECONDS_MAX
+            )
+            if tail is None:
+                return
+            if tail.epoch != self.epoch:
+                # Of another history, whose numbers only look as if they followed ours.
+                await self._check_history()
+                continue
+            page = tail.transitions
+            self._skip_to(page[0].seq - 1)
+            self._ring.extend(Entry(one, self._encode(one)) for one in page)
+            self._bounds = replace(self._bounds, head_seq=page[-1].seq)
+            self._tell(page)
             if len(page) < _PAGE_TRANSITIONS:
                 return
+
+    def _skip_to(self, seq: int) -> None:
+        """Not even we are told of what retention has given up: go on where the journal begins."""
+        if seq <= self.head_seq:
+            return
+        _log.warning("tailer_overtaken_by_retention", seen_seq=self.head_seq, oldest_seq=seq + 1)
+        self._ring.clear()
+        # What was skipped may have concerned anybody.
+        for subscription in self._subscriptions():
+            subscription.concern(self.head_seq + 1)
+        self._bounds = replace(self._bounds, head_seq=seq)
 
     def _tell(self, page: Sequence[Transition]) -> None:
         for subscription in self._concerned_by_all:
@@ -163,8 +209,11 @@ class WatchHub:
                     for subscription in self._concerned_by_id.get(one, ()):
                         subscription.concern(transition.seq)
 
+    def _subscriptions(self) -> set[Subscription]:
+        return self._concerned_by_all.union(*self._concerned_by_id.values())
+
     def _wake_everybody(self) -> None:
-        for subscription in self._concerned_by_all.union(*self._concerned_by_id.values()):
+        for subscription in self._subscriptions():
             subscription.wake()
 
     @contextmanager
@@ -200,6 +249,13 @@ class WatchHub:
                 if not self._concerned_by_id.get(one, True):
                     del self._concerned_by_id[one]
 
+    async def reached(self, bounds: JournalBounds) -> None:
+        """Wait until the tailer has seen what `bounds` has seen."""
+        with self.subscribed(None) as subscription:
+            while (self.epoch, self.head_seq) < (bounds.epoch, bounds.head_seq):
+                self.poke()
+                await subscription.wait(timeout_seconds=_POLL_SECONDS)
+
     def check_token(self, token: ResumeToken) -> None:
         """Raises HistoryForked where the token's history is not ours, ResumeExpired where it is forgotten."""
         later_forks = [fork_seq for epoch, fork_seq in self._forks if epoch > token.epoch]
@@ -216,18 +272,20 @@ class WatchHub:
         From the ring, or from the table for one that has fallen behind it; never beyond `head_seq`. Raises
         ResumeExpired.
         """
-        first_seq, subscription.first_seq = subscription.first_seq, None
+        first_seq = subscription.first_seq
         if subscription.ids is not None and after_seq >= subscription.since_seq:
             # Whatever concerned us since has been noted: what lies before it need not be read at all.
             if first_seq is None:
                 return (), self.head_seq
             after_seq = max(after_seq, first_seq - 1)
         if after_seq >= self.head_seq:
+            subscription.first_seq = None
             return (), after_seq
         if not self._ring.covers(after_seq):
+            # What concerns us may come while we wait: the note stays until the ring has been looked through.
             entries = await self._catch_up.read(after_seq, self.head_seq, count_max)
-            subscription.first_seq = first_seq
             return entries, entries[-1].transition.seq
+        subscription.first_seq = None
         if subscription.ids is None:
             entries = self._ring.read(after_seq, count_max)
             return entries, entries[-1].transition.seq

@@ -246,9 +246,38 @@ async def drop_journal_partition(executor: Executor, from_seq: int) -> bool:
 
 
 async def read_transitions(executor: Executor, after_seq: int, count_max: int) -> list[Transition]:
-    """The transitions that follow `after_seq`, in order, at most `count_max`."""
+    """The transitions that follow `after_seq`, in order and without a gap, at most `count_max`.
+
+    The first is not `after_seq` + 1 where retention has given that up.
+    """
     rows = await executor.rows("read_transitions", after_seq, count_max)
-    return [_transition(row) for row in rows]
+    return _unbroken([_transition(row) for row in rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What follows a place in the journal, and the epoch of the same moment."""
+
+    epoch: int
+    transitions: Sequence[Transition]
+
+
+async def read_tail(
+    executor: Executor, after_seq: int, count_max: int, *, timeout_seconds: float
+) -> Tail | None:
+    """As `read_transitions`, with the epoch; None where nothing follows."""
+    rows = await executor.rows("read_tail", after_seq, count_max, timeout_seconds=timeout_seconds)
+    return Tail(rows[0]["epoch"], _unbroken([_transition(row) for row in rows])) if rows else None
+
+
+def _unbroken(transitions: list[Transition]) -> list[Transition]:
+    """Up to the first gap: retention may be taking partitions away at this moment."""
+    if transitions and transitions[-1].seq - transitions[0].seq != len(transitions) - 1:
+        first_seq = transitions[0].seq
+        for place, one in enumerate(transitions):
+            if one.seq != first_seq + place:
+                return transitions[:place]
+    return transitions
 
 
 def _transition(row: Row) -> Transition:

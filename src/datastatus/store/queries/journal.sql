@@ -41,6 +41,10 @@ SELECT drop_journal_partition($1);
 -- name: read_transitions
 SELECT * FROM transition WHERE seq > $1 ORDER BY seq LIMIT $2;
 
+-- name: read_tail
+SELECT (SELECT max(number) FROM epoch) AS epoch, t.*
+FROM transition t WHERE t.seq > $1 ORDER BY t.seq LIMIT $2;
+
 -- name: forget_requests
 DELETE FROM sync_request WHERE created < clock_timestamp() - make_interval(hours => $1);
 
