@@ -12,7 +12,7 @@ PROTOC = $(BIN)/python -m grpc_tools.protoc -Iprotos -Iprotos_third_party \
 	--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check gen fmt bench clean
+.PHONY: help setup demo serve test robustness check gen fmt bench clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1mmake %-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,12 @@ serve: $(VENV)/installed ## Start the service on 127.0.0.1:50051 with the embedd
 
 test: $(VENV)/installed ## Run every test, with real Postgres and real server processes
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+TRANSITIONS ?= 300000
+SEED ?= 0
+robustness: $(VENV)/installed ## Hold the watch contract under faults, for long; SEED= repeats a run
+	@HISTORY_TRANSITIONS=$(TRANSITIONS) HISTORY_SEED=$(SEED) \
+		$(BIN)/python -m pytest -s tests/acceptance/test_history.py
 
 check: $(VENV)/installed ## Style, types, layers, protos, generated code
 	$(BIN)/ruff check .

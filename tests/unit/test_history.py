@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from datastatus.domain.watch import ResumeToken
-from history import Fact, Message, Stream, Told, Watched, breaches
+from history.checker import Fact, Message, Stream, Told, Watched, breaches
 
 
 def fact(seq: int, dataset: str, version: int, status: str, data_type: str = "bills") -> Fact:
