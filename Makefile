@@ -12,7 +12,7 @@ PROTOC = $(BIN)/python -m grpc_tools.protoc -Iprotos -Iprotos_third_party \
 	--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test robustness check gen fmt bench clean
+.PHONY: help setup demo serve test robustness check gen fmt bench bench-quick clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1mmake %-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,8 +67,20 @@ fmt: $(VENV)/installed ## Format the code and the protos
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/buf format --write protos
 
-bench: $(VENV)/installed ## Measure (see docs/performance.md)
-	@$(BIN)/python -m benchmarks
+# The job queues that one figure is held against are optional: without them its row says so.
+$(VENV)/bench-installed: $(VENV)/installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[bench-peers]' || echo "going on without the extra bench-peers"
+	@touch $@
+
+# Single ones: make bench BENCHMARKS="queue_sync growth"
+BENCHMARKS :=
+bench: $(VENV)/bench-installed ## Measure (see docs/performance.md); takes a quarter of an hour
+	@$(BIN)/python -m benchmarks $(BENCHMARKS)
+
+bench-quick: $(VENV)/bench-installed ## See that every benchmark runs, in less than a minute
+	@$(BIN)/python -m benchmarks --quick $(BENCHMARKS)
 
 clean: ## Remove what was built and installed here, but no data
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,42 @@
+"""Reading where things stand."""
+
+from __future__ import annotations
+
+import grpc
+
+from benchmarks import bare_server
+from benchmarks.bench import Bench
+from benchmarks.figures import Figure, Reach
+from benchmarks.history import build_history
+from benchmarks.loads import Load, unary
+from benchmarks.queueing import CALLERS, STUB, beside_echo
+from benchmarks.seed import data_types
+from datastatus.v1.sync_service_pb2 import GetDataStatusRequest
+
+_METHOD = "/datastatus.v1.SyncService/GetDataStatus"
+_COMPANIES = 50
+
+
+async def data_status(bench: Bench) -> list[Figure]:
+    """64 callers, each with one GetDataStatus at a time, of companies that have synced all data types twice."""
+    calls = bench.scaled(4000, 600)
+    async with bench.service() as service, bench.bare_server() as bare:
+        types = await data_types(service.address)
+        history = await build_history(service.dsn, _COMPANIES, types, 2 * _COMPANIES * len(types))
+        requests = [
+            GetDataStatusRequest(company_id=history.links[number % _COMPANIES].company_id)
+            for number in range(calls)
+        ]
+        async with grpc.aio.insecure_channel(service.address) as channel:
+            answer = await STUB(channel).GetDataStatus(requests[0])
+        assert len(answer.data_types) == len(types)
+        await bare_server.prepare(bare.address, _METHOD, [answer.SerializeToString()])
+
+        async def call(address: str) -> Load:
+            return await bench.load(unary, address, STUB, "GetDataStatus", requests, callers=CALLERS)
+
+        loads, echoes = await bench.alternate(lambda: call(service.address), lambda: call(bare.address))
+    return [
+        beside_echo("data_status.rate", "requests/s", loads, echoes, "rate", Reach(ratio_min=0.3)),
+        beside_echo("data_status.p99", "ms", loads, echoes, "p99_ms", Reach()),
+    ]

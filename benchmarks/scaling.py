@@ -1,0 +1,73 @@
+"""Several server processes on one Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+
+from benchmarks.bench import Bench
+from benchmarks.figures import NO_REACH, Figure, Reach, Series
+from benchmarks.lifecycle import live
+from benchmarks.loads import unary
+from benchmarks.queueing import CALLERS, STUB
+from benchmarks.seed import data_types, seed_syncs
+
+
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    """Datasets a second: queued by single calls, and carried through whole lives."""
+
+    queue_sync: float
+    lifecycle: float
+
+
+async def servers(bench: Bench) -> list[Figure]:
+    """The same load shared by one, two and four servers: single calls that queue, and whole lives."""
+    counts = (1, 2) if bench.quick else (1, 2, 4)
+    async with bench.database() as dsn:
+        async with bench.server(dsn) as service:
+            types = await data_types(service.address)
+        measured = await bench.alternate(*[partial(_measure, bench, dsn, types, count) for count in counts])
+    figures = []
+    for name in ("queue_sync", "lifecycle"):
+        rates = [Series([getattr(one, name) for one in rounds]) for rounds in measured]
+        figures += [
+            Figure(
+                f"servers.{name}_{count}",
+                "datasets/s",
+                rate,
+                rates[0],
+                "one server",
+                NO_REACH if count == 1 else Reach(ratio_min=0.9),
+            )
+            for count, rate in zip(counts, rates, strict=True)
+        ]
+    return figures
+
+
+async def _measure(bench: Bench, dsn: str, types: Sequence[str], count: int) -> _Rates:
+    # Started for this alone: servers that are not measured would tail the journal too.
+    async with AsyncExitStack() as stack:
+        starting = [stack.enter_async_context(bench.server(dsn)) for _ in range(count)]
+        addresses = [service.address for service in [await one for one in starting]]
+        return _Rates(
+            await _queue(bench, addresses, dsn, types, bench.scaled(4000, 800)),
+            await live(bench, addresses, dsn, types, bench.scaled(4000, 600)),
+        )
+
+
+async def _queue(bench: Bench, addresses: Sequence[str], dsn: str, types: Sequence[str], calls: int) -> float:
+    count = len(addresses)
+    requests = await seed_syncs(dsn, types, calls)
+    begun = time.monotonic()
+    await asyncio.gather(
+        *[
+            bench.load(unary, address, STUB, "QueueSync", requests[nth::count], callers=CALLERS // count)
+            for nth, address in enumerate(addresses)
+        ]
+    )
+    return calls / (time.monotonic() - begun)
