@@ -84,7 +84,7 @@ class RunningService:
         self.process.send_signal(number)
         async with asyncio.timeout(_STOP_SECONDS_MAX):
             code = await self.process.wait()
-        assert code == 0, self.log
+        assert code == 0, f"exit code {code}\n{self.log}"
         await self._finish_reading()
         return time.monotonic() - begun
 

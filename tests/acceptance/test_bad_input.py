@@ -68,7 +68,7 @@ async def channel(service: RunningService) -> AsyncIterator[grpc.aio.Channel]:
 
 
 async def call(channel: grpc.aio.Channel, method: MethodDescriptor, request: Message) -> None:
-    """Call any method with one request; of a stream of answers only the first is read."""
+    """Call any method with one request; a watch is read up to its first token."""
     name = f"/{method.containing_service.full_name}/{method.name}"
     answer = message_factory.GetMessageClass(method.output_type)
     formats = {
@@ -80,7 +80,9 @@ async def call(channel: grpc.aio.Channel, method: MethodDescriptor, request: Mes
             await channel.unary_unary(name, **formats)(request, timeout=20)
         case False, True:
             stream = channel.unary_stream(name, **formats)(request, timeout=20)
-            await stream.read()
+            async for message in stream:
+                if message.resume_token:
+                    break
             stream.cancel()
         case True, False:
             await channel.stream_unary(name, **formats)(iter([request]), timeout=20)

@@ -9,7 +9,7 @@ import structlog
 
 from datastatus import errors
 from datastatus.store import journal
-from datastatus.store.database import Database, StoreConflict
+from datastatus.store.database import Database
 
 _log = structlog.get_logger(__name__)
 
@@ -52,7 +52,7 @@ class Announcements:
             try:
                 # After the commit and on a connection of its own: it cannot hold up or fail a writer.
                 await journal.announce_transitions(self._database)
-            except (errors.StoreDown, StoreConflict) as exc:
+            except errors.StoreDown as exc:
                 _log.warning("transitions_not_announced", cause=repr(exc.__cause__))
             await asyncio.sleep(_PAUSE_SECONDS)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from datastatus import errors
 from datastatus.domain.dataset import DatasetStatus
 from datastatus.engine.batching import SelfBatcher
 from datastatus.store import journal
-from datastatus.store.database import Database, StoreConflict
+from datastatus.store.database import Database
 
 _log = structlog.get_logger(__name__)
 
@@ -67,41 +67,19 @@ class JournalWriter:
         """End a dataset AUTH_ERROR, together with its connection's link and the datasets queued on it."""
         assert change.to_status is DatasetStatus.AUTH_ERROR
 
-        async def call(_: Sequence[journal.Change]) -> Sequence[journal.ChangeResult]:
-            return [await journal.deauthorize_connection(self._database, change)]
-
-        [result] = await _persistently(call, [change])
+        result = await journal.deauthorize_connection(self._database, change)
         self._on_commit()
         return result
 
     async def _queue(self, items: Sequence[journal.QueueItem]) -> Sequence[journal.QueueResult]:
-        async def call(batch: Sequence[journal.QueueItem]) -> Sequence[journal.QueueResult]:
-            return await journal.queue_datasets(self._database, batch)
-
-        results = await _persistently(call, items)
+        results = await journal.queue_datasets(self._database, items)
         self._on_commit()
         return results
 
     async def _change(self, changes: Sequence[journal.Change]) -> Sequence[journal.ChangeResult]:
-        async def call(batch: Sequence[journal.Change]) -> Sequence[journal.ChangeResult]:
-            return await journal.transition_datasets(self._database, batch)
-
-        results = await _persistently(call, changes)
+        results = await journal.transition_datasets(self._database, changes)
         self._on_commit()
         return results
-
-
-async def _persistently(
-    call: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], items: Sequence[Item]
-) -> Sequence[Result]:
-    """Call again where the database gave up on a deadlock: it changed nothing then."""
-    for seconds in _RETRY_SECONDS:
-        try:
-            return await call(items)
-        except StoreConflict as exc:
-            _log.warning("store_conflict", items=len(items), error=str(exc))
-            await asyncio.sleep(seconds * random.random())
-    return await call(items)
 
 
 async def _decided(

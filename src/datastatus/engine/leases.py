@@ -11,7 +11,7 @@ from datastatus import errors
 from datastatus.domain.dataset import DatasetStatus
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.store import companies, datasets, journal, records
-from datastatus.store.database import Database, StoreConflict
+from datastatus.store.database import Database
 from datastatus.store.journal import Change
 
 _log = structlog.get_logger(__name__)
@@ -54,7 +54,7 @@ class Reaper:
         while True:
             try:
                 await action()
-            except (errors.Unavailable, StoreConflict) as exc:
+            except errors.Unavailable as exc:
                 _log.warning("reaper_waits_for_store", cause=repr(exc.__cause__))
             await asyncio.sleep(pause_seconds)
 

@@ -10,7 +10,7 @@ import structlog
 from datastatus import errors
 from datastatus.domain.retention import oldest_seq_to_keep
 from datastatus.store import journal
-from datastatus.store.database import Database, StoreConflict
+from datastatus.store.database import Database
 
 _log = structlog.get_logger(__name__)
 
@@ -40,7 +40,7 @@ class JournalKeeper:
                 if loop.time() - retained >= _RETAIN_SECONDS:
                     retained = loop.time()
                     await self.retain()
-            except (errors.StoreDown, StoreConflict) as exc:
+            except errors.StoreDown as exc:
                 _log.warning("journal_keeper_waits_for_store", cause=repr(exc.__cause__))
             await asyncio.sleep(_LOOK_SECONDS)
 

@@ -17,7 +17,7 @@ from datastatus.engine.batching import SelfBatcher
 from datastatus.engine.catch_up import CatchUp
 from datastatus.engine.transition_ring import TransitionRing, ids_of
 from datastatus.store import journal
-from datastatus.store.database import Database, StoreConflict
+from datastatus.store.database import Database
 from datastatus.store.journal import JournalBounds
 
 _log = structlog.get_logger(__name__)
@@ -127,7 +127,7 @@ class WatchHub:
                     await self._check_history()
                     checked = loop.time()
                 await self._read_new()
-            except (errors.StoreDown, StoreConflict) as exc:
+            except errors.StoreDown as exc:
                 _log.warning("tailer_waits_for_store", cause=repr(exc.__cause__))
                 # It may come back as another one, restored from a backup.
                 checked = None

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+import random
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
 import asyncpg
+import structlog
 
 from datastatus import errors
 from datastatus.store.sql import queries
 
+_log = structlog.get_logger(__name__)
+
 _CONNECT_SECONDS = 10
 _COMMAND_SECONDS = 60
+# In all longer than the journal's keeper takes to make room.
+_RETRY_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 
 Row = asyncpg.Record
 
 
-class StoreConflict(Exception):
-    """The database gave up on a deadlock: nothing was changed and the same call may be made again."""
+class _GaveUp(Exception):
+    """The database could not carry a call out just now: nothing was changed, the same call may be made again."""
 
 
 class Executor(Protocol):
@@ -64,6 +70,21 @@ class Database:
         self._pool = pool
 
     async def rows(self, query: str, *arguments: Any, timeout_seconds: float | None = None) -> list[Row]:
+        """One call in autocommit, made again where the database gave it up for a deadlock or a full journal."""
+        for seconds in _RETRY_SECONDS:
+            try:
+                return await self._rows_once(query, arguments, timeout_seconds)
+            except _GaveUp as exc:
+                _log.warning("store_gave_up", query=query, cause=repr(exc.__cause__))
+                await asyncio.sleep(seconds * random.uniform(0.5, 1))
+        try:
+            return await self._rows_once(query, arguments, timeout_seconds)
+        except _GaveUp as exc:
+            raise errors.StoreDown from exc
+
+    async def _rows_once(
+        self, query: str, arguments: Sequence[Any], timeout_seconds: float | None
+    ) -> list[Row]:
         with _translated():
             async with self._pool.acquire(timeout=_CONNECT_SECONDS) as connection:
                 return await connection.fetch(queries()[query], *arguments, timeout=timeout_seconds)
@@ -138,7 +159,11 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as exc:
-        raise StoreConflict(str(exc)) from exc
+        raise _GaveUp from exc
+    except asyncpg.CheckViolationError as exc:
+        if not str(exc).startswith("no partition of relation"):
+            raise
+        raise _GaveUp from exc
     except asyncpg.DataError:
         # A kind of InterfaceError, but our own mistake: an argument that does not fit its query.
         raise

@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 
 import asyncpg
-import pytest
+import structlog
 
 from datastatus.domain.dataset import DatasetStatus
 from datastatus.domain.retention import PARTITIONS_MAX
@@ -71,14 +71,25 @@ async def test_room_is_made_before_it_is_needed_by_several_servers_at_once(own_s
     assert await own_store.head_seq() == 180
 
 
-async def test_a_full_journal_refuses_and_goes_on_once_there_is_room(own_store: Store) -> None:
+async def test_whoever_meets_a_full_journal_waits_for_room(own_store: Store) -> None:
     await small_partitions(own_store.sql, 100)
     await fill(own_store, 100)
     link = await own_store.connection()
-    with pytest.raises(asyncpg.CheckViolationError, match="no partition"):
-        await own_store.queued(link)
-    await journal.make_journal_room(own_store.database, 100)
-    await own_store.queued(link)
+    met = asyncio.Event()
+
+    def note(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        if event["event"] == "store_gave_up":
+            met.set()
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[note])
+    try:
+        queueing = asyncio.create_task(own_store.queued(link))
+        await met.wait()
+        await journal.make_journal_room(own_store.database, 100)
+        await queueing
+    finally:
+        structlog.reset_defaults()
     assert await own_store.head_seq() == 101
 
 
