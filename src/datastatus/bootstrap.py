@@ -53,6 +53,7 @@ async def running_service(settings: Settings) -> AsyncIterator[Service]:
             journal_retention=timedelta(days=settings.journal_retention_days),
             journal_partition_transitions=settings.journal_partition_transitions,
             credentials_keys=keys,
+            schedule_seconds=settings.schedule_seconds,
         )
         engine = Engine(database, registry, options, Encoding(encode_transition, encode_snapshot))
         await engine.credentials.check()

@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     """Keys that credentials are sealed under, newest first, separated by commas."""
     credentials_keys_file: Path | None = None
     """Or a file of them, a key a line; absent: with the embedded Postgres one is made in the data folder."""
+    schedule_seconds: float = Field(default=15, ge=0.1)
+    """How often to look for syncs that are due."""
     watch_ring_bytes: int = Field(default=64 << 20, ge=1 << 20)
     """Memory for the newest transitions, from which watchers are served; who is behind it reads the database."""
     watchers_max: int = Field(default=20_000, ge=1)

@@ -10,7 +10,7 @@ from cyclopts import App, Parameter, validators
 
 from datastatus.cli import EXIT_USAGE
 from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Server, run_client
-from datastatus.cli.output import print_error, print_json, print_table
+from datastatus.cli.output import print_error, print_json, print_table, when
 from datastatus.v1 import settings_pb2, sync_settings_service_pb2
 
 app = App(name="settings", help="Show and change how data types are synchronised.")
@@ -140,6 +140,35 @@ def reset(
         company_id=company, reset_data_types=(data_type, *more)
     )
     return _update(request, json=json, server=server)
+
+
+@app.command
+def schedule(company_id: str, /, *, json: Json = False, server: Server = DEFAULT_SERVER) -> int:
+    """Show what is synchronised by itself for a company, and when next."""
+
+    async def work(client: Client) -> None:
+        request = sync_settings_service_pb2.ListSyncSchedulesRequest(company_id=company_id)
+        found = (await client.settings.ListSyncSchedules(request, timeout=CALL_SECONDS)).schedules
+        if json:
+            for one in found:
+                print_json(one)
+        else:
+            print_table(
+                ("connection id", "data type", "frequency", "last sync", "next run", ""),
+                [
+                    (
+                        one.connection_id,
+                        one.data_type,
+                        _FREQUENCY_NAMES[one.frequency],
+                        when(one, "last_sync"),
+                        when(one, "next_run"),
+                        "suspended" if one.suspended else "overdue" if one.overdue else "",
+                    )
+                    for one in found
+                ],
+            )
+
+    return run_client(server, work)
 
 
 def _update(request: sync_settings_service_pb2.UpdateSyncSettingsRequest, *, json: bool, server: str) -> int:

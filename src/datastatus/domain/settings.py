@@ -83,6 +83,12 @@ class SyncSettings:
             (self[key] for key in data_types), key=lambda setting: (setting.sync_order, setting.data_type)
         )
 
+    def scheduled(self, supported: Collection[str]) -> list[SyncSetting]:
+        """Those of the supported data types that are synchronised by themselves, in order."""
+        return [
+            setting for setting in self.in_order(supported) if setting.frequency is not SyncFrequency.NONE
+        ]
+
     def of_first_link(self, supported: Collection[str]) -> list[SyncSetting]:
         """Those of the supported data types that a first link queues, in order."""
         return [setting for setting in self.in_order(supported) if setting.fetch_on_first_link]

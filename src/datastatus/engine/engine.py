@@ -19,6 +19,7 @@ from datastatus.engine.progress import ProgressBoard
 from datastatus.engine.records import RecordEngine
 from datastatus.engine.reports import Reporter
 from datastatus.engine.retention import JournalKeeper
+from datastatus.engine.scheduler import Scheduler
 from datastatus.engine.settings import SettingsEngine
 from datastatus.engine.sync import SyncEngine
 from datastatus.engine.watch import Watches
@@ -39,6 +40,7 @@ class EngineOptions:
     journal_retention: timedelta
     journal_partition_transitions: int
     credentials_keys: Callable[[], KeyRing]
+    schedule_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Engine:
         )
         self.records = RecordEngine(database)
         self.settings = SettingsEngine(database)
+        self.scheduler = Scheduler(database, writer, registry, pause_seconds=options.schedule_seconds)
         self._runners = (
             JournalKeeper(
                 database,
@@ -90,6 +93,7 @@ class Engine:
             pipeline,
             self.sync,
             self.connectors,
+            self.scheduler,
             Reaper(database, writer, options.lease_seconds),
         )
 

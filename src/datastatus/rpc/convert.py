@@ -24,6 +24,7 @@ from datastatus.domain.dataset import (
     Trigger,
     WaitReason,
 )
+from datastatus.domain.schedule import Schedule
 from datastatus.domain.settings import SyncFrequency, SyncSettings
 from datastatus.integrations.base import IntegrationInfo
 from datastatus.v1 import (
@@ -211,6 +212,19 @@ def settings(found: SyncSettings) -> list[settings_pb2.SyncSetting]:
         )
         for one in found.in_order()
     ]
+
+
+def schedule(one: Schedule, now: datetime) -> settings_pb2.SyncSchedule:
+    return settings_pb2.SyncSchedule(
+        connection_id=str(one.connection_id),
+        data_type=one.setting.data_type,
+        frequency=_FREQUENCY_NUMBERS[one.setting.frequency],  # type: ignore[arg-type]
+        latest_sync_id=_text(one.latest and one.latest.dataset_id),
+        last_sync=timestamp(one.latest and one.latest.completed),
+        next_run=timestamp(one.next_run),
+        overdue=one.is_overdue(now),
+        suspended=one.authorized is None,
+    )
 
 
 def struct(document: Mapping[str, Any]) -> struct_pb2.Struct:

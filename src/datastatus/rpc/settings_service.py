@@ -23,6 +23,7 @@ _MONTHS_MAX = 1200
 class SyncSettingsService(sync_settings_service_pb2_grpc.SyncSettingsServiceServicer):
     def __init__(self, engine: Engine) -> None:
         self._settings = engine.settings
+        self._scheduler = engine.scheduler
 
     async def GetSyncSettings(
         self, request: sync_settings_service_pb2.GetSyncSettingsRequest, context: Context
@@ -42,6 +43,16 @@ class SyncSettingsService(sync_settings_service_pb2_grpc.SyncSettingsServiceServ
             _check_types(fields, request)
         found = await self._settings.update(company_id, changes, named, list(request.reset_data_types))
         return sync_settings_service_pb2.UpdateSyncSettingsResponse(settings=convert.settings(found))
+
+    async def ListSyncSchedules(
+        self, request: sync_settings_service_pb2.ListSyncSchedulesRequest, context: Context
+    ) -> sync_settings_service_pb2.ListSyncSchedulesResponse:
+        with Fields() as fields:
+            company_id = fields.uuid("company_id", request.company_id)
+        schedules, now = await self._scheduler.schedules_of_company(company_id)
+        return sync_settings_service_pb2.ListSyncSchedulesResponse(
+            schedules=[convert.schedule(one, now) for one in schedules]
+        )
 
 
 def _named(fields: Fields, request: sync_settings_service_pb2.UpdateSyncSettingsRequest) -> frozenset[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from datastatus.domain.connection import (
@@ -83,12 +84,13 @@ async def _completed(executor: Executor, rows: list[Row]) -> list[Connection]:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSummary:
-    """What queueing must know of a connection."""
+    """What queueing must know of a connection. `authorized`: when it was last linked, None: never."""
 
     id: UUID
     company_id: UUID
     status: ConnectionStatus
     integration_key: str
+    authorized: datetime | None
 
 
 async def connections_of_companies(
@@ -107,6 +109,13 @@ async def connections_by_id(
     """Those that exist, by id."""
     rows = await executor.rows("connections_by_id", list(connection_ids))
     return {row["id"]: _summary(row) for row in rows}
+
+
+async def linked_connections(
+    executor: Executor, after_id: UUID | None, count_max: int
+) -> list[ConnectionSummary]:
+    """Those that are linked, of all companies, in order of id."""
+    return [_summary(row) for row in await executor.rows("linked_connections", after_id, count_max)]
 
 
 async def existing_companies(executor: Executor, company_ids: Collection[UUID]) -> set[UUID]:
@@ -202,5 +211,9 @@ def _connection(
 
 def _summary(row: Row) -> ConnectionSummary:
     return ConnectionSummary(
-        row["id"], row["company_id"], ConnectionStatus(row["status"]), row["integration_key"]
+        row["id"],
+        row["company_id"],
+        ConnectionStatus(row["status"]),
+        row["integration_key"],
+        row["authorized"],
     )

@@ -10,6 +10,7 @@ from uuid import UUID
 from datastatus.domain.data_status import DataTypePointers
 from datastatus.domain.dataset import Dataset, DatasetStatus, Progress, Trigger, WaitReason
 from datastatus.domain.fetching import EVERYTHING, NO_HISTORY, FetchHistory, FetchScope
+from datastatus.domain.schedule import LatestSync
 from datastatus.store.database import Executor, Row, View
 
 
@@ -64,6 +65,21 @@ async def data_status_pointers(
             )
         )
     return pointers
+
+
+async def latest_syncs(
+    executor: Executor, wanted: Sequence[tuple[UUID, str]]
+) -> dict[tuple[UUID, str], LatestSync]:
+    """By (connection, data type), the dataset that was queued last; those that have none are missing."""
+    rows = await executor.rows(
+        "latest_syncs",
+        [connection_id for connection_id, _ in wanted],
+        [data_type for _, data_type in wanted],
+    )
+    return {
+        (row["connection_id"], row["data_type"]): LatestSync(row["id"], row["requested"], row["completed"])
+        for row in rows
+    }
 
 
 async def snapshot_latest(

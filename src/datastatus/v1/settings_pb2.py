@@ -25,15 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x64\x61tastatus/v1/settings.proto\x12\rdatastatus.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xda\x02\n\x0bSyncSetting\x12\x11\n\tdata_type\x18\x01 \x01(\t\x12\x1b\n\x13\x66\x65tch_on_first_link\x18\x02 \x01(\x08\x12/\n\tfrequency\x18\x03 \x01(\x0e\x32\x1c.datastatus.v1.SyncFrequency\x12\x12\n\nsync_order\x18\x04 \x01(\x05\x12\x32\n\tsync_from\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12$\n\x17sync_from_window_months\x18\x06 \x01(\x05H\x01\x88\x01\x01\x12\x1b\n\x0emonths_to_sync\x18\x07 \x01(\x05H\x02\x88\x01\x01\x12\x0e\n\x06locked\x18\x08 \x01(\x08\x12\x12\n\noverridden\x18\t \x01(\x08\x42\x0c\n\n_sync_fromB\x1a\n\x18_sync_from_window_monthsB\x11\n\x0f_months_to_sync*\xb4\x01\n\rSyncFrequency\x12\x1e\n\x1aSYNC_FREQUENCY_UNSPECIFIED\x10\x00\x12\x17\n\x13SYNC_FREQUENCY_NONE\x10\x01\x12\x19\n\x15SYNC_FREQUENCY_HOURLY\x10\x02\x12\x18\n\x14SYNC_FREQUENCY_DAILY\x10\x03\x12\x19\n\x15SYNC_FREQUENCY_WEEKLY\x10\x04\x12\x1a\n\x16SYNC_FREQUENCY_MONTHLY\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x64\x61tastatus/v1/settings.proto\x12\rdatastatus.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xda\x02\n\x0bSyncSetting\x12\x11\n\tdata_type\x18\x01 \x01(\t\x12\x1b\n\x13\x66\x65tch_on_first_link\x18\x02 \x01(\x08\x12/\n\tfrequency\x18\x03 \x01(\x0e\x32\x1c.datastatus.v1.SyncFrequency\x12\x12\n\nsync_order\x18\x04 \x01(\x05\x12\x32\n\tsync_from\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12$\n\x17sync_from_window_months\x18\x06 \x01(\x05H\x01\x88\x01\x01\x12\x1b\n\x0emonths_to_sync\x18\x07 \x01(\x05H\x02\x88\x01\x01\x12\x0e\n\x06locked\x18\x08 \x01(\x08\x12\x12\n\noverridden\x18\t \x01(\x08\x42\x0c\n\n_sync_fromB\x1a\n\x18_sync_from_window_monthsB\x11\n\x0f_months_to_sync\"\xbf\x02\n\x0cSyncSchedule\x12\x15\n\rconnection_id\x18\x01 \x01(\t\x12\x11\n\tdata_type\x18\x02 \x01(\t\x12/\n\tfrequency\x18\x03 \x01(\x0e\x32\x1c.datastatus.v1.SyncFrequency\x12\x1b\n\x0elatest_sync_id\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x32\n\tlast_sync\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\x12\x31\n\x08next_run\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x02\x88\x01\x01\x12\x0f\n\x07overdue\x18\x07 \x01(\x08\x12\x11\n\tsuspended\x18\x08 \x01(\x08\x42\x11\n\x0f_latest_sync_idB\x0c\n\n_last_syncB\x0b\n\t_next_run*\xb4\x01\n\rSyncFrequency\x12\x1e\n\x1aSYNC_FREQUENCY_UNSPECIFIED\x10\x00\x12\x17\n\x13SYNC_FREQUENCY_NONE\x10\x01\x12\x19\n\x15SYNC_FREQUENCY_HOURLY\x10\x02\x12\x18\n\x14SYNC_FREQUENCY_DAILY\x10\x03\x12\x19\n\x15SYNC_FREQUENCY_WEEKLY\x10\x04\x12\x1a\n\x16SYNC_FREQUENCY_MONTHLY\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'datastatus.v1.settings_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SYNCFREQUENCY']._serialized_start=430
-  _globals['_SYNCFREQUENCY']._serialized_end=610
+  _globals['_SYNCFREQUENCY']._serialized_start=752
+  _globals['_SYNCFREQUENCY']._serialized_end=932
   _globals['_SYNCSETTING']._serialized_start=81
   _globals['_SYNCSETTING']._serialized_end=427
+  _globals['_SYNCSCHEDULE']._serialized_start=430
+  _globals['_SYNCSCHEDULE']._serialized_end=749
 # @@protoc_insertion_point(module_scope)

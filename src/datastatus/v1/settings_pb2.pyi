@@ -124,3 +124,72 @@ class SyncSetting(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sync_from_window_months) -> _WhichOneofReturnType__sync_from_window_months | None: ...
 
 Global___SyncSetting: _TypeAlias = SyncSetting  # noqa: Y015
+
+@_typing.final
+class SyncSchedule(_message.Message):
+    """When a data type of a connection is synchronised by itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONNECTION_ID_FIELD_NUMBER: _builtins.int
+    DATA_TYPE_FIELD_NUMBER: _builtins.int
+    FREQUENCY_FIELD_NUMBER: _builtins.int
+    LATEST_SYNC_ID_FIELD_NUMBER: _builtins.int
+    LAST_SYNC_FIELD_NUMBER: _builtins.int
+    NEXT_RUN_FIELD_NUMBER: _builtins.int
+    OVERDUE_FIELD_NUMBER: _builtins.int
+    SUSPENDED_FIELD_NUMBER: _builtins.int
+    connection_id: _builtins.str
+    """The connection."""
+    data_type: _builtins.str
+    """The data type's key."""
+    frequency: Global___SyncFrequency.ValueType
+    """How often."""
+    latest_sync_id: _builtins.str
+    """The dataset that was queued last, whatever queued it. Absent: none ever was."""
+    overdue: _builtins.bool
+    """The next run should have begun by now: it is about to be queued, or the sync before it takes longer than a period,
+    or waits for so long. Look at the dataset's wait_reason.
+    """
+    suspended: _builtins.bool
+    """The connection is not linked: nothing runs until it is. What was missed meanwhile is made up for by one run."""
+    @_builtins.property
+    def last_sync(self) -> _timestamp_pb2.Timestamp:
+        """When it ended. Absent: it is running, or none ever was."""
+
+    @_builtins.property
+    def next_run(self) -> _timestamp_pb2.Timestamp:
+        """A period after the last sync ended, or began if it is running, or after the link where there was none. However the
+        last one ended: a sync that fails or is cancelled is followed by the next at its usual time. Absent: suspended.
+        """
+
+    def __init__(
+        self,
+        *,
+        connection_id: _builtins.str = ...,
+        data_type: _builtins.str = ...,
+        frequency: Global___SyncFrequency.ValueType = ...,
+        latest_sync_id: _builtins.str | None = ...,
+        last_sync: _timestamp_pb2.Timestamp | None = ...,
+        next_run: _timestamp_pb2.Timestamp | None = ...,
+        overdue: _builtins.bool = ...,
+        suspended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_sync", b"_last_sync", "_latest_sync_id", b"_latest_sync_id", "_next_run", b"_next_run", "last_sync", b"last_sync", "latest_sync_id", b"latest_sync_id", "next_run", b"next_run"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_sync", b"_last_sync", "_latest_sync_id", b"_latest_sync_id", "_next_run", b"_next_run", "connection_id", b"connection_id", "data_type", b"data_type", "frequency", b"frequency", "last_sync", b"last_sync", "latest_sync_id", b"latest_sync_id", "next_run", b"next_run", "overdue", b"overdue", "suspended", b"suspended"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__last_sync: _TypeAlias = _typing.Literal["last_sync"]  # noqa: Y015
+    _WhichOneofArgType__last_sync: _TypeAlias = _typing.Literal["_last_sync", b"_last_sync"]  # noqa: Y015
+    _WhichOneofReturnType__latest_sync_id: _TypeAlias = _typing.Literal["latest_sync_id"]  # noqa: Y015
+    _WhichOneofArgType__latest_sync_id: _TypeAlias = _typing.Literal["_latest_sync_id", b"_latest_sync_id"]  # noqa: Y015
+    _WhichOneofReturnType__next_run: _TypeAlias = _typing.Literal["next_run"]  # noqa: Y015
+    _WhichOneofArgType__next_run: _TypeAlias = _typing.Literal["_next_run", b"_next_run"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_sync) -> _WhichOneofReturnType__last_sync | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__latest_sync_id) -> _WhichOneofReturnType__latest_sync_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__next_run) -> _WhichOneofReturnType__next_run | None: ...
+
+Global___SyncSchedule: _TypeAlias = SyncSchedule  # noqa: Y015

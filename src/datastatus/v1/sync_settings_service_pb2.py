@@ -26,7 +26,7 @@ from datastatus.v1 import settings_pb2 as datastatus_dot_v1_dot_settings__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)datastatus/v1/sync_settings_service.proto\x12\rdatastatus.v1\x1a\x1c\x64\x61tastatus/v1/settings.proto\x1a google/protobuf/field_mask.proto\"@\n\x16GetSyncSettingsRequest\x12\x17\n\ncompany_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\r\n\x0b_company_id\"G\n\x17GetSyncSettingsResponse\x12,\n\x08settings\x18\x01 \x03(\x0b\x32\x1a.datastatus.v1.SyncSetting\"\xbc\x01\n\x19UpdateSyncSettingsRequest\x12\x17\n\ncompany_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12,\n\x08settings\x18\x02 \x03(\x0b\x32\x1a.datastatus.v1.SyncSetting\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x18\n\x10reset_data_types\x18\x04 \x03(\tB\r\n\x0b_company_id\"J\n\x1aUpdateSyncSettingsResponse\x12,\n\x08settings\x18\x01 \x03(\x0b\x32\x1a.datastatus.v1.SyncSetting2\xe2\x01\n\x13SyncSettingsService\x12`\n\x0fGetSyncSettings\x12%.datastatus.v1.GetSyncSettingsRequest\x1a&.datastatus.v1.GetSyncSettingsResponse\x12i\n\x12UpdateSyncSettings\x12(.datastatus.v1.UpdateSyncSettingsRequest\x1a).datastatus.v1.UpdateSyncSettingsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)datastatus/v1/sync_settings_service.proto\x12\rdatastatus.v1\x1a\x1c\x64\x61tastatus/v1/settings.proto\x1a google/protobuf/field_mask.proto\"@\n\x16GetSyncSettingsRequest\x12\x17\n\ncompany_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x42\r\n\x0b_company_id\"G\n\x17GetSyncSettingsResponse\x12,\n\x08settings\x18\x01 \x03(\x0b\x32\x1a.datastatus.v1.SyncSetting\"\xbc\x01\n\x19UpdateSyncSettingsRequest\x12\x17\n\ncompany_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12,\n\x08settings\x18\x02 \x03(\x0b\x32\x1a.datastatus.v1.SyncSetting\x12/\n\x0bupdate_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x18\n\x10reset_data_types\x18\x04 \x03(\tB\r\n\x0b_company_id\"J\n\x1aUpdateSyncSettingsResponse\x12,\n\x08settings\x18\x01 \x03(\x0b\x32\x1a.datastatus.v1.SyncSetting\".\n\x18ListSyncSchedulesRequest\x12\x12\n\ncompany_id\x18\x01 \x01(\t\"K\n\x19ListSyncSchedulesResponse\x12.\n\tschedules\x18\x01 \x03(\x0b\x32\x1b.datastatus.v1.SyncSchedule2\xca\x02\n\x13SyncSettingsService\x12`\n\x0fGetSyncSettings\x12%.datastatus.v1.GetSyncSettingsRequest\x1a&.datastatus.v1.GetSyncSettingsResponse\x12i\n\x12UpdateSyncSettings\x12(.datastatus.v1.UpdateSyncSettingsRequest\x1a).datastatus.v1.UpdateSyncSettingsResponse\x12\x66\n\x11ListSyncSchedules\x12\'.datastatus.v1.ListSyncSchedulesRequest\x1a(.datastatus.v1.ListSyncSchedulesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,6 +41,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATESYNCSETTINGSREQUEST']._serialized_end=452
   _globals['_UPDATESYNCSETTINGSRESPONSE']._serialized_start=454
   _globals['_UPDATESYNCSETTINGSRESPONSE']._serialized_end=528
-  _globals['_SYNCSETTINGSSERVICE']._serialized_start=531
-  _globals['_SYNCSETTINGSSERVICE']._serialized_end=757
+  _globals['_LISTSYNCSCHEDULESREQUEST']._serialized_start=530
+  _globals['_LISTSYNCSCHEDULESREQUEST']._serialized_end=576
+  _globals['_LISTSYNCSCHEDULESRESPONSE']._serialized_start=578
+  _globals['_LISTSYNCSCHEDULESRESPONSE']._serialized_end=653
+  _globals['_SYNCSETTINGSSERVICE']._serialized_start=656
+  _globals['_SYNCSETTINGSSERVICE']._serialized_end=986
 # @@protoc_insertion_point(module_scope)

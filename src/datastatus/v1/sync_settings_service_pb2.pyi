@@ -138,3 +138,51 @@ class UpdateSyncSettingsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpdateSyncSettingsResponse: _TypeAlias = UpdateSyncSettingsResponse  # noqa: Y015
+
+@_typing.final
+class ListSyncSchedulesRequest(_message.Message):
+    """Whose schedules."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPANY_ID_FIELD_NUMBER: _builtins.int
+    company_id: _builtins.str
+    """Required."""
+    def __init__(
+        self,
+        *,
+        company_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["company_id", b"company_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSyncSchedulesRequest: _TypeAlias = ListSyncSchedulesRequest  # noqa: Y015
+
+@_typing.final
+class ListSyncSchedulesResponse(_message.Message):
+    """What is synchronised by itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEDULES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def schedules(self) -> _containers.RepeatedCompositeFieldContainer[_settings_pb2.SyncSchedule]:
+        """By connection, in order of their creation, and for each in sync order. Data types of frequency NONE, and those that
+        the integration does not support, are left out.
+        """
+
+    def __init__(
+        self,
+        *,
+        schedules: _abc.Iterable[_settings_pb2.SyncSchedule] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["schedules", b"schedules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSyncSchedulesResponse: _TypeAlias = ListSyncSchedulesResponse  # noqa: Y015

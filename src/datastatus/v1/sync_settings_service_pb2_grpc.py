@@ -45,6 +45,11 @@ class SyncSettingsServiceStub:
                 request_serializer=datastatus_dot_v1_dot_sync__settings__service__pb2.UpdateSyncSettingsRequest.SerializeToString,
                 response_deserializer=datastatus_dot_v1_dot_sync__settings__service__pb2.UpdateSyncSettingsResponse.FromString,
                 _registered_method=True)
+        self.ListSyncSchedules = channel.unary_unary(
+                '/datastatus.v1.SyncSettingsService/ListSyncSchedules',
+                request_serializer=datastatus_dot_v1_dot_sync__settings__service__pb2.ListSyncSchedulesRequest.SerializeToString,
+                response_deserializer=datastatus_dot_v1_dot_sync__settings__service__pb2.ListSyncSchedulesResponse.FromString,
+                _registered_method=True)
 
 
 class SyncSettingsServiceServicer:
@@ -68,6 +73,13 @@ class SyncSettingsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSyncSchedules(self, request, context):
+        """What is synchronised by itself for a company, and when next. Errors: COMPANY_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SyncSettingsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -80,6 +92,11 @@ def add_SyncSettingsServiceServicer_to_server(servicer, server):
                     servicer.UpdateSyncSettings,
                     request_deserializer=datastatus_dot_v1_dot_sync__settings__service__pb2.UpdateSyncSettingsRequest.FromString,
                     response_serializer=datastatus_dot_v1_dot_sync__settings__service__pb2.UpdateSyncSettingsResponse.SerializeToString,
+            ),
+            'ListSyncSchedules': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSyncSchedules,
+                    request_deserializer=datastatus_dot_v1_dot_sync__settings__service__pb2.ListSyncSchedulesRequest.FromString,
+                    response_serializer=datastatus_dot_v1_dot_sync__settings__service__pb2.ListSyncSchedulesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -137,6 +154,33 @@ class SyncSettingsService:
             '/datastatus.v1.SyncSettingsService/UpdateSyncSettings',
             datastatus_dot_v1_dot_sync__settings__service__pb2.UpdateSyncSettingsRequest.SerializeToString,
             datastatus_dot_v1_dot_sync__settings__service__pb2.UpdateSyncSettingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSyncSchedules(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/datastatus.v1.SyncSettingsService/ListSyncSchedules',
+            datastatus_dot_v1_dot_sync__settings__service__pb2.ListSyncSchedulesRequest.SerializeToString,
+            datastatus_dot_v1_dot_sync__settings__service__pb2.ListSyncSchedulesResponse.FromString,
             options,
             channel_credentials,
             insecure,

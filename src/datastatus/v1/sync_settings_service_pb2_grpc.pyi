@@ -42,6 +42,8 @@ class SyncSettingsServiceStub:
     next scheduled run; what is queued already keeps its place. Idempotent: the same settings again change nothing.
     Errors: COMPANY_NOT_FOUND, DATA_TYPE_UNKNOWN, SETTING_LOCKED{data_type}, INVALID_FIELD.
     """
+    ListSyncSchedules: _grpc.UnaryUnaryMultiCallable[_sync_settings_service_pb2.ListSyncSchedulesRequest, _sync_settings_service_pb2.ListSyncSchedulesResponse]
+    """What is synchronised by itself for a company, and when next. Errors: COMPANY_NOT_FOUND."""
 
 @_typing.type_check_only
 class SyncSettingsServiceAsyncStub(SyncSettingsServiceStub):
@@ -57,6 +59,8 @@ class SyncSettingsServiceAsyncStub(SyncSettingsServiceStub):
     next scheduled run; what is queued already keeps its place. Idempotent: the same settings again change nothing.
     Errors: COMPANY_NOT_FOUND, DATA_TYPE_UNKNOWN, SETTING_LOCKED{data_type}, INVALID_FIELD.
     """
+    ListSyncSchedules: _aio.UnaryUnaryMultiCallable[_sync_settings_service_pb2.ListSyncSchedulesRequest, _sync_settings_service_pb2.ListSyncSchedulesResponse]  # type: ignore[assignment]
+    """What is synchronised by itself for a company, and when next. Errors: COMPANY_NOT_FOUND."""
 
 class SyncSettingsServiceServicer(metaclass=_abc_1.ABCMeta):
     """How data types are synchronised: defaults for everybody, and what a company has otherwise."""
@@ -81,5 +85,13 @@ class SyncSettingsServiceServicer(metaclass=_abc_1.ABCMeta):
         next scheduled run; what is queued already keeps its place. Idempotent: the same settings again change nothing.
         Errors: COMPANY_NOT_FOUND, DATA_TYPE_UNKNOWN, SETTING_LOCKED{data_type}, INVALID_FIELD.
         """
+
+    @_abc_1.abstractmethod
+    def ListSyncSchedules(
+        self,
+        request: _sync_settings_service_pb2.ListSyncSchedulesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sync_settings_service_pb2.ListSyncSchedulesResponse, _abc.Awaitable[_sync_settings_service_pb2.ListSyncSchedulesResponse]]:
+        """What is synchronised by itself for a company, and when next. Errors: COMPANY_NOT_FOUND."""
 
 def add_SyncSettingsServiceServicer_to_server(servicer: SyncSettingsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -53,12 +53,16 @@ WHERE c.id = ANY ($1::uuid[])
 ORDER BY c.id, s.online_since;
 
 -- name: connections_of_companies
-SELECT c.company_id, c.id, c.status, c.integration_key FROM connection c
+SELECT c.company_id, c.id, c.status, c.integration_key, c.authorized FROM connection c
 WHERE c.company_id = ANY ($1::uuid[]) AND c.deleted IS NULL ORDER BY c.id;
 
 -- name: connections_by_id
-SELECT c.company_id, c.id, c.status, c.integration_key FROM connection c
+SELECT c.company_id, c.id, c.status, c.integration_key, c.authorized FROM connection c
 WHERE c.id = ANY ($1::uuid[]) AND c.deleted IS NULL;
+
+-- name: linked_connections
+SELECT c.company_id, c.id, c.status, c.integration_key, c.authorized FROM connection c
+WHERE c.status = 'LINKED' AND ($1::uuid IS NULL OR c.id > $1) ORDER BY c.id LIMIT $2;
 
 -- name: existing_companies
 SELECT id FROM company WHERE id = ANY ($1::uuid[]) AND deleted IS NULL;

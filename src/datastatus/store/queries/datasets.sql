@@ -20,6 +20,12 @@ JOIN data_status s ON s.connection_id = c.id
 JOIN dataset d ON d.id = s.latest_dataset_id
 WHERE c.company_id = ANY ($1::uuid[]) AND c.deleted IS NULL AND ($2::uuid IS NULL OR c.id = $2);
 
+-- name: latest_syncs
+SELECT w.connection_id, w.data_type, d.id, d.requested, d.completed
+FROM unnest($1::uuid[], $2::text[]) AS w (connection_id, data_type)
+JOIN data_status s ON s.connection_id = w.connection_id AND s.data_type = w.data_type
+JOIN dataset d ON d.id = s.latest_dataset_id;
+
 -- name: snapshot_latest
 SELECT d.*, s.last_successful_sync, s.successful_dataset_id
 FROM data_status s JOIN dataset d ON d.id = s.latest_dataset_id
