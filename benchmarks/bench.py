@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import multiprocessing
 import os
@@ -22,6 +23,7 @@ import asyncpg
 from benchmarks.programs import Program, migrate_command, program, run, serve_command
 from benchmarks.rounds import alternate
 from datastatus.embedded import embedded_postgres
+from datastatus.store.sql import migrations
 
 Result = TypeVar("Result")
 Sample = TypeVar("Sample")
@@ -134,6 +136,11 @@ class Bench:
             await connection.execute(statement, timeout=600)
         finally:
             await connection.close()
+
+
+def schema_fingerprint() -> str:
+    """Names what is kept from run to run: a schema that has changed needs its data built anew."""
+    return hashlib.sha256("".join(text for _, _, text in migrations()).encode()).hexdigest()[:12]
 
 
 def _run_async(

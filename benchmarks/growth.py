@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -17,14 +16,14 @@ import asyncpg
 import grpc
 from google.protobuf.message import Message
 
-from benchmarks.bench import Bench, Service
+from benchmarks.bench import Bench, Service, schema_fingerprint
 from benchmarks.figures import Figure, Reach, Series, percentile
 from benchmarks.history import build_history
 from benchmarks.loads import received, unary
 from benchmarks.plans import Touched, touched
 from benchmarks.queueing import STUB, function_arguments
 from benchmarks.seed import Link, data_types
-from datastatus.store.sql import migrations, queries
+from datastatus.store.sql import queries
 from datastatus.v1 import connector_pb2, connector_service_pb2_grpc, dataset_pb2
 from datastatus.v1.sync_service_pb2 import GetDataStatusRequest, ListDatasetsRequest, SyncRequest
 
@@ -92,8 +91,7 @@ async def _store(bench: Bench, types: Sequence[str], datasets: int) -> AsyncIter
 
 async def _history(bench: Bench, types: Sequence[str], datasets: int) -> str:
     """The name of a database with so much history: built once, kept for later runs with the same schema."""
-    schema = hashlib.sha256("".join(text for _, _, text in migrations()).encode()).hexdigest()[:12]
-    name = f"bench_history_{datasets}_{schema}"
+    name = f"bench_history_{datasets}_{schema_fingerprint()}"
     if not await bench.exists(name):
         bench.tell(f"building a history of {datasets:,} datasets and {5 * datasets:,} transitions")
         async with bench.database() as dsn:

@@ -18,7 +18,8 @@ _WIDTH = 150
 def print_table(figures: Sequence[Figure]) -> None:
     table = Table(title="datastatus, measured", title_justify="left", header_style="bold")
     for name in ("figure", "value", "spread", "unit", "limit", "ratio", "reach", "met", "beside"):
-        table.add_column(name, justify="right" if name in {"value", "spread", "limit", "ratio"} else "left")
+        justify = "right" if name in {"value", "spread", "limit", "ratio"} else "left"
+        table.add_column(name, justify=justify, no_wrap=name == "figure")
     for figure in figures:
         table.add_row(
             figure.name,

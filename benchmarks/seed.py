@@ -43,8 +43,8 @@ async def seed_links(
         )
         await connection.copy_records_to_table(
             "connection",
-            records=[(link, company, integration_key, "LINKED", now) for company, link in links],
-            columns=["id", "company_id", "integration_key", "status", "first_linked"],
+            records=[(link, company, integration_key, "LINKED", now, now) for company, link in links],
+            columns=["id", "company_id", "integration_key", "status", "first_linked", "authorized"],
         )
         await connection.execute("ANALYZE company, connection")
     finally:

@@ -9,14 +9,14 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from benchmarks.bench import Bench
+from benchmarks.bench import Bench, schema_fingerprint
 from benchmarks.figures import Figure, Reach, Series
 from benchmarks.programs import DATASTATUS, program, run, serve_command
 
 
 async def start(bench: Bench) -> list[Figure]:
     """`datastatus serve`, its embedded Postgres stopped before, until it says SERVING; `datastatus --help`."""
-    folder = bench.folder / "startup"
+    folder = bench.folder / f"startup-{schema_fingerprint()}"
     serving, helped = await bench.alternate(lambda: _serve(folder), _help)
     return [
         Figure("start.serve", "s", Series(serving), reach=Reach(value_max=2.5)),
