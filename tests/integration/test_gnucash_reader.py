@@ -128,7 +128,10 @@ async def test_a_book_without_permission(book: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    "content", [gzip.compress(b"<?xml?><gnc-v2/>"), b'\xef\xbb\xbf<?xml version="1.0"?>']
+    "content",
+    [gzip.compress(b"<?xml?><gnc-v2/>"), b'\xef\xbb\xbf<?xml version="1.0"?>'],
+    # Compressed bytes hold the time.
+    ids=["compressed", "plain"],
 )
 async def test_a_book_in_the_xml_format_is_told_how_to_be_saved(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "book.gnucash"
