@@ -8,7 +8,6 @@ from fractions import Fraction
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic.alias_generators import to_camel
 
 from datastatus.domain.records import (
     Account,
@@ -27,14 +26,15 @@ from datastatus.domain.records import (
     TaxRateComponent,
     TaxRateStatus,
 )
-from datastatus.errors import MappingFailed, SourceUnsupported
+from datastatus.errors import SourceUnsupported
 from datastatus.integrations.base import RawRecord
 from datastatus.integrations.gnucash.account_types import natural_sign, type_and_category
 from datastatus.integrations.gnucash.amounts import decimal_places, to_decimal, to_decimal_rounded
 from datastatus.integrations.gnucash.documents import map_bill, map_invoice
 from datastatus.integrations.gnucash.payments import map_bill_payment, map_payment
-from datastatus.integrations.gnucash.raw import Raw, show
+from datastatus.integrations.gnucash.raw import Raw
 from datastatus.integrations.gnucash.reports import map_balance_sheet, map_profit_and_loss
+from datastatus.integrations.raw import id_of, refused_by_model
 
 
 def map_record(data_type: str, raw: RawRecord) -> StandardRecord:
@@ -42,16 +42,11 @@ def map_record(data_type: str, raw: RawRecord) -> StandardRecord:
     mapper = _MAPPERS.get(data_type)
     if mapper is None:
         raise SourceUnsupported(f"GnuCash books have no {data_type}", code="DATA_TYPE_UNSUPPORTED")
-    record_id = raw.get("id")
-    if not isinstance(record_id, str) or not record_id:
-        raise MappingFailed(repr(record_id), "id", "is missing")
+    record_id = id_of(raw)
     try:
         return mapper(Raw(record_id, raw))
     except ValidationError as exc:
-        # What the model itself refuses: a currency that is no ISO code, a text with a NUL in it.
-        first = exc.errors(include_url=False)[0]
-        field = ".".join(to_camel(str(part)) for part in first["loc"])
-        raise MappingFailed(record_id, field, f"{first['msg']}, found {show(first['input'])}") from exc
+        raise refused_by_model(record_id, exc) from exc
 
 
 def map_company(raw: Raw) -> Company:

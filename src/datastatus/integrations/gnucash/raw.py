@@ -1,4 +1,4 @@
-"""Reads fields out of raw records, which come from another machine: anything may be missing or wrong. Pure."""
+"""Reads what GnuCash keeps: fractions, flags as integers, and times with the day that it shows. Pure."""
 
 from __future__ import annotations
 
@@ -8,36 +8,15 @@ from datetime import date, datetime
 from fractions import Fraction
 from typing import Any
 
-from datastatus.errors import MappingFailed
+from datastatus.integrations import raw
+from datastatus.integrations.raw import show
 
 _INTEGER_MAX = 2**63
 
 
 @dataclass(frozen=True, slots=True)
-class Raw:
-    """A raw record, or a part of one, with the path to it; every reader raises MappingFailed naming both."""
-
-    record_id: str
-    fields: Mapping[str, Any]
-    path: str = ""
-
-    def fail(self, name: str, problem: str) -> MappingFailed:
-        return MappingFailed(self.record_id, f"{self.path}{name}", problem)
-
-    def text(self, name: str) -> str | None:
-        """None where it is absent or blank."""
-        value = self.fields.get(name)
-        if value is None:
-            return None
-        if not isinstance(value, str):
-            raise self.fail(name, f"expected a text, found {show(value)}")
-        return value.strip() or None
-
-    def required_text(self, name: str) -> str:
-        value = self.text(name)
-        if value is None:
-            raise self.fail(name, "is missing")
-        return value
+class Raw(raw.Raw):
+    """A raw record of a GnuCash book, or a part of one."""
 
     def flag(self, name: str) -> bool:
         """GnuCash keeps flags as integers and leaves some of them out."""
@@ -47,12 +26,6 @@ class Raw:
         if not isinstance(value, int):
             raise self.fail(name, f"expected 0 or 1, found {show(value)}")
         return value != 0
-
-    def integer(self, name: str) -> int:
-        value = self.fields.get(name)
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise self.fail(name, f"expected an integer, found {show(value)}")
-        return value
 
     def units(self, name: str) -> int:
         """How many of its smallest unit make one of a currency."""
@@ -115,26 +88,3 @@ class Raw:
         if moment is None or moment.tzinfo is None:
             raise self.fail(name, f"expected a time in UTC, found {show(value)}")
         return moment
-
-    def part(self, name: str) -> Raw | None:
-        value = self.fields.get(name)
-        if value is None:
-            return None
-        if not isinstance(value, Mapping):
-            raise self.fail(name, f"expected an object, found {show(value)}")
-        return Raw(self.record_id, value, f"{self.path}{name}.")
-
-    def parts(self, name: str) -> list[Raw]:
-        values = self.fields.get(name)
-        if not isinstance(values, Sequence) or isinstance(values, str):
-            raise self.fail(name, f"expected a list, found {show(values)}")
-        for index, value in enumerate(values):
-            if not isinstance(value, Mapping):
-                raise self.fail(f"{name}[{index}]", f"expected an object, found {show(value)}")
-        return [Raw(self.record_id, value, f"{self.path}{name}[{i}].") for i, value in enumerate(values)]
-
-
-def show(value: Any) -> str:
-    """Short enough for a message."""
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
