@@ -26,7 +26,15 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-setup: $(VENV)/installed ## Set up .venv
+# Tryton is not ours to import: it has an environment of its own, and the tests run it as a server.
+TRYTON_VENV := .venv-tryton
+$(TRYTON_VENV)/installed: tests/tryton-requirements.txt
+	@echo "setting up $(TRYTON_VENV) ..."
+	@test -d $(TRYTON_VENV) || $(PYTHON) -m venv $(TRYTON_VENV)
+	@$(TRYTON_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+setup: $(VENV)/installed $(TRYTON_VENV)/installed ## Set up .venv, and .venv-tryton for the tests
 
 demo: $(VENV)/installed ## See it work: a real book, queued, synchronised, watched
 	@$(BIN)/datastatus demo
@@ -34,7 +42,8 @@ demo: $(VENV)/installed ## See it work: a real book, queued, synchronised, watch
 serve: $(VENV)/installed ## Start the service on 127.0.0.1:50051 with the embedded Postgres
 	@$(BIN)/datastatus serve
 
-test: $(VENV)/installed ## Run every test, with real Postgres and real server processes
+test: setup ## Run every test, with real Postgres, real server processes and a real ERP
+	@$(BIN)/python tests/tryton_server.py
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 TRANSITIONS ?= 300000
@@ -83,4 +92,4 @@ bench-quick: $(VENV)/bench-installed ## See that every benchmark runs, in less t
 	@$(BIN)/python -m benchmarks --quick $(BENCHMARKS)
 
 clean: ## Remove what was built and installed here, but no data
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TRYTON_VENV) build dist .pytest_cache .ruff_cache .hypothesis
