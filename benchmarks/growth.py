@@ -174,7 +174,7 @@ async def _touched(store: _Store) -> dict[str, Touched]:
         "queue_datasets": function_arguments(store.syncs(1)),
         "data_status_pointers": ([company_id], None),
         "list_datasets": (company_id, None, None, None, None, 50),
-        "claimable_datasets": (connection_ids, [], 10),
+        "claimable_datasets": ([], connection_ids, [], UUID(int=0), 10),
         "read_transitions": (10_000, 100),
     }
     connection = await asyncpg.connect(store.service.dsn)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,6 +21,7 @@ from datastatus.store.database import open_database
 from datastatus.store.migrate import migrate
 
 _ONLINE_CAPACITY = 8
+_ONLINE_DRAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,8 @@ async def running_service(settings: Settings) -> AsyncIterator[Service]:
         await engine.credentials.check()
         await stack.enter_async_context(_running(engine.run()))
         address = await stack.enter_async_context(serving(engine, settings.listen))
-        for runtime in _online_connectors(registry, address, engine.connections.credentials_of):
-            await stack.enter_async_context(_running(runtime.run()))
+        connectors = _online_connectors(registry, address, engine.connections.credentials_of)
+        await stack.enter_async_context(_serving_sources(connectors))
         folder = None if settings.database_url else str(settings.data_folder)
         yield Service(address, folder)
 
@@ -81,6 +82,21 @@ def _online_connectors(
         for key, integration in registry.items()
         if integration.info.online
     ]
+
+
+@asynccontextmanager
+async def _serving_sources(connectors: Sequence[ConnectorRuntime]) -> AsyncIterator[None]:
+    """Run connectors beside the body; at its end they leave what they cannot finish soon to other servers."""
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(connector.run()) for connector in connectors]
+        try:
+            yield
+            await asyncio.gather(*(connector.drain(_ONLINE_DRAIN_SECONDS) for connector in connectors))
+            if running:
+                await asyncio.wait(running, timeout=_ONLINE_DRAIN_SECONDS)
+        finally:
+            for one in running:
+                one.cancel()
 
 
 @asynccontextmanager

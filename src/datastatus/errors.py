@@ -26,6 +26,7 @@
     │   └── IllegalTransition            ILLEGAL_TRANSITION
     ├── Overtaken                        somebody else has moved on
     │   ├── LeaseLost                    LEASE_LOST
+    │   ├── ConnectorSilent              CONNECTOR_SILENT
     │   └── HistoryForked                HISTORY_FORKED
     ├── Expired
     │   ├── ResumeExpired                RESUME_EXPIRED
@@ -260,6 +261,16 @@ class LeaseLost(Overtaken):
             f"the lease on dataset {dataset_id} is no longer yours: it expired, or the dataset was cancelled "
             "or given to another worker; drop this work",
             dataset_id=dataset_id,
+        )
+
+
+class ConnectorSilent(Overtaken):
+    reason = "CONNECTOR_SILENT"
+
+    def __init__(self, connector_name: str, lease_seconds: float) -> None:
+        super().__init__(
+            f"connector {connector_name!r} was silent for longer than a lease lasts ({lease_seconds:g} s); "
+            "dial again, and send heartbeats"
         )
 
 

@@ -240,18 +240,27 @@ async def test_a_dataset_whose_worker_is_lost_again_and_again_ends_internal_erro
             on_active=sync_service_pb2.ON_ACTIVE_ATTACH,
         )
     )
-    # A connector that takes its work and is never heard of again: it keeps its stream but sends no heartbeat.
+    # A connector that takes its work and is never heard of again, whenever it is started.
     request = connector_pb2.ConnectRequest(
         hello=connector_pb2.ConnectorHello(
             connector_name="dead", connection_ids=[connection.id], capacity=1000
         )
     )
     watching = asyncio.create_task(ended(client, dataset.id))
+    reasons = []
     async with grpc.aio.insecure_channel(service.address) as channel:
-        call = connector_service_pb2_grpc.ConnectorServiceStub(channel).Connect()
-        await call.write(request)
-        result = await watching
+        stub = connector_service_pb2_grpc.ConnectorServiceStub(channel)
+        while not watching.done():
+            call = stub.Connect()
+            await call.write(request)
+            try:
+                while await call.read() is not grpc.aio.EOF:
+                    pass
+            except grpc.aio.AioRpcError as exc:
+                reasons.append(reason_of(exc))
+    result = await watching
 
+    assert set(reasons) == {"CONNECTOR_SILENT"}
     assert result.status == dataset_pb2.DATASET_STATUS_INTERNAL_ERROR
     assert result.error_code == "ATTEMPTS_SPENT"
     assert result.attempt == 3

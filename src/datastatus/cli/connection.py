@@ -212,6 +212,8 @@ def _show(connection: connection_pb2.Connection, *, quiet: bool, json: bool) -> 
     if connection.HasField("connector"):
         presence = connection.connector
         connector = f"{presence.connector_name} {presence.version} since {when(presence, 'online_since')}"
+        if (others := connection.connectors_online - 1) > 0:
+            connector += f", and {others} more"
     print_fields(
         [
             ("connection", connection.id),

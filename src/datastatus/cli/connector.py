@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import platform
+from collections.abc import Coroutine
 from typing import Annotated
 
 import grpc
@@ -20,6 +21,9 @@ from datastatus.client import translate
 from datastatus.connector.runtime import ConnectorRuntime
 from datastatus.integrations.base import IntegrationInfo
 from datastatus.integrations.registry import find_integration, load_registry
+
+# How long a stop waits for fetches to end; what is left then goes to other connectors.
+_DRAIN_SECONDS = 20.0
 
 
 def connector(
@@ -94,10 +98,24 @@ def _problem(info: IntegrationInfo, options: dict[str, str]) -> str | None:
 
 
 async def _run(runtime: ConnectorRuntime) -> None:
+    """Run until told to stop, then finish what is in hand; told once more, leave at once."""
     with stop_signals() as stopped:
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(runtime.run())
-            stopping = tasks.create_task(stopped.wait())
-            await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+            await _first_of(running, stopped.wait())
+            if not running.done():
+                stopped.clear()
+                print_note("finishing what is in hand; Ctrl-C leaves at once")
+                draining = tasks.create_task(runtime.drain(_DRAIN_SECONDS))
+                await _first_of(running, stopped.wait())
+                draining.cancel()
             running.cancel()
-            stopping.cancel()
+
+
+async def _first_of(running: asyncio.Task[None], other: Coroutine[None, None, object]) -> None:
+    """Wait until the task or the other is done; the other is cancelled then."""
+    waiting = asyncio.create_task(other)
+    try:
+        await asyncio.wait([running, waiting], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()

@@ -41,10 +41,6 @@ CredentialsOf = Callable[[str], Awaitable[Mapping[str, Any]]]
 Report = Callable[[connector_pb2.StatusReport], Awaitable[None]]
 
 
-class LeaseGone(Exception):
-    """The lease is lost, or will be: the service gives the dataset to somebody else."""
-
-
 class Fetcher:
     """Fetches for one connector of one integration."""
 
@@ -63,7 +59,7 @@ class Fetcher:
         self._report = report
 
     async def fetch(self, assignment: connector_pb2.Assignment) -> connector_pb2.StatusReport:
-        """The final report. Progress and waits are reported on the way. Raises LeaseGone."""
+        """The final report. Progress and waits are reported on the way."""
         log = _log.bind(dataset_id=assignment.dataset_id)
         report = _report(assignment)
         credentials = None
@@ -80,11 +76,18 @@ class Fetcher:
             report.error_message = without_secrets(str(exc), credentials)
             report.error_code = exc.code
         except grpc.aio.AioRpcError as exc:
-            log.warning("upload_failed", code=exc.code().name)
-            raise LeaseGone from exc
+            log.warning("upload_failed", code=exc.code().name, details=exc.details())
+            # Given back, for another attempt; where the lease was lost that has been done already.
+            gone = exc.code() in TRANSIENT or exc.code() is grpc.StatusCode.ABORTED
+            report.to_status = (
+                dataset_pb2.DATASET_STATUS_QUEUED if gone else dataset_pb2.DATASET_STATUS_FETCH_ERROR
+            )
+            report.error_message = f"The records could not be uploaded: {exc.details()}"
+            report.error_code = "UPLOAD_FAILED"
         except errors.Unavailable as exc:
             log.warning("credentials_not_read", cause=repr(exc.__cause__))
-            raise LeaseGone from exc
+            report.to_status = dataset_pb2.DATASET_STATUS_QUEUED
+            report.error_message = "What the connection was authorised with could not be read"
         except Exception as exc:
             # Told by ourselves: what the integration's own text or trace says may be the secret.
             trace = without_secrets("".join(traceback.format_exception(exc)), credentials)

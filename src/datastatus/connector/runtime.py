@@ -11,13 +11,15 @@ import grpc
 import structlog
 
 from datastatus import __version__
-from datastatus.connector.fetching import TRANSIENT, CredentialsOf, Fetcher, LeaseGone
+from datastatus.connector.fetching import TRANSIENT, CredentialsOf, Fetcher
 from datastatus.integrations.base import Integration
 from datastatus.v1 import connector_pb2, connector_service_pb2_grpc, dataset_pb2
 
 _log = structlog.get_logger(__name__)
 
 _RECONNECT_SECONDS_MAX = 10.0
+# ABORTED: the service has not heard us for long, and gave our work to others.
+_RECONNECT = (*TRANSIENT, grpc.StatusCode.ABORTED)
 _REPORTS_MAX = 100
 
 Item = TypeVar("Item")
@@ -63,9 +65,18 @@ class ConnectorRuntime:
         self._reports: asyncio.Queue[connector_pb2.StatusReport] = asyncio.Queue()
         # Final reports that the service has not answered: a broken stream may have swallowed them.
         self._unanswered: dict[str, connector_pb2.StatusReport] = {}
+        # What goes out on the present stream; None ends it.
+        self._outgoing: asyncio.Queue[connector_pb2.ConnectRequest | None] | None = None
+        self._draining = False
+        self._leaving = False
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def run(self) -> None:
-        """Serve until cancelled; reconnects by itself. Raises grpc.aio.AioRpcError where the service refuses us."""
+        """Serve until cancelled or drained; reconnects by itself.
+
+        Raises grpc.aio.AioRpcError where the service refuses us.
+        """
         failures = 0
         async with asyncio.TaskGroup() as tasks, grpc.aio.insecure_channel(self._server) as channel:
             stub = connector_service_pb2_grpc.ConnectorServiceStub(channel)
@@ -73,21 +84,41 @@ class ConnectorRuntime:
                 self._integration, self._options, self._credentials_of, stub, report=self._reports.put
             )
             try:
-                while True:
+                while not self._leaving:
                     try:
                         await self._serve(tasks, stub, fetcher)
                         failures = 0
                     except grpc.aio.AioRpcError as exc:
-                        if exc.code() not in TRANSIENT:
+                        if exc.code() not in _RECONNECT:
                             raise
                         failures += 1
                         self._on_event(f"the service cannot be reached ({exc.code().name}); trying again")
                         _log.info("connector_reconnects", code=exc.code().name, failures=failures)
-                    ceiling = min(_RECONNECT_SECONDS_MAX, 0.2 * 2 ** min(failures, 10))
-                    await asyncio.sleep(random.uniform(0, ceiling))
+                    if not self._leaving:
+                        ceiling = min(_RECONNECT_SECONDS_MAX, 0.2 * 2 ** min(failures, 10))
+                        await asyncio.sleep(random.uniform(0, ceiling))
             finally:
                 for work in self._work.values():
                     work.cancel()
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Take nothing more, finish what is in hand where that takes no longer, and have `run` return.
+
+        What is left is given back to the service.
+        """
+        self._draining = True
+        if self._outgoing is not None:
+            await self._outgoing.put(_DRAINING)
+        try:
+            async with asyncio.timeout(grace_seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            _log.warning("connector_leaves_work", datasets=len(self._leases))
+        self._leaving = True
+        for work in self._work.values():
+            work.cancel()
+        if self._outgoing is not None:
+            await self._outgoing.put(None)
 
     async def _serve(
         self,
@@ -96,13 +127,13 @@ class ConnectorRuntime:
         fetcher: Fetcher,
     ) -> None:
         """One stream, until it ends."""
-        outgoing: asyncio.Queue[connector_pb2.ConnectRequest] = asyncio.Queue(64)
+        outgoing: asyncio.Queue[connector_pb2.ConnectRequest | None] = asyncio.Queue(64)
         hello = connector_pb2.ConnectorHello()
         hello.CopyFrom(self._hello)
         for dataset_id, token in self._leases.items():
             hello.held_leases.add(dataset_id=dataset_id, lease_token=token)
         await outgoing.put(connector_pb2.ConnectRequest(hello=hello))
-        call = stub.Connect(_until_cancelled(outgoing))
+        call = stub.Connect(_until_none(outgoing))
         senders: list[asyncio.Task[None]] = []
         try:
             async for response in call:
@@ -114,6 +145,9 @@ class ConnectorRuntime:
                         senders.append(tasks.create_task(self._send_reports(outgoing)))
                         for report in self._unanswered.values():
                             await self._reports.put(report)
+                        self._outgoing = outgoing
+                        if self._draining:
+                            await outgoing.put(_DRAINING)
                         self._on_event(f"online at {self._server}")
                     case "assignment":
                         self._take(tasks, fetcher, response.assignment)
@@ -128,11 +162,12 @@ class ConnectorRuntime:
                         retry_after = response.closing.retry_after
                         await asyncio.sleep(retry_after.seconds + retry_after.nanos / 1e9)
         finally:
+            self._outgoing = None
             for sender in senders:
                 sender.cancel()
             call.cancel()
 
-    async def _send_reports(self, outgoing: asyncio.Queue[connector_pb2.ConnectRequest]) -> None:
+    async def _send_reports(self, outgoing: asyncio.Queue[connector_pb2.ConnectRequest | None]) -> None:
         """Reports gather while one message is on its way, so many go in one."""
         while True:
             reports = [await self._reports.get()]
@@ -142,7 +177,10 @@ class ConnectorRuntime:
             await outgoing.put(connector_pb2.ConnectRequest(reports=message))
 
     def _take(self, tasks: asyncio.TaskGroup, fetcher: Fetcher, assignment: connector_pb2.Assignment) -> None:
+        # It may have been ours before, under a lease that is lost by now.
+        self._drop(assignment.dataset_id)
         self._leases[assignment.dataset_id] = assignment.lease.token
+        self._idle.clear()
         self._work[assignment.dataset_id] = tasks.create_task(self._fetch(fetcher, assignment))
         self._on_event(f"fetching {assignment.data_type}")
 
@@ -152,8 +190,13 @@ class ConnectorRuntime:
         work = self._work.pop(dataset_id, None)
         if work is not None:
             work.cancel()
+        if not self._leases:
+            self._idle.set()
 
     def _settle(self, result: connector_pb2.ReportResult) -> None:
+        if self._leases.get(result.dataset_id) != result.lease_token:
+            # Of a lease that is lost: what we have under another one goes on.
+            return
         if result.HasField("error"):
             _log.warning("report_refused", dataset_id=result.dataset_id, message=result.error.message)
             self._drop(result.dataset_id)
@@ -164,12 +207,7 @@ class ConnectorRuntime:
             self._drop(result.dataset_id)
 
     async def _fetch(self, fetcher: Fetcher, assignment: connector_pb2.Assignment) -> None:
-        try:
-            report = await fetcher.fetch(assignment)
-        except LeaseGone:
-            self._leases.pop(assignment.dataset_id, None)
-            self._work.pop(assignment.dataset_id, None)
-            return
+        report = await fetcher.fetch(assignment)
         if report.HasField("error_message"):
             self._on_event(f"{assignment.data_type}: {report.error_message}")
         else:
@@ -178,12 +216,15 @@ class ConnectorRuntime:
         await self._reports.put(report)
 
 
-async def _beat(outgoing: asyncio.Queue[connector_pb2.ConnectRequest], seconds: float) -> None:
+_DRAINING = connector_pb2.ConnectRequest(draining=connector_pb2.ConnectorDraining())
+
+
+async def _beat(outgoing: asyncio.Queue[connector_pb2.ConnectRequest | None], seconds: float) -> None:
     while True:
         await asyncio.sleep(seconds)
         await outgoing.put(connector_pb2.ConnectRequest(heartbeat=connector_pb2.ConnectorHeartbeat()))
 
 
-async def _until_cancelled(queue: asyncio.Queue[Item]) -> AsyncIterator[Item]:
-    while True:
-        yield await queue.get()
+async def _until_none(queue: asyncio.Queue[Item | None]) -> AsyncIterator[Item]:
+    while (item := await queue.get()) is not None:
+        yield item

@@ -30,12 +30,13 @@ class Company:
 
 @dataclass(frozen=True, slots=True)
 class ConnectorPresence:
-    """A connector that serves this connection now."""
+    """A connector that serves this connection now, one of `connectors`: that which has been online longest."""
 
     connector_name: str
     version: str
     address: str
     online_since: datetime
+    connectors: int
 
 
 @dataclass(frozen=True, slots=True)

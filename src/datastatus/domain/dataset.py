@@ -107,8 +107,8 @@ DESCRIPTIONS: Mapping[DatasetStatus, str] = MappingProxyType(
     }
 )
 
-# What a connector may report when the service's own pipeline does the rest.
-FETCH_OUTCOMES = TRANSITIONS[_S.FETCHING] - {_S.QUEUED, _S.CANCELLED}
+# What a connector may report when the service's own pipeline does the rest; QUEUED gives it back.
+FETCH_OUTCOMES = TRANSITIONS[_S.FETCHING] - {_S.CANCELLED}
 
 
 def is_legal(from_status: DatasetStatus, to_status: DatasetStatus) -> bool:

@@ -7,9 +7,8 @@ import random
 import uuid
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
-from enum import StrEnum
 from uuid import UUID
 
 import structlog
@@ -18,6 +17,13 @@ from datastatus import errors
 from datastatus.domain.dataset import DatasetStatus, Transition
 from datastatus.domain.fetching import FetchScope, modified_since
 from datastatus.domain.settings import SyncSetting
+from datastatus.engine.connector_session import (
+    ConnectorClosing,
+    ConnectorSession,
+    Hello,
+    Revocation,
+    RevokeReason,
+)
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.progress import ProgressBoard
 from datastatus.engine.reports import Report, Reporter
@@ -33,66 +39,6 @@ _log = structlog.get_logger(__name__)
 # Datasets queued through other servers are heard of at once; this is for what slips through, such as a lease
 # that ran out while nobody was online.
 _CLAIM_AGAIN_SECONDS = 5.0
-_OUTBOX_MESSAGES_MAX = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """Who a connector is and what it serves."""
-
-    connector_name: str
-    version: str
-    address: str
-    integration_keys: frozenset[str]
-    connection_ids: frozenset[UUID]
-    capacity: int
-    held_leases: tuple[tuple[UUID, UUID], ...] = ()
-
-
-class RevokeReason(StrEnum):
-    CANCELLED = "CANCELLED"
-    LEASE_LOST = "LEASE_LOST"
-
-
-@dataclass(frozen=True, slots=True)
-class Revocation:
-    """The connector must drop this dataset, if it has it under this lease."""
-
-    dataset_id: UUID
-    lease_token: UUID
-    reason: RevokeReason
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectorClosing:
-    """The stream is about to end; come back after `retry_after`."""
-
-    retry_after: timedelta
-
-
-@dataclass(eq=False)
-class ConnectorSession:
-    """One open stream of one connector."""
-
-    id: UUID
-    hello: Hello
-    in_hand: dict[UUID, Assignment] = field(default_factory=dict)
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    outbox: asyncio.Queue[Assignment | Revocation | ConnectorClosing] = field(
-        default_factory=lambda: asyncio.Queue(_OUTBOX_MESSAGES_MAX)
-    )
-
-    def drop(self, dataset_id: UUID) -> None:
-        """The dataset is no longer in hand; there is room for another one."""
-        if self.in_hand.pop(dataset_id, None) is not None:
-            self.wake.set()
-
-    def revoke(self, dataset_id: UUID, reason: RevokeReason) -> None:
-        """Take the dataset away, if it is in hand."""
-        assignment = self.in_hand.get(dataset_id)
-        if assignment is not None:
-            self.drop(dataset_id)
-            self.outbox.put_nowait(Revocation(dataset_id, assignment.lease_token, reason))
 
 
 class ConnectorHub:
@@ -147,57 +93,68 @@ class ConnectorHub:
 
     @asynccontextmanager
     async def session(self, hello: Hello) -> AsyncIterator[ConnectorSession]:
-        """A connector's stream while it is open. Raises IntegrationNotFound, ConnectionNotFound."""
+        """A connector's stream while it is open.
+
+        Raises IntegrationNotFound, ConnectionNotFound, Draining; and ConnectorSilent into the `with`, where the
+        connector is not heard any more.
+        """
         if self._hub.draining:
             raise errors.Draining
         await self._check(hello)
-        session = ConnectorSession(uuid.uuid4(), hello)
-        await companies.open_connector_session(
-            self._database,
-            session.id,
-            (hello.connector_name, hello.version, hello.address),
-            hello.integration_keys,
-            hello.connection_ids,
-            seconds=self.lease_seconds,
-        )
+        session = ConnectorSession(hello)
+        await companies.open_connector_session(self._database, _row(session), self.lease_seconds)
         log = _log.bind(connector=hello.connector_name, session_id=str(session.id))
         log.info("connector_online", address=hello.address)
         try:
             await self._adopt(session)
             self._sessions.add(session)
             async with asyncio.TaskGroup() as tasks:
-                claiming = tasks.create_task(self._claim_until_cancelled(session))
+                running = [
+                    tasks.create_task(self._claim_until_cancelled(session)),
+                    tasks.create_task(self._end_when_silent(session)),
+                ]
                 try:
                     yield session
                 finally:
-                    claiming.cancel()
+                    for one in running:
+                        one.cancel()
         finally:
             self._sessions.discard(session)
             log.info("connector_offline", in_hand=len(session.in_hand))
             await companies.close_connector_session(self._database, session.id)
+            if session.draining:
+                await self._give_back(session)
+
+    async def drain_session(self, session: ConnectorSession) -> None:
+        """The connector is about to leave: it gets nothing new."""
+        session.draining = True
+        session.hear()
+        await companies.drain_connector_session(self._database, session.id)
 
     async def heartbeat(self, session: ConnectorSession) -> None:
         """The connector is alive: renew its presence and its leases; revoke what it has lost."""
+        session.hear()
         await companies.renew_connector_sessions(self._database, [session.id], self.lease_seconds)
         held = [(one.dataset_id, one.lease_token) for one in session.in_hand.values()]
         if held:
             renewed = await datasets.renew_leases(self._database, held, self.lease_seconds)
-            for dataset_id, _ in held:
+            for dataset_id, lease_token in held:
                 if dataset_id not in renewed:
-                    session.revoke(dataset_id, RevokeReason.LEASE_LOST)
+                    session.revoke(dataset_id, RevokeReason.LEASE_LOST, lease_token)
 
     async def report(
         self, session: ConnectorSession, reports: Sequence[Report]
     ) -> list[DatasetStatus | errors.DatastatusError | None]:
         """What became of each report, in order: the new status, None for mere progress, or the refusal."""
+        session.hear()
         assignments = [session.in_hand.get(report.dataset_id) for report in reports]
         answers = await self._reporter.report(reports, assignments)
         for report, assignment, answer in zip(reports, assignments, answers, strict=True):
             match answer:
                 case DatasetStatus() if assignment and not self._reporter.stays(assignment, answer):
-                    session.drop(report.dataset_id)
+                    session.drop(report.dataset_id, report.lease_token)
                 case errors.LeaseLost():
-                    session.drop(report.dataset_id)
+                    session.drop(report.dataset_id, report.lease_token)
                 case _:
                     pass
         return answers
@@ -222,7 +179,9 @@ class ConnectorHub:
         held = dict(session.hello.held_leases)
         if not held:
             return
-        renewed = await datasets.renew_leases(self._database, list(held.items()), self.lease_seconds)
+        renewed = await datasets.adopt_leases(
+            self._database, list(held.items()), self.lease_seconds, session.id
+        )
         for assignment in await self._assignments(renewed):
             if held[assignment.dataset_id] == assignment.lease_token:
                 session.in_hand[assignment.dataset_id] = assignment
@@ -258,13 +217,18 @@ class ConnectorHub:
 
     async def _claim(self, session: ConnectorSession) -> bool:
         """Claim as much as there is room for; whether it is worth looking again at once."""
-        room = session.hello.capacity - len(session.in_hand)
-        if room <= 0:
+        if session.room <= 0:
             return False
         candidates = await datasets.claimable_datasets(
-            self._database, session.hello.connection_ids, session.hello.integration_keys, room
+            self._database,
+            session.hello.integration_keys,
+            session.hello.connection_ids,
+            barred_companies=session.full_companies(),
+            after_company=session.last_company,
+            count_max=session.room,
         )
-        if not candidates:
+        chosen = session.choose(candidates)
+        if not chosen:
             return False
         results = await self._writer.change(
             [
@@ -273,19 +237,40 @@ class ConnectorHub:
                     DatasetStatus.FETCHING,
                     grant=Grant(uuid.uuid4(), session.id, self.lease_seconds),
                 )
-                for dataset_id in candidates
+                for dataset_id in chosen
             ]
         )
         # Those that another connector was quicker to claim drop out here.
         won = [
             dataset_id
-            for dataset_id, result in zip(candidates, results, strict=True)
+            for dataset_id, result in zip(chosen, results, strict=True)
             if result.outcome is ChangeOutcome.DONE
         ]
         for assignment in await self._assignments(won):
-            session.in_hand[assignment.dataset_id] = assignment
-            session.outbox.put_nowait(assignment)
-        return len(candidates) == room
+            session.take(assignment)
+        return True
+
+    async def _end_when_silent(self, session: ConnectorSession) -> None:
+        while True:
+            await asyncio.sleep(self.heartbeat_seconds)
+            if session.miss_beat():
+                raise errors.ConnectorSilent(session.hello.connector_name, self.lease_seconds)
+
+    async def _give_back(self, session: ConnectorSession) -> None:
+        """What a connector has left unfinished is anybody's at once, without waiting for its leases to run out."""
+        left = await datasets.leases_of(self._database, session.id)
+        if left:
+            await self._writer.change(
+                [
+                    Change(
+                        dataset_id,
+                        DatasetStatus.QUEUED,
+                        held_token=token,
+                        description="Its connector has left and given it back.",
+                    )
+                    for dataset_id, token in left
+                ]
+            )
 
     async def _assignments(self, dataset_ids: Collection[UUID]) -> list[Assignment]:
         """What is claimed, each with how much of it to fetch."""
@@ -306,3 +291,17 @@ class ConnectorHub:
         if assignment.data_type not in incremental:
             return scope
         return replace(scope, modified_since=modified_since(assignment.history, scope.sync_from))
+
+
+def _row(session: ConnectorSession) -> companies.ConnectorSessionRow:
+    hello = session.hello
+    return companies.ConnectorSessionRow(
+        session.id,
+        hello.connector_name,
+        hello.version,
+        hello.address,
+        hello.integration_keys,
+        hello.connection_ids,
+        hello.capacity,
+        hello.company_capacity,
+    )

@@ -10,6 +10,7 @@ from uuid import UUID
 from datastatus import errors
 from datastatus.domain.dataset import FETCH_OUTCOMES, Dataset, DatasetStatus, WaitReason
 from datastatus.engine.journal_writer import JournalWriter
+from datastatus.engine.leases import after_loss
 from datastatus.engine.pipeline import Pipeline, Work
 from datastatus.engine.progress import ProgressBoard
 from datastatus.integrations.registry import Registry, find_integration
@@ -144,6 +145,8 @@ class Reporter:
         elif not self._is_self_driven(assignment):
             if to_status not in FETCH_OUTCOMES:
                 raise errors.IllegalTransition(str(report.dataset_id), DatasetStatus.FETCHING, to_status)
+            if to_status is DatasetStatus.QUEUED:
+                return _given_back(assignment, report)
             if to_status is DatasetStatus.MAPPING:
                 await self._seal(assignment, report)
                 grant = self._pipeline.grant()
@@ -215,3 +218,17 @@ class Reporter:
                 retry_time=report.retry_time,
             )
         )
+
+
+def _given_back(assignment: Assignment, report: Report) -> Change:
+    """The connector cannot go on with it: another attempt, if there is one left."""
+    reason = report.error_message or "Its connector has given it back"
+    status, message, code = after_loss(assignment.attempt, reason)
+    return Change(
+        assignment.dataset_id,
+        status,
+        held_token=assignment.lease_token,
+        description=message if status is DatasetStatus.QUEUED else None,
+        error_message=message,
+        error_code=code,
+    )

@@ -10,7 +10,13 @@ from uuid import UUID
 import grpc
 
 from datastatus import errors
-from datastatus.engine.connectors import ConnectorClosing, ConnectorSession, Hello, Revocation, RevokeReason
+from datastatus.engine.connector_session import (
+    ConnectorClosing,
+    ConnectorSession,
+    Hello,
+    Revocation,
+    RevokeReason,
+)
 from datastatus.engine.engine import Engine
 from datastatus.engine.reports import Answer, Report
 from datastatus.rpc import convert, error_table
@@ -114,10 +120,11 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
                     await outgoing.put(connector_pb2.ConnectResponse(report_results=results))
                 case "heartbeat":
                     await self._connectors.heartbeat(session)
+                case "draining":
+                    await self._connectors.drain_session(session)
                 case _:
-                    raise errors.InvalidFields(
-                        [errors.FieldViolation("message", "must be reports or heartbeat after the hello")]
-                    )
+                    problem = "must be reports, a heartbeat or draining after the hello"
+                    raise errors.InvalidFields([errors.FieldViolation("message", problem)])
         await outgoing.put(None)
 
     async def _forward(self, session: ConnectorSession, outgoing: _Outgoing) -> None:
@@ -151,7 +158,7 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
         answers = iter(await self._connectors.report(session, good))
         return connector_pb2.ReportResults(
             results=[
-                _result(report.dataset_id, next(answers) if isinstance(one, Report) else one)
+                _result(report, next(answers) if isinstance(one, Report) else one)
                 for report, one in zip(message.reports, read, strict=True)
             ]
         )
@@ -218,16 +225,16 @@ def _text(
     return fields.optional_text(message, field, characters_max=_TEXT_CHARACTERS_MAX)
 
 
-def _result(dataset_id: str, answer: Answer) -> connector_pb2.ReportResult:
+def _result(report: connector_pb2.StatusReport, answer: Answer) -> connector_pb2.ReportResult:
+    result = connector_pb2.ReportResult(dataset_id=report.dataset_id, lease_token=report.lease_token)
     match answer:
         case errors.DatastatusError():
-            return connector_pb2.ReportResult(dataset_id=dataset_id, error=error_table.to_status(answer))
+            result.error.CopyFrom(error_table.to_status(answer))
         case None:
-            return connector_pb2.ReportResult(
-                dataset_id=dataset_id, status=dataset_pb2.DATASET_STATUS_UNSPECIFIED
-            )
+            result.status = dataset_pb2.DATASET_STATUS_UNSPECIFIED
         case status:
-            return connector_pb2.ReportResult(dataset_id=dataset_id, status=convert.STATUS_NUMBERS[status])  # type: ignore[arg-type]
+            result.status = convert.STATUS_NUMBERS[status]  # type: ignore[assignment]
+    return result
 
 
 def _assignment(assignment: Assignment, lease_seconds: float) -> connector_pb2.Assignment:

@@ -181,6 +181,7 @@ def connection(one: Connection, link_url: str) -> connection_pb2.Connection:
         )
         if one.connector
         else None,
+        connectors_online=one.connector.connectors if one.connector else 0,
     )
 
 

@@ -75,7 +75,7 @@ async def _completed(executor: Executor, rows: list[Row]) -> list[Connection]:
         )
     presence = {
         row["connection_id"]: ConnectorPresence(
-            row["connector_name"], row["version"], row["address"], row["online_since"]
+            row["connector_name"], row["version"], row["address"], row["online_since"], row["connectors"]
         )
         for row in await executor.rows("connection_presence", ids)
     }
@@ -157,23 +157,39 @@ async def unlink_connection(
     return row[0]
 
 
-async def open_connector_session(
-    executor: Executor,
-    session_id: UUID,
-    presence: tuple[str, str, str],
-    integration_keys: Collection[str],
-    connection_ids: Collection[UUID],
-    seconds: float,
-) -> None:
-    """Show a connector as online for `seconds`; `presence` is its name, version and address."""
+@dataclass(frozen=True, slots=True)
+class ConnectorSessionRow:
+    """A connector's open stream, as everybody sees it. It takes `company_capacity` of one company at most."""
+
+    id: UUID
+    connector_name: str
+    version: str
+    address: str
+    integration_keys: Collection[str]
+    connection_ids: Collection[UUID]
+    capacity: int
+    company_capacity: int
+
+
+async def open_connector_session(executor: Executor, session: ConnectorSessionRow, seconds: float) -> None:
+    """Show a connector as online for `seconds`."""
     await executor.rows(
         "open_connector_session",
-        session_id,
-        *presence,
-        list(integration_keys),
-        list(connection_ids),
+        session.id,
+        session.connector_name,
+        session.version,
+        session.address,
+        list(session.integration_keys),
+        list(session.connection_ids),
+        session.capacity,
+        session.company_capacity,
         seconds,
     )
+
+
+async def drain_connector_session(executor: Executor, session_id: UUID) -> None:
+    """Show that a connector takes nothing more."""
+    await executor.rows("drain_connector_session", session_id)
 
 
 async def renew_connector_sessions(executor: Executor, session_ids: Collection[UUID], seconds: float) -> None:

@@ -104,11 +104,27 @@ async def snapshot_named(executor: Executor, dataset_ids: Collection[UUID]) -> l
 
 
 async def claimable_datasets(
-    executor: Executor, connection_ids: Collection[UUID], integration_keys: Collection[str], count_max: int
-) -> list[UUID]:
-    """QUEUED datasets that a connector serving these may claim, in sync order; unlocked, so merely likely."""
-    rows = await executor.rows("claimable_datasets", list(connection_ids), list(integration_keys), count_max)
-    return [row["id"] for row in rows]
+    executor: Executor,
+    integration_keys: Collection[str],
+    connection_ids: Collection[UUID],
+    *,
+    barred_companies: Collection[UUID],
+    after_company: UUID,
+    count_max: int,
+) -> list[tuple[UUID, UUID]]:
+    """(dataset id, company id) of what a connector serving these may claim; unlocked, so merely likely.
+
+    The companies take turns, beginning after `after_company`, each in its sync order.
+    """
+    rows = await executor.rows(
+        "claimable_datasets",
+        list(integration_keys),
+        list(connection_ids),
+        list(barred_companies),
+        after_company,
+        count_max,
+    )
+    return [(row["dataset_id"], row["company_id"]) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +174,21 @@ async def renew_leases(executor: Executor, leases: Sequence[tuple[UUID, UUID]], 
     return {row["id"] for row in rows}
 
 
+async def adopt_leases(
+    executor: Executor, leases: Sequence[tuple[UUID, UUID]], seconds: float, holder: UUID
+) -> set[UUID]:
+    """Renew (dataset id, lease token) pairs for another holder; the ids of those that were still held."""
+    rows = await executor.rows(
+        "adopt_leases", [dataset for dataset, _ in leases], [token for _, token in leases], seconds, holder
+    )
+    return {row["id"] for row in rows}
+
+
+async def leases_of(executor: Executor, holder: UUID) -> list[tuple[UUID, UUID]]:
+    """(dataset id, lease token) of what a holder has in hand."""
+    return [(row["id"], row["lease_token"]) for row in await executor.rows("leases_of", holder)]
+
+
 async def expired_leases(executor: Executor, count_max: int) -> list[tuple[UUID, int]]:
     """(dataset id, attempt) of leases that have run out."""
     return [(row["id"], row["attempt"]) for row in await executor.rows("expired_leases", count_max)]
@@ -198,9 +229,8 @@ async def record_progress(executor: Executor, reports: Sequence[ProgressReport])
 
 
 def _dataset(row: Row) -> Dataset:
-    wait_reason = row["wait_reason"]
-    if row.get("waits_for_connector"):
-        wait_reason = WaitReason.WAITING_FOR_CONNECTOR
+    # Snapshots tell what the worker has said; why a queued dataset waits is looked up for those who ask for one.
+    wait_reason = row.get("waits_for", row["wait_reason"])
     return Dataset(
         id=row["id"],
         company_id=row["company_id"],

@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64\x61tastatus/v1/connection.proto\x12\rdatastatus.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xef\x02\n\nConnection\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\ncompany_id\x18\x02 \x01(\t\x12\x17\n\x0fintegration_key\x18\x03 \x01(\t\x12/\n\x06status\x18\x04 \x01(\x0e\x32\x1f.datastatus.v1.ConnectionStatus\x12\x10\n\x08link_url\x18\x05 \x01(\t\x12+\n\x07\x63reated\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\tlast_sync\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12.\n\x06\x65rrors\x18\x08 \x03(\x0b\x32\x1e.datastatus.v1.ConnectionError\x12\x38\n\tconnector\x18\t \x01(\x0b\x32 .datastatus.v1.ConnectorPresenceH\x01\x88\x01\x01\x42\x0c\n\n_last_syncB\x0c\n\n_connector\"\x9e\x01\n\x0f\x43onnectionError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12,\n\x08occurred\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x08resolved\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x42\x0b\n\t_resolved\"\x7f\n\x11\x43onnectorPresence\x12\x16\n\x0e\x63onnector_name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x30\n\x0conline_since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xbb\x01\n\x10\x43onnectionStatus\x12!\n\x1d\x43ONNECTION_STATUS_UNSPECIFIED\x10\x00\x12\"\n\x1e\x43ONNECTION_STATUS_PENDING_AUTH\x10\x01\x12\x1c\n\x18\x43ONNECTION_STATUS_LINKED\x10\x02\x12\"\n\x1e\x43ONNECTION_STATUS_DEAUTHORIZED\x10\x03\x12\x1e\n\x1a\x43ONNECTION_STATUS_UNLINKED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64\x61tastatus/v1/connection.proto\x12\rdatastatus.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8a\x03\n\nConnection\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\ncompany_id\x18\x02 \x01(\t\x12\x17\n\x0fintegration_key\x18\x03 \x01(\t\x12/\n\x06status\x18\x04 \x01(\x0e\x32\x1f.datastatus.v1.ConnectionStatus\x12\x10\n\x08link_url\x18\x05 \x01(\t\x12+\n\x07\x63reated\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\tlast_sync\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12.\n\x06\x65rrors\x18\x08 \x03(\x0b\x32\x1e.datastatus.v1.ConnectionError\x12\x38\n\tconnector\x18\t \x01(\x0b\x32 .datastatus.v1.ConnectorPresenceH\x01\x88\x01\x01\x12\x19\n\x11\x63onnectors_online\x18\n \x01(\x05\x42\x0c\n\n_last_syncB\x0c\n\n_connector\"\x9e\x01\n\x0f\x43onnectionError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12,\n\x08occurred\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x08resolved\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x42\x0b\n\t_resolved\"\x7f\n\x11\x43onnectorPresence\x12\x16\n\x0e\x63onnector_name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x30\n\x0conline_since\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xbb\x01\n\x10\x43onnectionStatus\x12!\n\x1d\x43ONNECTION_STATUS_UNSPECIFIED\x10\x00\x12\"\n\x1e\x43ONNECTION_STATUS_PENDING_AUTH\x10\x01\x12\x1c\n\x18\x43ONNECTION_STATUS_LINKED\x10\x02\x12\"\n\x1e\x43ONNECTION_STATUS_DEAUTHORIZED\x10\x03\x12\x1e\n\x1a\x43ONNECTION_STATUS_UNLINKED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'datastatus.v1.connection_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CONNECTIONSTATUS']._serialized_start=743
-  _globals['_CONNECTIONSTATUS']._serialized_end=930
+  _globals['_CONNECTIONSTATUS']._serialized_start=770
+  _globals['_CONNECTIONSTATUS']._serialized_end=957
   _globals['_CONNECTION']._serialized_start=83
-  _globals['_CONNECTION']._serialized_end=450
-  _globals['_CONNECTIONERROR']._serialized_start=453
-  _globals['_CONNECTIONERROR']._serialized_end=611
-  _globals['_CONNECTORPRESENCE']._serialized_start=613
-  _globals['_CONNECTORPRESENCE']._serialized_end=740
+  _globals['_CONNECTION']._serialized_end=477
+  _globals['_CONNECTIONERROR']._serialized_start=480
+  _globals['_CONNECTIONERROR']._serialized_end=638
+  _globals['_CONNECTORPRESENCE']._serialized_start=640
+  _globals['_CONNECTORPRESENCE']._serialized_end=767
 # @@protoc_insertion_point(module_scope)

@@ -67,6 +67,7 @@ class Connection(_message.Message):
     LAST_SYNC_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
     CONNECTOR_FIELD_NUMBER: _builtins.int
+    CONNECTORS_ONLINE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A UUID, made by the service."""
     company_id: _builtins.str
@@ -77,6 +78,8 @@ class Connection(_message.Message):
     """Where the link stands."""
     link_url: _builtins.str
     """Where the end user authorises or re-authorises it."""
+    connectors_online: _builtins.int
+    """How many connectors serve it now. Several share its datasets, each of which is one connector's."""
     @_builtins.property
     def created(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
@@ -105,10 +108,11 @@ class Connection(_message.Message):
         last_sync: _timestamp_pb2.Timestamp | None = ...,
         errors: _abc.Iterable[Global___ConnectionError] | None = ...,
         connector: Global___ConnectorPresence | None = ...,
+        connectors_online: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_connector", b"_connector", "_last_sync", b"_last_sync", "connector", b"connector", "created", b"created", "last_sync", b"last_sync"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_connector", b"_connector", "_last_sync", b"_last_sync", "company_id", b"company_id", "connector", b"connector", "created", b"created", "errors", b"errors", "id", b"id", "integration_key", b"integration_key", "last_sync", b"last_sync", "link_url", b"link_url", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_connector", b"_connector", "_last_sync", b"_last_sync", "company_id", b"company_id", "connector", b"connector", "connectors_online", b"connectors_online", "created", b"created", "errors", b"errors", "id", b"id", "integration_key", b"integration_key", "last_sync", b"last_sync", "link_url", b"link_url", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__connector: _TypeAlias = _typing.Literal["connector"]  # noqa: Y015
     _WhichOneofArgType__connector: _TypeAlias = _typing.Literal["_connector", b"_connector"]  # noqa: Y015

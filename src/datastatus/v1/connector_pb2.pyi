@@ -56,6 +56,7 @@ class ConnectRequest(_message.Message):
     HELLO_FIELD_NUMBER: _builtins.int
     REPORTS_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
+    DRAINING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___ConnectorHello:
         """Who the connector is and what it serves."""
@@ -66,7 +67,15 @@ class ConnectRequest(_message.Message):
 
     @_builtins.property
     def heartbeat(self) -> Global___ConnectorHeartbeat:
-        """It is alive: renews every lease that it holds. Send one every heartbeat_interval."""
+        """It is alive: renews every lease that it holds. Send one every heartbeat_interval; the stream of a connector that
+        is not heard for longer than a lease lasts is ended.
+        """
+
+    @_builtins.property
+    def draining(self) -> Global___ConnectorDraining:
+        """It is about to leave: nothing more is assigned. It goes on with what it has in hand, and heartbeats too; what is
+        left when it ends the stream goes back to QUEUED at once.
+        """
 
     def __init__(
         self,
@@ -74,12 +83,13 @@ class ConnectRequest(_message.Message):
         hello: Global___ConnectorHello | None = ...,
         reports: Global___ConnectorReports | None = ...,
         heartbeat: Global___ConnectorHeartbeat | None = ...,
+        draining: Global___ConnectorDraining | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "reports", b"reports"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "reports", b"reports"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "reports", b"reports"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "heartbeat", b"heartbeat", "hello", b"hello", "message", b"message", "reports", b"reports"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "reports", "heartbeat"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "reports", "heartbeat", "draining"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -102,7 +112,9 @@ class ConnectorHello(_message.Message):
     version: _builtins.str
     """Its release, for people. Empty: not told."""
     capacity: _builtins.int
-    """Required; how many datasets it takes in hand at once, 1 to 1000."""
+    """Required; how many datasets it takes in hand at once, 1 to 1000. A connector that serves whole integrations gets one
+    less of any one company (but one at least), so that another company's dataset finds room at once.
+    """
     @_builtins.property
     def integration_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """It serves every connection of these integrations, at most 10000. Absent: only the connections named below."""
@@ -210,8 +222,9 @@ class StatusReport(_message.Message):
     lease_token: _builtins.str
     """The token of the lease."""
     to_status: _dataset_pb2.DatasetStatus.ValueType
-    """What the dataset becomes: MAPPING when everything has been uploaded, or how fetching failed. Of a self-driven
-    integration any status that may follow. Absent: no change, only progress.
+    """What the dataset becomes: MAPPING when everything has been uploaded, or how fetching failed. QUEUED gives it back, for
+    reasons that lie with the connector and not with the source: the next attempt is anybody's, and after the last one
+    it ends INTERNAL_ERROR. Of a self-driven integration any status that may follow. Absent: no change, only progress.
     """
     description: _builtins.str
     """What happened, for people; up to 4000 characters, as are the next two. Absent: the status's own description."""
@@ -317,6 +330,23 @@ class ConnectorHeartbeat(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConnectorHeartbeat: _TypeAlias = ConnectorHeartbeat  # noqa: Y015
+
+@_typing.final
+class ConnectorDraining(_message.Message):
+    """The connector is about to leave."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConnectorDraining: _TypeAlias = ConnectorDraining  # noqa: Y015
 
 @_typing.final
 class ConnectResponse(_message.Message):
@@ -594,10 +624,13 @@ class ReportResult(_message.Message):
     DATASET_ID_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
     dataset_id: _builtins.str
     """The dataset."""
     status: _dataset_pb2.DatasetStatus.ValueType
     """The report was carried out; the dataset's status now, UNSPECIFIED where only progress was reported."""
+    lease_token: _builtins.str
+    """The lease that it was reported under."""
     @_builtins.property
     def error(self) -> _status_pb2.Status:
         """It was refused and has changed nothing: LEASE_LOST, ILLEGAL_TRANSITION{from, to}, INVALID_FIELD."""
@@ -608,10 +641,11 @@ class ReportResult(_message.Message):
         dataset_id: _builtins.str = ...,
         status: _dataset_pb2.DatasetStatus.ValueType = ...,
         error: _status_pb2.Status | None = ...,
+        lease_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "result", b"result", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "error", b"error", "result", b"result", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "error", b"error", "lease_token", b"lease_token", "result", b"result", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["status", "error"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015

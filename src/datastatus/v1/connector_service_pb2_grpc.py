@@ -60,8 +60,10 @@ class ConnectorServiceServicer:
 
     def Connect(self, request_iterator, context):
         """One stream a connector; while it is open the connector is online. After it breaks, leases last until they run
-        out: dial again with held_leases and repeat the reports that were not answered. Errors: INVALID_FIELD,
-        INTEGRATION_NOT_FOUND, CONNECTION_NOT_FOUND, DRAINING. A report that is refused does not end the stream: see
+        out: dial again with held_leases and repeat the reports that were not answered. Several connectors may serve the
+        same connections: each dataset is assigned to one. Companies take turns, however much each has waiting. Errors:
+        INVALID_FIELD, INTEGRATION_NOT_FOUND, CONNECTION_NOT_FOUND, DRAINING; CONNECTOR_SILENT where no heartbeat came for
+        longer than a lease lasts. A report that is refused does not end the stream: see
         ReportResult.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -37,8 +37,10 @@ class ConnectorServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ConnectorServiceAsyncStub: ...
     Connect: _grpc.StreamStreamMultiCallable[_connector_pb2.ConnectRequest, _connector_pb2.ConnectResponse]
     """One stream a connector; while it is open the connector is online. After it breaks, leases last until they run
-    out: dial again with held_leases and repeat the reports that were not answered. Errors: INVALID_FIELD,
-    INTEGRATION_NOT_FOUND, CONNECTION_NOT_FOUND, DRAINING. A report that is refused does not end the stream: see
+    out: dial again with held_leases and repeat the reports that were not answered. Several connectors may serve the
+    same connections: each dataset is assigned to one. Companies take turns, however much each has waiting. Errors:
+    INVALID_FIELD, INTEGRATION_NOT_FOUND, CONNECTION_NOT_FOUND, DRAINING; CONNECTOR_SILENT where no heartbeat came for
+    longer than a lease lasts. A report that is refused does not end the stream: see
     ReportResult.
     """
     UploadRecords: _grpc.StreamUnaryMultiCallable[_connector_service_pb2.UploadRecordsRequest, _connector_service_pb2.UploadRecordsResponse]
@@ -59,8 +61,10 @@ class ConnectorServiceAsyncStub(ConnectorServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Connect: _aio.StreamStreamMultiCallable[_connector_pb2.ConnectRequest, _connector_pb2.ConnectResponse]  # type: ignore[assignment]
     """One stream a connector; while it is open the connector is online. After it breaks, leases last until they run
-    out: dial again with held_leases and repeat the reports that were not answered. Errors: INVALID_FIELD,
-    INTEGRATION_NOT_FOUND, CONNECTION_NOT_FOUND, DRAINING. A report that is refused does not end the stream: see
+    out: dial again with held_leases and repeat the reports that were not answered. Several connectors may serve the
+    same connections: each dataset is assigned to one. Companies take turns, however much each has waiting. Errors:
+    INVALID_FIELD, INTEGRATION_NOT_FOUND, CONNECTION_NOT_FOUND, DRAINING; CONNECTOR_SILENT where no heartbeat came for
+    longer than a lease lasts. A report that is refused does not end the stream: see
     ReportResult.
     """
     UploadRecords: _aio.StreamUnaryMultiCallable[_connector_service_pb2.UploadRecordsRequest, _connector_service_pb2.UploadRecordsResponse]  # type: ignore[assignment]
@@ -84,8 +88,10 @@ class ConnectorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_connector_pb2.ConnectResponse], _abc.AsyncIterator[_connector_pb2.ConnectResponse]]:
         """One stream a connector; while it is open the connector is online. After it breaks, leases last until they run
-        out: dial again with held_leases and repeat the reports that were not answered. Errors: INVALID_FIELD,
-        INTEGRATION_NOT_FOUND, CONNECTION_NOT_FOUND, DRAINING. A report that is refused does not end the stream: see
+        out: dial again with held_leases and repeat the reports that were not answered. Several connectors may serve the
+        same connections: each dataset is assigned to one. Companies take turns, however much each has waiting. Errors:
+        INVALID_FIELD, INTEGRATION_NOT_FOUND, CONNECTION_NOT_FOUND, DRAINING; CONNECTOR_SILENT where no heartbeat came for
+        longer than a lease lasts. A report that is refused does not end the stream: see
         ReportResult.
         """
 

@@ -153,7 +153,9 @@ class _WaitReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitReason
     WAIT_REASON_BOOK_LOCKED: _WaitReason.ValueType  # 4
     """The book is locked by the program that has it open."""
     WAIT_REASON_WAITING_FOR_SYNC: _WaitReason.ValueType  # 5
-    """Another sync of the same connection goes first."""
+    """Other syncs go first: the connectors that serve the connection have as much in hand as they take, altogether or of
+    this company.
+    """
 
 class WaitReason(_WaitReason, metaclass=_WaitReasonEnumTypeWrapper):
     """Why an active dataset is not moving just now."""
@@ -169,7 +171,9 @@ WAIT_REASON_SOURCE_UNAVAILABLE: WaitReason.ValueType  # 3
 WAIT_REASON_BOOK_LOCKED: WaitReason.ValueType  # 4
 """The book is locked by the program that has it open."""
 WAIT_REASON_WAITING_FOR_SYNC: WaitReason.ValueType  # 5
-"""Another sync of the same connection goes first."""
+"""Other syncs go first: the connectors that serve the connection have as much in hand as they take, altogether or of
+this company.
+"""
 Global___WaitReason: _TypeAlias = WaitReason  # noqa: Y015
 
 @_typing.final

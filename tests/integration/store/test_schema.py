@@ -135,8 +135,8 @@ async def test_two_active_datasets_of_one_data_type_cannot_be(store: Store) -> N
     item = an_item(link)
     with pytest.raises(asyncpg.UniqueViolationError):
         await store.sql.execute(
-            "INSERT INTO dataset (id, company_id, connection_id, data_type, trigger, sync_order)"
-            " VALUES ($1, $2, $3, 'invoices', 'API', 1)",
+            "INSERT INTO dataset (id, company_id, connection_id, integration_key, data_type, trigger, sync_order)"
+            " VALUES ($1, $2, $3, 'gnucash', 'invoices', 'API', 1)",
             item.dataset_id,
             item.company_id,
             item.connection_id,
@@ -147,8 +147,8 @@ async def test_a_dataset_belongs_to_a_connection_of_its_company(store: Store) ->
     link, other = await store.connection(), await store.connection()
     with pytest.raises(asyncpg.ForeignKeyViolationError):
         await store.sql.execute(
-            "INSERT INTO dataset (id, company_id, connection_id, data_type, trigger, sync_order)"
-            " VALUES ($1, $2, $3, 'invoices', 'API', 1)",
+            "INSERT INTO dataset (id, company_id, connection_id, integration_key, data_type, trigger, sync_order)"
+            " VALUES ($1, $2, $3, 'gnucash', 'invoices', 'API', 1)",
             uuid7(),
             other.company_id,
             link.connection_id,

@@ -5,7 +5,7 @@ named by SCRIPTED_SOURCE_FOLDER; `{data_type}.json` holds `{"records": [...]}`, 
 `{"gate": "name"}` together with records: the fetch goes on once the file `name` exists.
 
 `keyed` is the same behind a key: it accepts those in the file `keys`, a line each, and is careless with them
-in what it says.
+in what it says. While there is a file `away` it is not to be had, for the reason that the file names.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class KeyedIntegration:
         key="keyed",
         name="Keyed",
         credentials=Key,
-        retry=RetryPolicy(attempts_max=3, first_pause_seconds=0.05, longest_pause_seconds=0.1),
+        retry=RetryPolicy(attempts_max=100, first_pause_seconds=0.5, longest_pause_seconds=0.5),
     )
 
     async def verify(self, credentials: Key) -> None:
@@ -114,7 +114,15 @@ class KeyedIntegration:
     async def open(
         self, options: Mapping[str, str], credentials: Key, retrying: Retrying
     ) -> AsyncIterator[Source]:
-        await self.verify(credentials)
+        async def enter() -> None:
+            away = _folder() / "away"
+            if away.exists():
+                problem, _, an_hour = away.read_text().partition(" ")
+                asked = {"retry_after_seconds": 3600.0} if an_hour else {}
+                raise getattr(errors, problem)(f"the source says: {problem}", code="AWAY", **asked)
+            await self.verify(credentials)
+
+        await retrying(enter)
         yield ScriptedSource(_folder())
 
     def map(self, data_type: str, raw: RawRecord) -> StandardRecord:

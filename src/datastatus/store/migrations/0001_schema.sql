@@ -62,7 +62,7 @@ CREATE TABLE connection (
     authorized timestamptz,
     -- Kept, not removed: the transitions of its datasets stay readable.
     deleted timestamptz,
-    UNIQUE (id, company_id),
+    UNIQUE (id, company_id, integration_key),
     CHECK (status <> 'LINKED' OR (first_linked IS NOT NULL AND deleted IS NULL)),
     CHECK (num_nulls(first_linked, authorized) IN (0, 2))
 );
@@ -95,6 +95,8 @@ CREATE TABLE dataset (
     id uuid PRIMARY KEY,
     company_id uuid NOT NULL,
     connection_id uuid NOT NULL,
+    -- That of its connection, which never changes: for the index of what connectors may claim.
+    integration_key text NOT NULL,
     data_type text NOT NULL,
     trigger sync_trigger NOT NULL,
     sync_order integer NOT NULL,
@@ -118,7 +120,7 @@ CREATE TABLE dataset (
     records_validated bigint NOT NULL DEFAULT 0,
     records_stored bigint NOT NULL DEFAULT 0,
     records_total bigint,
-    FOREIGN KEY (connection_id, company_id) REFERENCES connection (id, company_id),
+    FOREIGN KEY (connection_id, company_id, integration_key) REFERENCES connection (id, company_id, integration_key),
     CHECK (is_terminal_status(status) = (completed IS NOT NULL)),
     CHECK (is_leased_status(status) = (lease_token IS NOT NULL)),
     CHECK (num_nulls(lease_token, lease_holder, lease_expires) IN (0, 3)),
@@ -130,10 +132,11 @@ CREATE TABLE dataset (
 
 -- Single flight: one active dataset for each data type of a connection.
 CREATE UNIQUE INDEX dataset_active ON dataset (connection_id, data_type) WHERE completed IS NULL;
--- What a connector may claim, in the order in which it should.
-CREATE INDEX dataset_claimable ON dataset (connection_id, sync_order, id)
+-- What a connector may claim: which companies have something, and of each company what goes first.
+CREATE INDEX dataset_claimable ON dataset (integration_key, company_id, sync_order, id)
     WHERE completed IS NULL AND lease_token IS NULL;
-CREATE INDEX dataset_leased ON dataset (id) WHERE lease_token IS NOT NULL;
+-- What a connector has in hand.
+CREATE INDEX dataset_leased ON dataset (lease_holder, id) WHERE lease_token IS NOT NULL;
 CREATE INDEX dataset_company_history ON dataset (company_id, id);
 CREATE INDEX dataset_connection_history ON dataset (connection_id, id);
 
@@ -215,6 +218,9 @@ CREATE TABLE connector_session (
     address text NOT NULL,
     integration_keys text[] NOT NULL,
     connection_ids uuid[] NOT NULL,
+    -- How many datasets it takes in hand, of all companies together and of one. 0 when it is about to leave.
+    capacity integer NOT NULL,
+    company_capacity integer NOT NULL,
     online_since timestamptz NOT NULL DEFAULT clock_timestamp(),
     expires timestamptz NOT NULL
 );

@@ -178,6 +178,7 @@ DECLARE
     verdict text;
     answer uuid;
     state connection_status;
+    source text;
     winners uuid[];
     unsupported change[];
 BEGIN
@@ -203,7 +204,7 @@ BEGIN
             END IF;
 
             -- FOR SHARE: a deauthorisation cannot slip in between this check and the commit.
-            SELECT c.status INTO state FROM connection c
+            SELECT c.status, c.integration_key INTO state, source FROM connection c
             WHERE c.id = item.connection_id AND c.company_id = item.company_id AND c.deleted IS NULL
             FOR SHARE SKIP LOCKED;
             IF state IS NULL THEN
@@ -217,8 +218,8 @@ BEGIN
                 EXIT decision;
             END IF;
 
-            INSERT INTO dataset (id, company_id, connection_id, data_type, trigger, sync_order)
-            VALUES (item.dataset_id, item.company_id, item.connection_id, item.data_type, item.trigger,
+            INSERT INTO dataset (id, company_id, connection_id, integration_key, data_type, trigger, sync_order)
+            VALUES (item.dataset_id, item.company_id, item.connection_id, source, item.data_type, item.trigger,
                 item.sync_order)
             ON CONFLICT (connection_id, data_type) WHERE dataset.completed IS NULL DO NOTHING;
             IF FOUND THEN

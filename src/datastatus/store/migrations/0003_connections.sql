@@ -138,13 +138,94 @@ BEGIN
 END
 $$;
 
--- Whether a connector that is online now serves the connection.
-CREATE FUNCTION is_served(connection uuid) RETURNS boolean
+-- The connectors that are online now and serve the connection.
+CREATE FUNCTION serving_connectors(connection uuid, integration_key text) RETURNS SETOF connector_session
 LANGUAGE sql STABLE
 AS $$
-    SELECT EXISTS (
-        SELECT FROM connector_session s
-        WHERE s.expires > clock_timestamp() AND (
-            is_served.connection = ANY (s.connection_ids)
-            OR (SELECT c.integration_key FROM connection c WHERE c.id = is_served.connection) = ANY (s.integration_keys)))
+    SELECT s.* FROM connector_session s
+    WHERE s.expires > clock_timestamp()
+        AND (connection = ANY (s.connection_ids) OR integration_key = ANY (s.integration_keys))
+$$;
+
+-- Why a dataset does not move just now; NULL where it does. One that is QUEUED waits for a connector, or until those
+-- that serve it have room; one that is in work says so itself.
+CREATE FUNCTION wait_reason_of(waiting dataset) RETURNS text
+LANGUAGE sql STABLE
+AS $$
+    SELECT CASE
+        WHEN waiting.status <> 'QUEUED' THEN waiting.wait_reason
+        WHEN NOT EXISTS (SELECT FROM serving_connectors(waiting.connection_id, waiting.integration_key))
+            THEN 'WAITING_FOR_CONNECTOR'
+        WHEN NOT EXISTS (
+            SELECT FROM serving_connectors(waiting.connection_id, waiting.integration_key) s
+            WHERE (
+                SELECT count(*) < s.capacity
+                    AND count(*) FILTER (WHERE d.company_id = waiting.company_id) < s.company_capacity
+                FROM dataset d WHERE d.lease_holder = s.id AND d.lease_token IS NOT NULL
+            )
+        ) THEN 'WAITING_FOR_SYNC'
+    END
+$$;
+
+-- What a connector that serves these integrations and connections may claim, at most `room` in the order in which it
+-- should: the companies take turns, beginning after `after_company`, and of each what goes first by its sync order.
+-- Those in `barred` are left out. However much one company has waiting, another's is no further away.
+CREATE FUNCTION claimable_datasets(
+    keys text[], connections uuid[], barred uuid[], after_company uuid, room integer
+) RETURNS TABLE (dataset_id uuid, company_id uuid)
+LANGUAGE plpgsql STABLE
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    companies uuid[] := '{}';
+    all_keys text[] := keys;
+    one_key text;
+    again boolean;
+    turn uuid;
+    turns integer;
+BEGIN
+    -- One look into the index for each company, whatever it has waiting; after the last it goes on with the first.
+    FOREACH one_key IN ARRAY keys LOOP
+        turns := 0;
+        FOREACH again IN ARRAY ARRAY[false, true] LOOP
+            turn := CASE WHEN again THEN '00000000-0000-0000-0000-000000000000' ELSE after_company END;
+            LOOP
+                SELECT d.company_id INTO turn FROM dataset d
+                WHERE d.integration_key = one_key AND d.completed IS NULL AND d.lease_token IS NULL
+                    AND d.company_id > turn AND d.company_id <> ALL (barred)
+                ORDER BY d.company_id LIMIT 1;
+                EXIT WHEN NOT FOUND OR turns >= room OR (again AND turn > after_company);
+                companies := companies || turn;
+                turns := turns + 1;
+            END LOOP;
+        END LOOP;
+    END LOOP;
+
+    IF cardinality(connections) > 0 THEN
+        SELECT companies || coalesce(array_agg(DISTINCT c.company_id), '{}'),
+            all_keys || coalesce(array_agg(DISTINCT c.integration_key), '{}')
+        INTO companies, all_keys
+        FROM connection c
+        WHERE c.id = ANY (connections) AND c.company_id <> ALL (barred) AND EXISTS (
+            SELECT FROM dataset d
+            WHERE d.connection_id = c.id AND d.completed IS NULL AND d.lease_token IS NULL);
+    END IF;
+
+    RETURN QUERY
+    SELECT f.id, f.company_id FROM (
+        SELECT d.id, d.company_id, row_number() OVER (PARTITION BY d.company_id ORDER BY d.sync_order, d.id) AS nth
+        FROM (SELECT DISTINCT unnest(companies) AS id) company
+        CROSS JOIN LATERAL (
+            SELECT d.id, d.company_id, d.sync_order FROM dataset d
+            JOIN connection c ON c.id = d.connection_id AND c.status = 'LINKED'
+            WHERE d.integration_key = ANY (all_keys) AND d.company_id = company.id
+                AND d.completed IS NULL AND d.lease_token IS NULL
+                AND (d.integration_key = ANY (keys) OR d.connection_id = ANY (connections))
+            ORDER BY d.sync_order, d.id
+            LIMIT room / greatest(1, cardinality(companies)) + 1
+        ) d
+    ) f
+    ORDER BY f.nth, f.company_id <= after_company, f.company_id LIMIT room;
+END
 $$;

@@ -45,10 +45,9 @@ SELECT * FROM (
 WHERE nth <= 10 ORDER BY connection_id, occurred DESC;
 
 -- name: connection_presence
-SELECT DISTINCT ON (c.id) c.id AS connection_id, s.connector_name, s.version, s.address, s.online_since
-FROM connection c
-JOIN connector_session s ON s.expires > clock_timestamp()
-    AND (c.id = ANY (s.connection_ids) OR c.integration_key = ANY (s.integration_keys))
+SELECT DISTINCT ON (c.id) c.id AS connection_id, s.connector_name, s.version, s.address, s.online_since,
+    count(*) OVER (PARTITION BY c.id) AS connectors
+FROM connection c CROSS JOIN LATERAL serving_connectors(c.id, c.integration_key) s
 WHERE c.id = ANY ($1::uuid[])
 ORDER BY c.id, s.online_since;
 
@@ -74,8 +73,12 @@ SELECT linked, queued FROM link_connection($1, $2, $3, $4, $5, $6, $7, $8, $9, $
 SELECT unlink_connection($1, $2, $3);
 
 -- name: open_connector_session
-INSERT INTO connector_session (id, connector_name, version, address, integration_keys, connection_ids, expires)
-VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp() + make_interval(secs => $7));
+INSERT INTO connector_session (id, connector_name, version, address, integration_keys, connection_ids, capacity,
+    company_capacity, expires)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp() + make_interval(secs => $9));
+
+-- name: drain_connector_session
+UPDATE connector_session SET capacity = 0, company_capacity = 0 WHERE id = $1;
 
 -- name: renew_connector_sessions
 UPDATE connector_session SET expires = clock_timestamp() + make_interval(secs => $2) WHERE id = ANY ($1::uuid[]);

@@ -1,9 +1,9 @@
 -- name: datasets_by_id
-SELECT d.*, d.status = 'QUEUED' AND NOT is_served(d.connection_id) AS waits_for_connector
+SELECT d.*, wait_reason_of(d) AS waits_for
 FROM dataset d WHERE d.id = ANY ($1::uuid[]);
 
 -- name: list_datasets
-SELECT d.*, d.status = 'QUEUED' AND NOT is_served(d.connection_id) AS waits_for_connector
+SELECT d.*, wait_reason_of(d) AS waits_for
 FROM dataset d
 WHERE ($1::uuid IS NULL OR d.company_id = $1)
     AND ($2::uuid IS NULL OR d.connection_id = $2)
@@ -37,10 +37,7 @@ FROM dataset d JOIN data_status s ON s.connection_id = d.connection_id AND s.dat
 WHERE d.id = ANY ($1::uuid[]);
 
 -- name: claimable_datasets
-SELECT d.id FROM dataset d JOIN connection c ON c.id = d.connection_id
-WHERE d.completed IS NULL AND d.lease_token IS NULL
-    AND (d.connection_id = ANY ($1::uuid[]) OR (c.integration_key = ANY ($2::text[]) AND c.status = 'LINKED'))
-ORDER BY d.sync_order, d.id LIMIT $3;
+SELECT dataset_id, company_id FROM claimable_datasets($1, $2, $3, $4, $5);
 
 -- name: claimed_datasets
 SELECT d.id, d.company_id, d.connection_id, c.integration_key, d.data_type, d.lease_token, d.attempt,
@@ -57,6 +54,18 @@ WITH held AS (
 )
 UPDATE dataset d SET lease_expires = clock_timestamp() + make_interval(secs => $3)
 FROM held WHERE d.id = held.id RETURNING d.id;
+
+-- name: adopt_leases
+WITH held AS (
+    SELECT d.id FROM dataset d
+    JOIN unnest($1::uuid[], $2::uuid[]) AS h (dataset_id, token) ON d.id = h.dataset_id AND d.lease_token = h.token
+    ORDER BY d.id FOR NO KEY UPDATE OF d
+)
+UPDATE dataset d SET lease_expires = clock_timestamp() + make_interval(secs => $3), lease_holder = $4
+FROM held WHERE d.id = held.id RETURNING d.id;
+
+-- name: leases_of
+SELECT id, lease_token FROM dataset WHERE lease_holder = $1 AND lease_token IS NOT NULL ORDER BY id;
 
 -- name: expired_leases
 SELECT id, attempt FROM dataset

@@ -1,0 +1,486 @@
+"""Connectors: who is online, who gets what, what becomes of work whose connector is lost, leaves or is slow."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from datastatus.cli.client import Client
+from datastatus.connector.runtime import ConnectorRuntime
+from datastatus.domain.fetching import FetchScope
+from datastatus.domain.records import StandardRecord
+from datastatus.integrations.base import RawRecord, Retrying, Source
+from datastatus.integrations.gnucash import DEMO_BOOK, GNUCASH
+from datastatus.v1 import (
+    company_service_pb2,
+    connection_pb2,
+    connector_pb2,
+    connector_service_pb2,
+    connector_service_pb2_grpc,
+    dataset_pb2,
+    record_service_pb2,
+    sync_service_pb2,
+)
+from raw_connector import raw_connector
+from running_service import (
+    PLUGINS,
+    RunningService,
+    client_of,
+    ended,
+    linked,
+    reason_of,
+    running_service,
+    transitions_until,
+)
+
+QUEUED, FETCHING = dataset_pb2.DATASET_STATUS_QUEUED, dataset_pb2.DATASET_STATUS_FETCHING
+EVERYBODY = company_service_pb2.ListCompaniesRequest(page_size=1000)
+MAPPING, COMPLETE = dataset_pb2.DATASET_STATUS_MAPPING, dataset_pb2.DATASET_STATUS_COMPLETE
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scripts")
+    (folder / "keys").write_text("the-right-key")
+    return folder
+
+
+@pytest.fixture(scope="module")
+async def service(scripts: Path) -> AsyncIterator[RunningService]:
+    environment = {"PYTHONPATH": str(PLUGINS), "SCRIPTED_SOURCE_FOLDER": str(scripts)}
+    async with running_service("--lease-seconds", "2", environment=environment) as service:
+        yield service
+
+
+@pytest.fixture
+async def client(service: RunningService) -> AsyncIterator[Client]:
+    async with client_of(service) as client:
+        yield client
+
+
+async def queued(client: Client, connection: connection_pb2.Connection, data_type: str) -> str:
+    """The dataset of a data type that the first link has queued."""
+    history = await client.sync.ListDatasets(
+        sync_service_pb2.ListDatasetsRequest(connection_id=connection.id, data_type=data_type)
+    )
+    assert history.datasets[0].status == QUEUED
+    return history.datasets[0].id
+
+
+async def alone(client: Client, data_type: str) -> tuple[connection_pb2.Connection, str]:
+    """A new connection on which just this data type is queued: (the connection, the dataset)."""
+    connection = await linked(client, "gnucash")
+    history = await client.sync.ListDatasets(
+        sync_service_pb2.ListDatasetsRequest(connection_id=connection.id, page_size=100)
+    )
+    for one in history.datasets:
+        if one.data_type != data_type:
+            await client.sync.CancelSync(sync_service_pb2.CancelSyncRequest(dataset_id=one.id))
+    return connection, await queued(client, connection, data_type)
+
+
+async def get(client: Client, dataset_id: str) -> dataset_pb2.Dataset:
+    return await client.sync.GetDataset(sync_service_pb2.GetDatasetRequest(dataset_id=dataset_id))
+
+
+async def once(
+    client: Client, dataset_id: str, holds: Callable[[dataset_pb2.Dataset], bool]
+) -> dataset_pb2.Dataset:
+    """The dataset as soon as something holds of it that is not journaled, so that there is no event to wait for."""
+    async with asyncio.timeout(30):
+        while not holds(dataset := await get(client, dataset_id)):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    return dataset
+
+
+async def show(client: Client, connection_id: str) -> connection_pb2.Connection:
+    request = company_service_pb2.GetConnectionRequest(connection_id=connection_id)
+    return await client.companies.GetConnection(request)
+
+
+async def test_who_is_online_is_shown_while_it_is(service: RunningService, client: Client) -> None:
+    connection, dataset_id = await alone(client, "customers")
+    assert (connection.HasField("connector"), connection.connectors_online) == (False, 0)
+    assert (await get(client, dataset_id)).wait_reason == dataset_pb2.WAIT_REASON_WAITING_FOR_CONNECTOR
+
+    async with raw_connector(service, [connection.id]), raw_connector(service, integration_keys=["gnucash"]):
+        shown = await show(client, connection.id)
+        assert (shown.connector.connector_name, shown.connector.version) == ("raw", "1.2.3")
+        assert shown.connector.address.startswith("ipv4:127.0.0.1:")
+        assert shown.connector.online_since.ToSeconds() >= connection.created.ToSeconds()
+        assert shown.connectors_online == 2
+
+    async with asyncio.timeout(10):
+        while (await show(client, connection.id)).HasField("connector"):  # noqa: ASYNC110 (not journaled)
+            await asyncio.sleep(0.02)
+
+
+async def test_a_connector_never_has_more_in_hand_than_it_takes(
+    service: RunningService, client: Client
+) -> None:
+    connection = await linked(client, "gnucash")
+    last = await queued(client, connection, "profitAndLoss")
+    async with raw_connector(service, [connection.id], capacity=3) as connector:
+        first = [await connector.assigned() for _ in range(3)]
+        waiting = await get(client, last)
+        assert (waiting.status, waiting.wait_reason) == (QUEUED, dataset_pb2.WAIT_REASON_WAITING_FOR_SYNC)
+        for assignment in first:
+            await connector.finish(assignment)
+        order = [one.data_type for one in first]
+        while order[-1] != "profitAndLoss":
+            assignment = await connector.assigned()
+            order.append(assignment.data_type)
+            await connector.finish(assignment)
+
+    assert connector.in_hand_max == 3
+    # In sync order: what others refer to goes first.
+    assert order.index("customers") < order.index("invoices") < order.index("payments")
+
+
+async def test_of_two_connectors_for_one_connection_each_gets_its_own(
+    service: RunningService, client: Client
+) -> None:
+    connection = await linked(client, "external")
+    async with (
+        raw_connector(service, [connection.id], capacity=5) as one,
+        raw_connector(service, [connection.id], capacity=5) as other,
+    ):
+        mine = [await one.assigned() for _ in range(5)]
+        others = [await other.assigned() for _ in range(5)]
+    ids = {assignment.dataset_id for assignment in (*mine, *others)}
+    assert len(ids) == 10
+    assert {assignment.lease.attempt for assignment in (*mine, *others)} == {1}
+
+
+async def test_work_in_hand_survives_a_broken_stream(service: RunningService, client: Client) -> None:
+    connection, dataset_id = await alone(client, "customers")
+    async with raw_connector(service, [connection.id]) as connector:
+        assignment = await connector.assigned()
+        assert assignment.dataset_id == dataset_id
+    foreign = connector_pb2.Assignment(dataset_id=dataset_id, lease=assignment.lease)
+    foreign.dataset_id = await queued(client, await linked(client, "gnucash"), "customers")
+
+    async with raw_connector(service, [connection.id], held=[assignment, foreign]) as again:
+        revocation = await again.revoked()
+        assert (revocation.dataset_id, revocation.reason) == (
+            foreign.dataset_id,
+            connector_pb2.REVOKE_REASON_LEASE_LOST,
+        )
+        await again.upload(assignment)
+        result = await again.report(assignment, MAPPING, records_fetched=0, fetch_complete=True)
+        assert result.status == MAPPING
+    dataset = await ended(client, dataset_id)
+    assert (dataset.status, dataset.attempt) == (COMPLETE, 1)
+
+
+async def test_a_cancel_reaches_the_connector(service: RunningService, client: Client) -> None:
+    connection, dataset_id = await alone(client, "customers")
+    async with raw_connector(service, [connection.id]) as connector:
+        assignment = await connector.assigned()
+        await client.sync.CancelSync(sync_service_pb2.CancelSyncRequest(dataset_id=dataset_id))
+        revocation = await connector.revoked()
+        assert revocation.reason == connector_pb2.REVOKE_REASON_CANCELLED
+        assert revocation.lease_token == assignment.lease.token
+        late = await connector.report(assignment, MAPPING)
+        assert late.HasField("error")
+    assert (await get(client, dataset_id)).status == dataset_pb2.DATASET_STATUS_CANCELLED
+
+
+async def test_a_lost_connectors_work_goes_to_another_and_it_is_fenced_off(
+    service: RunningService, client: Client
+) -> None:
+    connection, dataset_id = await alone(client, "customers")
+    async with raw_connector(service, [connection.id], silent=True) as lost:
+        stale = await lost.assigned()
+        await transitions_until(client, connection.company_id, "customers", FETCHING)
+        async with raw_connector(service, [connection.id]) as other:
+            fresh = await other.assigned()
+            assert (fresh.dataset_id, fresh.lease.attempt) == (dataset_id, 2)
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await lost.upload(stale, b'{"id": "stale"}')
+            assert reason_of(refused.value) == "LEASE_LOST"
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await report_alone(service, stale, dataset_pb2.DATASET_STATUS_FETCH_ERROR)
+            assert reason_of(refused.value) == "LEASE_LOST"
+            await other.finish(fresh, dataset_pb2.DATASET_STATUS_PERMISSIONS_ERROR)
+    assert (await get(client, dataset_id)).status == dataset_pb2.DATASET_STATUS_PERMISSIONS_ERROR
+
+
+async def report_alone(
+    service: RunningService,
+    assignment: connector_pb2.Assignment,
+    status: dataset_pb2.DatasetStatus.ValueType,
+) -> None:
+    request = connector_service_pb2.ReportStatusRequest(
+        dataset_id=assignment.dataset_id, lease_token=assignment.lease.token, to_status=status
+    )
+    async with grpc.aio.insecure_channel(service.address) as channel:
+        await connector_service_pb2_grpc.ConnectorServiceStub(channel).ReportStatus(request)
+
+
+async def test_a_connector_that_leaves_gets_nothing_new_and_what_it_leaves_is_anybodys_at_once(
+    service: RunningService, client: Client
+) -> None:
+    connection = await linked(client, "external")
+    async with raw_connector(service, [connection.id], capacity=2) as connector:
+        kept, left = await connector.assigned(), await connector.assigned()
+        await connector.drain()
+        await connector.finish(kept, dataset_pb2.DATASET_STATUS_FETCH_ERROR)
+        # Another one takes what is queued; this one, with room for it, gets nothing.
+        async with raw_connector(service, [connection.id], capacity=3) as other:
+            for _ in range(3):
+                await other.finish(await other.assigned())
+            assert list(connector.in_hand) == [left.dataset_id]
+    history = await transitions_until(client, connection.company_id, left.data_type, QUEUED)
+    assert history == ["QUEUED"]
+
+    async with raw_connector(service, [connection.id]) as next_one:
+        while (assignment := await next_one.assigned()).dataset_id != left.dataset_id:
+            pass
+        assert assignment.lease.attempt == 2
+
+
+async def test_a_dataset_that_is_given_back_has_another_attempt_until_there_is_none(
+    service: RunningService, client: Client
+) -> None:
+    connection, dataset_id = await alone(client, "customers")
+    async with raw_connector(service, [connection.id]) as connector:
+        for attempt in (1, 2, 3):
+            assignment = await connector.assigned()
+            assert assignment.lease.attempt == attempt
+            await connector.report(assignment, QUEUED, error_message="The disk is full")
+    dataset = await get(client, dataset_id)
+    assert (dataset.status, dataset.error_code) == (
+        dataset_pb2.DATASET_STATUS_INTERNAL_ERROR,
+        "ATTEMPTS_SPENT",
+    )
+    assert "The disk is full" in dataset.error_message
+
+
+async def test_one_companys_thousand_datasets_do_not_delay_anothers_one(
+    service: RunningService, client: Client
+) -> None:
+    for company in (await client.companies.ListCompanies(EVERYBODY)).companies:
+        await client.companies.DeleteCompany(company_service_pb2.DeleteCompanyRequest(company_id=company.id))
+    busy = (await linked(client, "external")).company_id
+    waiting = 0
+    while waiting < 1000:
+        connection = await client.companies.CreateConnection(
+            company_service_pb2.CreateConnectionRequest(company_id=busy, integration_key="external")
+        )
+        await client.companies.AuthorizeConnection(
+            company_service_pb2.AuthorizeConnectionRequest(connection_id=connection.id)
+        )
+        request = sync_service_pb2.ListDatasetsRequest(connection_id=connection.id, page_size=1000)
+        waiting += len((await client.sync.ListDatasets(request)).datasets)
+
+    async with raw_connector(service, integration_keys=["external"], capacity=4) as connector:
+        first = [await connector.assigned() for _ in range(3)]
+        assert {one.company_id for one in first} == {busy}
+        # Nothing of the busy company has ended, and yet there is room for another.
+        second = await linked(client, "external")
+        theirs = await connector.assigned()
+        assert theirs.company_id == second.company_id
+
+        # Now nothing is free; what becomes free goes round.
+        third = await linked(client, "external")
+        await connector.finish(first[0])
+        assert (await connector.assigned()).company_id == third.company_id
+        await connector.finish(theirs)
+        await connector.finish(first[1])
+        following = {(await connector.assigned()).company_id, (await connector.assigned()).company_id}
+        assert following <= {busy, second.company_id, third.company_id}
+        assert len(following) == 2
+
+
+async def keyed(client: Client, scripts: Path, problem: str) -> tuple[connection_pb2.Connection, str]:
+    """A connection whose source is away for the reason given, and the dataset that waits for it."""
+    company = await client.companies.CreateCompany(company_service_pb2.CreateCompanyRequest(name="Acme"))
+    connection = await client.companies.CreateConnection(
+        company_service_pb2.CreateConnectionRequest(company_id=company.id, integration_key="keyed")
+    )
+    request = company_service_pb2.AuthorizeConnectionRequest(connection_id=connection.id)
+    request.credentials.update({"server": "erp", "apiKey": "the-right-key"})
+    (scripts / "away").write_text(problem)
+    await client.companies.AuthorizeConnection(request)
+    history = await client.sync.ListDatasets(
+        sync_service_pb2.ListDatasetsRequest(connection_id=connection.id, data_type="items")
+    )
+    return connection, history.datasets[0].id
+
+
+@pytest.mark.parametrize(
+    ("problem", "reason"),
+    [
+        ("SourceRateLimited", dataset_pb2.WAIT_REASON_RATE_LIMITED),
+        ("SourceOutOfReach", dataset_pb2.WAIT_REASON_SOURCE_UNAVAILABLE),
+    ],
+)
+async def test_a_source_that_is_away_for_the_moment_is_waited_for_and_the_dataset_says_so(
+    client: Client, scripts: Path, problem: str, reason: dataset_pb2.WaitReason.ValueType
+) -> None:
+    _, dataset_id = await keyed(client, scripts, problem)
+
+    waiting = await once(client, dataset_id, lambda dataset: dataset.wait_reason == reason)
+    assert waiting.status == FETCHING
+    assert waiting.retry_time.ToSeconds() >= waiting.started.ToSeconds()
+
+    (scripts / "away").unlink()
+    dataset = await ended(client, dataset_id)
+    assert (dataset.status, dataset.attempt) == (COMPLETE, 1)
+    assert not dataset.HasField("wait_reason")
+    assert not dataset.HasField("retry_time")
+
+
+async def test_a_source_that_asks_for_too_long_a_wait_is_not_waited_for(
+    client: Client, scripts: Path
+) -> None:
+    _, dataset_id = await keyed(client, scripts, "SourceRateLimited for an hour")
+    dataset = await ended(client, dataset_id)
+    (scripts / "away").unlink()
+    assert dataset.status == dataset_pb2.DATASET_STATUS_RATE_LIMIT_ERROR
+
+
+async def test_a_book_that_is_locked_is_waited_for(
+    service: RunningService, client: Client, tmp_path: Path
+) -> None:
+    book = shutil.copy(DEMO_BOOK, tmp_path / "book.gnucash")
+    connection, dataset_id = await alone(client, "customers")
+    with closing(sqlite3.connect(book, isolation_level=None)) as gnucash:
+        gnucash.execute("BEGIN EXCLUSIVE")
+        async with connected_runtime(service, connection, GNUCASH, book=str(book)):
+            waiting = await once(
+                client,
+                dataset_id,
+                lambda dataset: dataset.wait_reason == dataset_pb2.WAIT_REASON_BOOK_LOCKED,
+            )
+            assert (waiting.status, waiting.HasField("retry_time")) == (FETCHING, True)
+            gnucash.execute("ROLLBACK")
+            assert (await ended(client, dataset_id)).status == COMPLETE
+
+
+@asynccontextmanager
+async def connected_runtime(
+    service: RunningService, connection: connection_pb2.Connection, integration: Any, **options: str
+) -> AsyncIterator[ConnectorRuntime]:
+    runtime = ConnectorRuntime(
+        integration,
+        server=service.address,
+        connector_name="test",
+        connection_ids=(connection.id,),
+        capacity=1,
+        options=options,
+    )
+    running = asyncio.create_task(runtime.run())
+    try:
+        yield runtime
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+class SlowSource:
+    """Yields one supplier, and ends once it is told to."""
+
+    info = GNUCASH.info
+
+    def __init__(self) -> None:
+        self.fetching = asyncio.Event()
+        self.cancelled = asyncio.Event()
+        self.go = asyncio.Event()
+
+    async def verify(self, credentials: None) -> None: ...
+
+    @asynccontextmanager
+    async def open(
+        self, options: Mapping[str, str], credentials: None, retrying: Retrying
+    ) -> AsyncIterator[Source]:
+        yield self
+
+    async def count(self, data_type: str, scope: FetchScope) -> int | None:
+        return 1
+
+    async def fetch(self, data_type: str, scope: FetchScope) -> AsyncIterator[Sequence[RawRecord]]:
+        yield []
+        self.fetching.set()
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+    def map(self, data_type: str, raw: RawRecord) -> StandardRecord:
+        raise AssertionError("the service maps")
+
+
+async def test_a_cancel_stops_a_fetch_that_is_running(service: RunningService, client: Client) -> None:
+    connection, dataset_id = await alone(client, "suppliers")
+    source = SlowSource()
+    async with connected_runtime(service, connection, source), asyncio.timeout(30):
+        await source.fetching.wait()
+        await client.sync.CancelSync(sync_service_pb2.CancelSyncRequest(dataset_id=dataset_id))
+        await source.cancelled.wait()
+
+
+async def test_a_connector_that_is_stopped_finishes_what_it_has(
+    service: RunningService, client: Client
+) -> None:
+    connection, dataset_id = await alone(client, "suppliers")
+    source = SlowSource()
+    async with connected_runtime(service, connection, source) as runtime, asyncio.timeout(30):
+        await source.fetching.wait()
+        later = await client.sync.QueueSync(
+            sync_service_pb2.SyncRequest(company_id=connection.company_id, data_type="customers")
+        )
+        leaving = asyncio.create_task(runtime.drain(30))
+        source.go.set()
+        await leaving
+        assert (await ended(client, dataset_id)).status == COMPLETE
+        assert (await get(client, later.id)).status == QUEUED
+
+
+async def test_a_connector_that_is_stopped_leaves_to_others_what_takes_too_long(
+    service: RunningService, client: Client
+) -> None:
+    connection, dataset_id = await alone(client, "suppliers")
+    source = SlowSource()
+    async with connected_runtime(service, connection, source) as runtime, asyncio.timeout(30):
+        await source.fetching.wait()
+        await runtime.drain(0.01)
+    async with raw_connector(service, [connection.id]) as other:
+        assignment = await other.assigned()
+        assert (assignment.dataset_id, assignment.lease.attempt) == (dataset_id, 2)
+        await other.finish(assignment)
+    steps = await transitions_until(
+        client, connection.company_id, "suppliers", dataset_pb2.DATASET_STATUS_FETCH_ERROR
+    )
+    assert steps == ["QUEUED", "FETCHING", "QUEUED", "FETCHING", "FETCH_ERROR"]
+
+
+async def test_a_server_that_stops_leaves_its_fetches_to_the_next_one(tmp_path: Path) -> None:
+    (tmp_path / "suppliers.json").write_text(json.dumps({"gate": "go", "records": []}))
+    environment = {"PYTHONPATH": str(PLUGINS), "SCRIPTED_SOURCE_FOLDER": str(tmp_path)}
+    # Leases so long that nobody could wait for them.
+    async with running_service("--lease-seconds", "600", environment=environment) as service:
+        async with client_of(service) as client:
+            connection = await linked(client, "scripted")
+            await transitions_until(client, connection.company_id, "suppliers", FETCHING)
+        await service.stop()
+        (tmp_path / "go").touch()
+        await service.start()
+        async with client_of(service) as client:
+            steps = await transitions_until(client, connection.company_id, "suppliers", COMPLETE)
+            page = await client.records.ListRecords(
+                record_service_pb2.ListRecordsRequest(company_id=connection.company_id, data_type="suppliers")
+            )
+    assert steps[:4] == ["QUEUED", "FETCHING", "QUEUED", "FETCHING"]
+    assert page.total_size == 0
