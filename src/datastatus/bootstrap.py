@@ -53,6 +53,9 @@ async def running_service(settings: Settings) -> AsyncIterator[Service]:
             watch_age_max=timedelta(hours=settings.watch_age_hours_max),
             journal_retention=timedelta(days=settings.journal_retention_days),
             journal_partition_transitions=settings.journal_partition_transitions,
+            mapping_processes=settings.mapping_processes,
+            mass_deletion_share_max=settings.mass_deletion_share_max,
+            superseded_records_seconds=settings.superseded_records_seconds,
             credentials_keys=keys,
             schedule_seconds=settings.schedule_seconds,
         )

@@ -51,6 +51,12 @@ class Settings(BaseSettings):
     """How long transitions can be resumed from; a watcher that was away longer begins with a snapshot."""
     journal_partition_transitions: int = Field(default=1_000_000, ge=100)
     """Transitions in a partition of the journal: retention gives up whole ones, and keeps 20 at most."""
+    mapping_processes: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=0)
+    """Processes that map and check large datasets beside the server, while there are any; 0: none."""
+    mass_deletion_share_max: float = Field(default=0.5, ge=0, le=1)
+    """How much of a data type a sync may mark deleted without being asked to, from 20 records on."""
+    superseded_records_seconds: float = Field(default=3600, ge=1)
+    """How long a reader may page through records that a newer sync has superseded."""
 
     @model_validator(mode="after")
     def _keys_have_one_place(self) -> Settings:

@@ -429,6 +429,7 @@ class MappingFailed(SourceError):
         super().__init__(f"record {record_id}, field {field}: {problem}", code="RECORD_NOT_MAPPABLE")
         self.record_id = record_id
         self.field = field
+        self.problem = problem
 
 
 def from_reason(reason: str, message: str, metadata: Mapping[str, str]) -> DatastatusError | None:

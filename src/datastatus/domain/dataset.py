@@ -164,10 +164,19 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class ValidationCounts:
+    """How much validation found, also of what is not kept."""
+
+    errors: int
+    warnings: int
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
     """One synchronisation of one data type over one connection.
 
     `version` counts its transitions from 1; `attempt` its claims, from 1. `started` is the first FETCHING.
+    `validation` is None until it has been validated. `allow_mass_deletion`: it may delete most of the cache.
     `last_successful_sync` and `latest_successful_dataset_id` are of its (connection, data type), and are set
     only where the dataset was read together with its data status.
     """
@@ -188,6 +197,8 @@ class Dataset:
     wait_reason: WaitReason | None = None
     retry_time: datetime | None = None
     progress: Progress = Progress()
+    validation: ValidationCounts | None = None
+    allow_mass_deletion: bool = False
     last_successful_sync: datetime | None = None
     latest_successful_dataset_id: UUID | None = None
 

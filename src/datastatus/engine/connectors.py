@@ -29,7 +29,7 @@ from datastatus.engine.progress import ProgressBoard
 from datastatus.engine.reports import Report, Reporter
 from datastatus.engine.watch_hub import WatchHub
 from datastatus.integrations.registry import Registry, find_integration
-from datastatus.store import companies, datasets, records, settings
+from datastatus.store import companies, datasets, settings, staging
 from datastatus.store.database import Database
 from datastatus.store.datasets import Assignment, ProgressReport
 from datastatus.store.journal import Change, ChangeOutcome, Grant
@@ -163,7 +163,7 @@ class ConnectorHub:
         self, dataset_id: UUID, lease_token: UUID, page: int, raw_records: Sequence[bytes]
     ) -> tuple[int, int]:
         """Stage one page under a lease; (pages, records) of the attempt so far. Raises LeaseLost."""
-        pages, staged = await records.stage_page(self._database, dataset_id, lease_token, page, raw_records)
+        pages, staged = await staging.stage_page(self._database, dataset_id, lease_token, page, raw_records)
         self._progress.note(ProgressReport(dataset_id, lease_token, fetched=staged))
         return pages, staged
 

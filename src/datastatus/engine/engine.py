@@ -14,11 +14,12 @@ from datastatus.engine.connectors import ConnectorHub
 from datastatus.engine.credentials import CredentialsVault, KeyRing
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.leases import Reaper
-from datastatus.engine.pipeline import Pipeline
+from datastatus.engine.mapping import Mappers
+from datastatus.engine.pipeline import Pipeline, PipelineOptions
 from datastatus.engine.progress import ProgressBoard
 from datastatus.engine.records import RecordEngine
 from datastatus.engine.reports import Reporter
-from datastatus.engine.retention import JournalKeeper
+from datastatus.engine.retention import JournalKeeper, RecordKeeper
 from datastatus.engine.scheduler import Scheduler
 from datastatus.engine.settings import SettingsEngine
 from datastatus.engine.sync import SyncEngine
@@ -39,6 +40,9 @@ class EngineOptions:
     watch_age_max: timedelta
     journal_retention: timedelta
     journal_partition_transitions: int
+    mapping_processes: int
+    mass_deletion_share_max: float
+    superseded_records_seconds: float
     credentials_keys: Callable[[], KeyRing]
     schedule_seconds: float
 
@@ -67,7 +71,13 @@ class Engine:
         announcements = Announcements(database, heard=self.hub.poke)
         writer = JournalWriter(database, on_commit=announcements.committed)
         progress = ProgressBoard(database)
-        pipeline = Pipeline(database, writer, progress, options.lease_seconds)
+        pipeline = Pipeline(
+            database,
+            writer,
+            progress,
+            Mappers(registry, options.mapping_processes),
+            PipelineOptions(options.lease_seconds, options.mass_deletion_share_max),
+        )
         self.reporter = Reporter(database, writer, pipeline, progress, registry)
         self.sync = SyncEngine(database, writer, registry, options.link_url_base)
         self.credentials = CredentialsVault(database, options.credentials_keys)
@@ -86,6 +96,7 @@ class Engine:
                 retention=options.journal_retention,
                 partition_transitions=options.journal_partition_transitions,
             ),
+            RecordKeeper(database, options.superseded_records_seconds),
             announcements,
             self.hub,
             writer,

@@ -10,7 +10,7 @@ import structlog
 from datastatus import errors
 from datastatus.domain.dataset import DatasetStatus
 from datastatus.engine.journal_writer import JournalWriter
-from datastatus.store import companies, datasets, journal, records
+from datastatus.store import companies, datasets, journal, staging
 from datastatus.store.database import Database
 from datastatus.store.journal import Change
 
@@ -90,7 +90,7 @@ class Reaper:
                     _log.warning("lease_expired", dataset_id=str(change.dataset_id), status=change.to_status)
 
     async def _tidy(self) -> None:
-        for dataset_id, attempt in await records.abandoned_staging(self._database, _PAGE_DATASETS):
-            await records.discard_staging(self._database, dataset_id, attempt)
+        for dataset_id, attempt in await staging.abandoned_staging(self._database, _PAGE_DATASETS):
+            await staging.discard_staging(self._database, dataset_id, attempt)
         await journal.forget_requests(self._database)
         await companies.forget_dead_connector_sessions(self._database)

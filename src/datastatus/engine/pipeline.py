@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections import deque
+from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
-from pydantic import ValidationError
 
 from datastatus import errors
 from datastatus.domain import validation
 from datastatus.domain.dataset import DESCRIPTIONS, DatasetStatus
-from datastatus.domain.records import MODELS, StandardRecord
+from datastatus.domain.validation import Books, Severity
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.leases import after_loss
+from datastatus.engine.mapping import MapPage, MapperDied, Mappers, MappingJob
 from datastatus.engine.progress import ProgressBoard
-from datastatus.integrations.base import Integration
-from datastatus.store import datasets, records
-from datastatus.store.database import Database, Executor
+from datastatus.engine.validating import Tally, check_ids, check_references, check_vanished
+from datastatus.store import datasets, staging
+from datastatus.store.database import Database
 from datastatus.store.datasets import ProgressReport
 from datastatus.store.journal import Change, ChangeOutcome, Grant
-from datastatus.store.records import MappedRecord, StagingLost
+from datastatus.store.staging import Staged, StagingLost
 
 _log = structlog.get_logger(__name__)
 
 _AT_ONCE_DATASETS = 4
-_PAGE_RECORDS = 500
-# A dataset with more wrong records than this is not explained record by record.
-_FINDINGS_MAX = 1000
+# Pages whose references are looked up in one go.
+_PAGES_AT_ONCE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineOptions:
+    """`mass_deletion_share_max`: how much of a data type a sync may mark deleted without being asked to."""
+
+    lease_seconds: float
+    mass_deletion_share_max: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +47,16 @@ class Work:
     dataset_id: UUID
     lease_token: UUID
     attempt: int
+    connection_id: UUID
     data_type: str
-    integration: Integration[Any]
+    integration_key: str
 
 
-class _Failed(Exception):
-    """The dataset ends in `status` for the reason given."""
+class _Invalid(Exception):
+    """Validation found errors, the first of them of the rule `code`."""
 
-    def __init__(self, status: DatasetStatus, message: str, code: str) -> None:
+    def __init__(self, message: str, code: str) -> None:
         super().__init__(message)
-        self.status = status
         self.code = code
 
 
@@ -60,19 +64,25 @@ class Pipeline:
     """Carries datasets from MAPPING to COMPLETE, a few at once; each in pages, so in constant memory."""
 
     def __init__(
-        self, database: Database, writer: JournalWriter, progress: ProgressBoard, lease_seconds: float
+        self,
+        database: Database,
+        writer: JournalWriter,
+        progress: ProgressBoard,
+        mappers: Mappers,
+        options: PipelineOptions,
     ) -> None:
         self._database = database
         self._writer = writer
         self._progress = progress
-        self._lease_seconds = lease_seconds
+        self._mappers = mappers
+        self._options = options
         self._holder = uuid.uuid4()
         self._in_hand: dict[UUID, Work] = {}
         self._accepted: asyncio.Queue[Work] = asyncio.Queue()
 
     def grant(self) -> Grant:
         """A lease for the pipeline of this process, to be given with the transition to MAPPING."""
-        return Grant(uuid.uuid4(), self._holder, self._lease_seconds)
+        return Grant(uuid.uuid4(), self._holder, self._options.lease_seconds)
 
     def accept(self, work: Work) -> None:
         """Take over a dataset that was given the lease `work.lease_token` with MAPPING.
@@ -92,13 +102,21 @@ class Pipeline:
 
     async def _renew(self) -> None:
         while True:
-            await asyncio.sleep(self._lease_seconds / 3)
+            await asyncio.sleep(self._options.lease_seconds / 3)
             held = [(work.dataset_id, work.lease_token) for work in self._in_hand.values()]
             try:
                 if held:
-                    await datasets.renew_leases(self._database, held, self._lease_seconds)
+                    renewed = await datasets.renew_leases(self._database, held, self._options.lease_seconds)
+                    for dataset_id, _ in held:
+                        if dataset_id not in renewed:
+                            # Cancelled, or somebody else's by now: its work stops at the next page.
+                            self._in_hand.pop(dataset_id, None)
             except errors.StoreDown as exc:
                 _log.warning("leases_not_renewed", datasets=len(held), cause=repr(exc.__cause__))
+
+    def _must_hold(self, work: Work) -> None:
+        if self._in_hand.get(work.dataset_id) is not work:
+            raise errors.LeaseLost(str(work.dataset_id))
 
     async def _work(self) -> None:
         while True:
@@ -106,16 +124,19 @@ class Pipeline:
             try:
                 await self._carry_through(work)
             finally:
-                self._in_hand.pop(work.dataset_id, None)
+                if self._in_hand.get(work.dataset_id) is work:
+                    del self._in_hand[work.dataset_id]
 
     async def _carry_through(self, work: Work) -> None:
         log = _log.bind(dataset_id=str(work.dataset_id), data_type=work.data_type)
         stage = DatasetStatus.MAPPING
+        tally = Tally(self._database, work.dataset_id, work.attempt)
         try:
-            await self._map(work)
+            await tally.begin()
+            await self._map(work, tally)
             stage = DatasetStatus.VALIDATING
             await self._advance(work, stage)
-            await self._validate(work)
+            await self._validate(work, tally)
             stage = DatasetStatus.PROCESSING
             await self._advance(work, stage)
             await self._publish(work)
@@ -127,8 +148,14 @@ class Pipeline:
         except StagingLost as exc:
             log.warning("staging_lost", stage=stage, error=str(exc))
             await self._settle(work, *after_loss(work.attempt, "Its staged records were lost"))
-        except _Failed as exc:
-            await self._settle(work, exc.status, str(exc), exc.code)
+        except MapperDied as exc:
+            log.warning("mapper_died", stage=stage, error=str(exc))
+            await self._settle(work, *after_loss(work.attempt, "The process that mapped it died"))
+        except errors.MappingFailed as exc:
+            message = f"{exc}. Correct the record at the source and sync again."
+            await self._settle(work, DatasetStatus.MAP_ERROR, message, exc.code)
+        except _Invalid as exc:
+            await self._settle(work, DatasetStatus.VALIDATION_ERROR, str(exc), exc.code)
         except Exception as exc:
             correlation_id = uuid.uuid4().hex
             log.error("stage_failed", stage=stage, correlation_id=correlation_id, exc_info=exc)
@@ -144,6 +171,8 @@ class Pipeline:
 
     async def _settle(self, work: Work, status: DatasetStatus, message: str, code: str) -> None:
         requeued = status is DatasetStatus.QUEUED
+        # It may quote what stands at the source.
+        message = validation.plain(message)
         change = Change(
             work.dataset_id,
             status,
@@ -159,85 +188,86 @@ class Pipeline:
 
     async def _discard(self, work: Work) -> None:
         try:
-            await records.discard_staging(self._database, work.dataset_id, work.attempt)
+            await staging.discard_staging(self._database, work.dataset_id, work.attempt)
         except errors.StoreDown as exc:
             # The reaper's tidying finds it.
             _log.warning("staging_not_discarded", dataset_id=str(work.dataset_id), cause=repr(exc.__cause__))
 
-    async def _map(self, work: Work) -> None:
-        staged = await records.staged(self._database, work.dataset_id, work.attempt)
-        await self._must_equal(work, staged.raw_records, records.count_staged_raw)
+    async def _map(self, work: Work, tally: Tally) -> None:
+        staged = await staging.staged(self._database, work.dataset_id, work.attempt)
         self._progress.note(
             ProgressReport(
                 work.dataset_id, work.lease_token, fetched=staged.raw_records, total=staged.raw_records
             )
         )
-        page = -1
-        mapped = 0
-        while read := await records.read_staged_page(self._database, work.dataset_id, work.attempt, page):
-            page, raw_records = read
-            # Pure but busy: in a thread, so that the loop goes on serving.
-            batch = await asyncio.to_thread(_map_page, work, raw_records)
-            await records.add_mapped(self._database, work.dataset_id, work.attempt, mapped, batch)
-            mapped += len(batch)
-            self._progress.note(ProgressReport(work.dataset_id, work.lease_token, mapped=mapped))
+        books = Books(base_currency=await staging.base_currency(self._database, work.connection_id))
+        job = MappingJob(work.integration_key, work.data_type, books)
+        async with self._mappers.mapper(job, staged.raw_records) as map_page:
+            mapped = await self._map_pages(work, map_page, tally)
         if mapped != staged.raw_records:
             raise StagingLost(f"{mapped} of {staged.raw_records} raw records were there")
 
-    async def _validate(self, work: Work) -> None:
-        staged = await records.staged(self._database, work.dataset_id, work.attempt)
-        await self._must_equal(work, staged.mapped_records, records.count_staged_records)
-        await records.clear_validation_issues(self._database, work.dataset_id)
-        findings: list[validation.Finding] = [
-            validation.duplicate_id(record_id, occurrences)
-            for record_id, occurrences in await records.duplicate_record_ids(
-                self._database, work.dataset_id, work.attempt, _FINDINGS_MAX
-            )
-        ]
-        validated = 0
-        async for bodies in self._staged_bodies(work):
-            findings += await asyncio.to_thread(_check_page, work, bodies)
-            findings = sorted(findings, key=lambda one: one.severity)[:_FINDINGS_MAX]
-            validated += len(bodies)
-            self._progress.note(ProgressReport(work.dataset_id, work.lease_token, validated=validated))
-        if validated != staged.mapped_records:
-            raise StagingLost(f"{validated} of {staged.mapped_records} mapped records were there")
-        await records.add_validation_issues(
-            self._database, work.dataset_id, 0, [records.ValidationIssue(**asdict(one)) for one in findings]
-        )
-        wrong = [one for one in findings if one.severity is validation.Severity.ERROR]
-        if wrong:
-            first = wrong[0]
-            raise _Failed(
-                DatasetStatus.VALIDATION_ERROR,
-                f"{len(wrong)} error(s), the first: record {first.record_id}, field {first.field}: "
-                f"{first.message} (expected {first.expected}, found {first.found}). "
-                "GetValidationResult lists them; correct them at the source and sync again.",
-                first.rule_id,
-            )
+    async def _map_pages(self, work: Work, map_page: MapPage, tally: Tally) -> int:
+        """How many raw records there were. A few pages are on their way at once, and no more."""
+        page = -1
+        mapped = 0
+        on_the_way: deque[asyncio.Task[int]] = deque()
 
-    async def _staged_bodies(self, work: Work) -> AsyncIterator[Sequence[str]]:
-        ordinal = 0
-        while page := await records.read_staged_records(
-            self._database, work.dataset_id, work.attempt, ordinal, _PAGE_RECORDS
-        ):
-            ordinal = page[-1][0]
-            yield [body for _, _, body in page]
+        async def carry(page: int, raw_records: list[bytes]) -> int:
+            done = await map_page(raw_records)
+            await staging.add_mapped(self._database, work.dataset_id, work.attempt, page, done.columns)
+            await tally.add(done.findings)
+            return len(raw_records)
+
+        try:
+            while read := await staging.read_staged_page(self._database, work.dataset_id, work.attempt, page):
+                self._must_hold(work)
+                page, raw_records = read
+                on_the_way.append(asyncio.create_task(carry(page, raw_records)))
+                if len(on_the_way) == self._mappers.at_once:
+                    mapped += await on_the_way.popleft()
+                    self._progress.note(ProgressReport(work.dataset_id, work.lease_token, mapped=mapped))
+            while on_the_way:
+                mapped += await on_the_way.popleft()
+        finally:
+            for task in on_the_way:
+                task.cancel()
+            await asyncio.gather(*on_the_way, return_exceptions=True)
+        self._progress.note(ProgressReport(work.dataset_id, work.lease_token, mapped=mapped))
+        return mapped
+
+    async def _validate(self, work: Work, tally: Tally) -> None:
+        """Each record was checked when it was mapped; what is left looks at more than one."""
+        of_dataset = (self._database, work.dataset_id, work.attempt)
+        staged = await staging.staged(*of_dataset)
+        if (found := await staging.count_mapped(*of_dataset)) != staged.mapped_records:
+            raise StagingLost(f"{found} of {staged.mapped_records} mapped records were there")
+        await check_ids(*of_dataset, tally)
+        await self._check_vanished(work, staged, tally)
+        pages = await staging.mapped_pages(*of_dataset)
+        for start in range(0, len(pages), _PAGES_AT_ONCE):
+            self._must_hold(work)
+            chosen = pages[start : start + _PAGES_AT_ONCE]
+            await check_references(*of_dataset, work.data_type, chosen, tally)
+            validated = staged.mapped_records * (start + len(chosen)) // len(pages)
+            self._progress.note(ProgressReport(work.dataset_id, work.lease_token, validated=validated))
+        await tally.note(work.lease_token)
+        if tally.first_error is not None:
+            raise _invalid(tally)
+
+    async def _check_vanished(self, work: Work, staged: Staged, tally: Tally) -> None:
+        found = await datasets.datasets_by_id(self._database, [work.dataset_id])
+        if staged.whole and not found[work.dataset_id].allow_mass_deletion:
+            share_max = self._options.mass_deletion_share_max
+            await check_vanished(self._database, work.dataset_id, work.attempt, share_max, tally)
 
     async def _publish(self, work: Work) -> None:
         # The last counts: once it is complete there is no lease to note them under.
         await self._progress.flush()
-        await records.publish_dataset(
+        await staging.publish_dataset(
             self._database, work.dataset_id, work.lease_token, DESCRIPTIONS[DatasetStatus.COMPLETE]
         )
         self._writer.committed()
-
-    async def _must_equal(
-        self, work: Work, expected: int, count: Callable[[Executor, UUID, int], Awaitable[int]]
-    ) -> None:
-        found = await count(self._database, work.dataset_id, work.attempt)
-        if found != expected:
-            raise StagingLost(f"{found} of {expected} staged records were there")
 
 
 _FAILURES = {
@@ -247,56 +277,16 @@ _FAILURES = {
 }
 
 
-def _map_page(work: Work, raw_records: Sequence[bytes]) -> list[MappedRecord]:
-    """Raises _Failed naming the record and the field that cannot be mapped."""
-    mapped = []
-    for raw in raw_records:
-        try:
-            record = work.integration.map(work.data_type, _parse(raw))
-        except errors.MappingFailed as exc:
-            message = f"{exc}. Correct the record at the source and sync again."
-            raise _Failed(DatasetStatus.MAP_ERROR, message, exc.code) from exc
-        body = record.to_json()
-        mapped.append(
-            MappedRecord(
-                record.id,
-                body,
-                hashlib.blake2b(body.encode(), digest_size=16).digest(),
-                record.source_modified_date,
-                record.dated,
-            )
-        )
-    return mapped
-
-
-def _parse(raw: bytes) -> dict[str, Any]:
-    try:
-        parsed = json.loads(raw)
-    except ValueError as exc:
-        raise errors.MappingFailed("(unknown)", "(whole record)", "is not JSON in UTF-8") from exc
-    if not isinstance(parsed, dict) or not isinstance(parsed.get("id"), str) or not parsed["id"]:
-        raise errors.MappingFailed("(unknown)", "id", "a raw record is an object with a non-empty string id")
-    return parsed
-
-
-def _check_page(work: Work, bodies: Sequence[str]) -> list[validation.Finding]:
-    model: type[StandardRecord] = MODELS[work.data_type]
-    findings: list[validation.Finding] = []
-    for body in bodies:
-        try:
-            findings += validation.check(model.model_validate_json(body))
-        except ValidationError as exc:
-            # What the mapping made must be of the model; a plug-in's mapping may have made something else.
-            first = exc.errors()[0]
-            field = ".".join(map(str, first["loc"]))
-            findings.append(
-                validation.Finding(
-                    "MODEL",
-                    validation.Severity.ERROR,
-                    json.loads(body).get("id", "(unknown)"),
-                    field,
-                    first["msg"],
-                    found=str(first["input"])[:200],
-                )
-            )
-    return findings
+def _invalid(tally: Tally) -> _Invalid:
+    first = tally.first_error
+    assert first is not None
+    parts = [f"record {first.record_id}, field {first.field}: {first.message}"]
+    if first.expected is not None:
+        parts.append(f"expected {first.expected}")
+    parts.append(f"found {first.found}" if first.found is not None else "found nothing")
+    count = tally.counts[Severity.ERROR]
+    return _Invalid(
+        f"{count} error{'s' if count > 1 else ''}, the first: {'; '.join(parts)}. "
+        "GetValidationResult lists them; correct them at the source and sync again.",
+        first.rule_id,
+    )

@@ -2,37 +2,68 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from uuid import UUID
 
 from datastatus import errors
 from datastatus.domain.data_types import DATA_TYPES
-from datastatus.store import companies, datasets, records
+from datastatus.domain.dataset import ValidationCounts
+from datastatus.domain.record_fields import Field, Kind, SortKey, Step, UnknownField, parse_order
+from datastatus.domain.record_filter import parse_filter
+from datastatus.domain.records import MODELS
+from datastatus.store import companies, datasets, records, validation
 from datastatus.store.database import Database
-from datastatus.store.records import Record, RecordSet, ValidationIssue
+from datastatus.store.record_query import Listing
+from datastatus.store.records import Publication, Record, RecordSet
+from datastatus.store.validation import ValidationIssue
+
+_BY_MODIFIED = (SortKey(Field((Step("modifiedDate", False),), Kind.TIME), descending=False),)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSelection:
+    """What ListRecords asks for; `filter` and `order_by` as they were written, empty for none."""
+
+    company_id: UUID
+    data_type: str
+    connection_id: UUID | None = None
+    filter: str = ""
+    order_by: str = ""
+    modified_since: datetime | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for requests that may go on with each other's pages."""
+        parts = (self.filter, self.order_by, self.modified_since)
+        return hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=6).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class PageStart:
-    """Where a page begins: after `after_id` in one publication, of `total` records, of one record set."""
+    """Where a page begins: after a record, of which the sort keys and the id are known.
+
+    It is of one publication of one record set; `total` is how many records all pages have, and `fingerprint` that
+    of the selection.
+    """
 
     record_set_id: int
     publication: int
     total: int
+    fingerprint: str
+    after_keys: tuple[str | None, ...]
     after_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class RecordPage:
-    """`record_set` is None where nothing has been published yet; `next_start` is None on the last page.
-
-    `publication` is that which all pages read, `total` its number of records.
-    """
+    """`record_set` and `publication` are None where nothing has been published; `next_start` on the last page."""
 
     records: Sequence[Record]
     record_set: RecordSet | None
-    publication: int
+    publication: Publication | None
     total: int
     next_start: PageStart | None
 
@@ -44,39 +75,49 @@ class RecordEngine:
         self._database = database
 
     async def list_records(
-        self,
-        company_id: UUID,
-        data_type: str,
-        connection_id: UUID | None,
-        start: PageStart | None,
-        count_max: int,
+        self, selection: RecordSelection, start: PageStart | None, count_max: int
     ) -> RecordPage:
-        """One page in id order, from the newest publication or from that of `start`.
+        """A page of the newest publication or from that of `start`.
 
-        Raises CompanyNotFound, ConnectionNotFound, ConnectionRequired, DataTypeUnknown, BadToken.
+        Raises CompanyNotFound, ConnectionNotFound, ConnectionRequired, DataTypeUnknown, BadFilter, InvalidFields,
+        BadToken, PageTokenExpired.
         """
-        record_set = await self._record_set(company_id, data_type, connection_id)
-        if record_set is None:
-            return RecordPage((), None, 0, 0, None)
-        if start is None:
-            start = PageStart(record_set.id, record_set.publication, record_set.record_count, "")
-        if start.record_set_id != record_set.id or start.publication > record_set.publication:
-            raise errors.BadToken(
-                "page_token belongs to another request; pass it with the request it came from"
-            )
-        found = await records.list_records(
-            self._database, start.record_set_id, start.publication, start.after_id, count_max + 1
+        if selection.data_type not in DATA_TYPES:
+            raise errors.DataTypeUnknown(selection.data_type)
+        # Before anything is looked up, so that a wrong filter is told of even where there are no records.
+        listing = _listing(selection)
+        record_set = await self._record_set(
+            selection.company_id, selection.data_type, selection.connection_id
         )
+        if record_set is None or listing is None:
+            return RecordPage((), None, None, 0, None)
+        publication = await self._publication(record_set, selection, start)
+        listing = replace(
+            listing,
+            record_set_id=record_set.id,
+            publication=publication.number,
+            after=(start.after_keys, start.after_id) if start else None,
+        )
+        if start is None:
+            total = await self._total(listing, publication)
+            start = PageStart(record_set.id, publication.number, total, selection.fingerprint, (), "")
+        found = await records.list_records(self._database, listing, count_max + 1)
+        if publication.number != record_set.newest.number:
+            # Its records may have been swept away meanwhile.
+            await self._publication(record_set, selection, start)
         page = found[:count_max]
         following = None
         if len(found) > count_max:
-            following = replace(start, after_id=page[-1].record_id)
-        return RecordPage(page, record_set, start.publication, start.total, following)
+            last, keys = page[-1]
+            following = replace(start, after_keys=keys, after_id=last.record_id)
+        return RecordPage([record for record, _ in page], record_set, publication, start.total, following)
 
     async def get_record(
         self, company_id: UUID, data_type: str, connection_id: UUID | None, record_id: str
     ) -> tuple[Record, RecordSet]:
         """The record as the newest publication has it. Raises RecordNotFound and as list_records."""
+        if data_type not in DATA_TYPES:
+            raise errors.DataTypeUnknown(data_type)
         record_set = await self._record_set(company_id, data_type, connection_id)
         record = record_set and await records.get_record(self._database, record_set.id, record_id)
         if record is None or record_set is None:
@@ -85,18 +126,41 @@ class RecordEngine:
 
     async def validation_result(
         self, dataset_id: UUID, after_ordinal: int, count_max: int
-    ) -> tuple[list[tuple[int, ValidationIssue]], tuple[int, int]]:
-        """A page of (ordinal, issue), and how many (errors, warnings) there are. Raises DatasetNotFound."""
-        if not await datasets.datasets_by_id(self._database, [dataset_id]):
+    ) -> tuple[list[tuple[int, ValidationIssue]], ValidationCounts]:
+        """A page of (ordinal, issue), and how many there are in all. Raises DatasetNotFound."""
+        found = await datasets.datasets_by_id(self._database, [dataset_id])
+        if dataset_id not in found:
             raise errors.DatasetNotFound(str(dataset_id))
-        issues = await records.list_validation_issues(self._database, dataset_id, after_ordinal, count_max)
-        return issues, await records.count_validation_issues(self._database, dataset_id)
+        issues = await validation.list_validation_issues(self._database, dataset_id, after_ordinal, count_max)
+        return issues, found[dataset_id].validation or ValidationCounts(0, 0)
+
+    async def _publication(
+        self, record_set: RecordSet, selection: RecordSelection, start: PageStart | None
+    ) -> Publication:
+        if start is None or start.publication == record_set.newest.number:
+            found = record_set.newest
+        else:
+            found = await records.publication(self._database, record_set.id, start.publication)
+        if start is not None and (
+            start.record_set_id != record_set.id
+            or start.fingerprint != selection.fingerprint
+            or start.publication > record_set.newest.number
+        ):
+            raise errors.BadToken(
+                "page_token belongs to another request; pass it with the request it came from"
+            )
+        if found is None:
+            raise errors.PageTokenExpired
+        return found
+
+    async def _total(self, listing: Listing, publication: Publication) -> int:
+        if listing.filter is None and listing.modified_since is None:
+            return publication.record_count
+        return await records.count_records(self._database, listing)
 
     async def _record_set(
         self, company_id: UUID, data_type: str, connection_id: UUID | None
     ) -> RecordSet | None:
-        if data_type not in DATA_TYPES:
-            raise errors.DataTypeUnknown(data_type)
         found = await records.record_sets(self._database, company_id, data_type, connection_id)
         if len(found) > 1:
             raise errors.ConnectionRequired(str(company_id), [str(one.connection_id) for one in found])
@@ -109,3 +173,24 @@ class RecordEngine:
             if connection_id not in connections or connections[connection_id].company_id != company_id:
                 raise errors.ConnectionNotFound(str(connection_id))
         return None
+
+
+def _listing(selection: RecordSelection) -> Listing | None:
+    """Without a place yet; None where no model exists, hence no records. Raises BadFilter, InvalidFields."""
+    model = MODELS.get(selection.data_type)
+    if model is None:
+        return None
+    order = _BY_MODIFIED if selection.modified_since is not None else ()
+    if selection.order_by.strip():
+        try:
+            order = parse_order(model, selection.order_by)
+        except UnknownField as exc:
+            raise errors.InvalidFields([errors.FieldViolation("order_by", str(exc))]) from exc
+    return Listing(
+        model,
+        record_set_id=0,
+        publication=0,
+        filter=parse_filter(model, selection.filter),
+        modified_since=selection.modified_since,
+        order=order,
+    )

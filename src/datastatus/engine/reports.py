@@ -14,7 +14,7 @@ from datastatus.engine.leases import after_loss
 from datastatus.engine.pipeline import Pipeline, Work
 from datastatus.engine.progress import ProgressBoard
 from datastatus.integrations.registry import Registry, find_integration
-from datastatus.store import companies, datasets, records
+from datastatus.store import companies, datasets, staging
 from datastatus.store.database import Database
 from datastatus.store.datasets import Assignment, ProgressReport
 from datastatus.store.journal import Change, ChangeOutcome, ChangeResult, Grant
@@ -161,7 +161,7 @@ class Reporter:
         )
 
     async def _seal(self, assignment: Assignment, report: Report) -> None:
-        staged = await records.seal_staging(
+        staged = await staging.seal_staging(
             self._database,
             assignment.dataset_id,
             assignment.attempt,
@@ -195,8 +195,9 @@ class Reporter:
                             assignment.dataset_id,
                             change.grant.token,
                             assignment.attempt,
+                            assignment.connection_id,
                             assignment.data_type,
-                            find_integration(self._registry, assignment.integration_key),
+                            assignment.integration_key,
                         )
                     )
                 return change.to_status

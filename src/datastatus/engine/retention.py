@@ -1,4 +1,4 @@
-"""Room for the journal ahead, and an end to it behind."""
+"""Room for the journal ahead, and an end to it behind; and an end to records that were superseded."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import structlog
 
 from datastatus import errors
 from datastatus.domain.retention import oldest_seq_to_keep
-from datastatus.store import journal
+from datastatus.store import journal, records
 from datastatus.store.database import Database
 
 _log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 1.0
 _RETAIN_SECONDS = 30.0
+_SETS_AT_ONCE = 100
+_VERSIONS_AT_ONCE = 5_000
 
 
 class JournalKeeper:
@@ -61,3 +63,35 @@ class JournalKeeper:
                 # The later ones wait too: what is left of the journal has no gap.
                 _log.info("journal_partition_in_use", from_seq=partition.from_seq)
                 break
+
+
+class RecordKeeper:
+    """Removes versions of records that no publication has any more that may still be read. Every server runs one.
+
+    `oldest_publication` is raised first, so that nobody reads a publication with holes.
+    """
+
+    def __init__(self, database: Database, superseded_seconds: float) -> None:
+        self._database = database
+        self._superseded_seconds = superseded_seconds
+
+    async def run(self) -> None:
+        """Keep the records until cancelled."""
+        while True:
+            await asyncio.sleep(min(_RETAIN_SECONDS, self._superseded_seconds / 2))
+            try:
+                await self.retain()
+            except errors.StoreDown as exc:
+                _log.warning("record_keeper_waits_for_store", cause=repr(exc.__cause__))
+
+    async def retain(self) -> None:
+        """Give up what was superseded too long ago."""
+        await records.raise_oldest_publications(self._database, self._superseded_seconds)
+        while unswept := await records.unswept_record_sets(self._database, _SETS_AT_ONCE):
+            for record_set_id, oldest_publication in unswept:
+                swept = _VERSIONS_AT_ONCE
+                while swept == _VERSIONS_AT_ONCE:
+                    swept = await records.sweep_records(
+                        self._database, record_set_id, oldest_publication, _VERSIONS_AT_ONCE
+                    )
+                await records.note_swept(self._database, record_set_id, oldest_publication)

@@ -179,6 +179,7 @@ class SyncEngine:
             sync_order=company.settings[request.data_type].sync_order,
             supported=request.data_type in info.data_types,
             attach=request.on_active is OnActive.ATTACH,
+            allow_mass_deletion=request.allow_mass_deletion,
             caller=caller,
             request_id=request.request_id,
             fingerprint=request.fingerprint if request.request_id else None,

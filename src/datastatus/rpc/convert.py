@@ -112,6 +112,11 @@ def dataset(one: Dataset) -> dataset_pb2.Dataset:
         ),
         last_successful_sync=timestamp(one.last_successful_sync),
         latest_successful_sync_id=_text(one.latest_successful_dataset_id),
+        validation=dataset_pb2.ValidationCounts(
+            error_count=one.validation.errors, warning_count=one.validation.warnings
+        )
+        if one.validation
+        else None,
     )
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import zlib
 
 import grpc
 
 from datastatus import errors
 from datastatus.domain.validation import Severity
 from datastatus.engine.engine import Engine
-from datastatus.engine.records import PageStart
+from datastatus.engine.records import PageStart, RecordSelection
 from datastatus.rpc import convert
 from datastatus.rpc.fields import Fields
-from datastatus.store.records import Record, RecordSet, ValidationIssue
+from datastatus.store.records import Record, RecordSet
+from datastatus.store.validation import ValidationIssue
 from datastatus.v1 import record_pb2, record_service_pb2, record_service_pb2_grpc, validation_pb2
 
 Context = grpc.aio.ServicerContext
@@ -38,21 +40,25 @@ class RecordService(record_service_pb2_grpc.RecordServiceServicer):
             data_type = fields.text("data_type", request.data_type, characters_max=100)
             connection_id = fields.optional_uuid(request, "connection_id")
             page_size = fields.page_size(request.page_size)
-            for later in ("filter", "order_by", "modified_since"):
-                if request.HasField(later):
-                    fields.wrong(later, "is not supported yet; leave it out")
+            selection = RecordSelection(
+                company_id,
+                data_type,
+                connection_id,
+                filter=fields.optional_text(request, "filter", characters_max=4000) or "",
+                order_by=fields.optional_text(request, "order_by", characters_max=1000) or "",
+                modified_since=fields.timestamp(request, "modified_since"),
+            )
         start = _page_start(request.page_token)
-        page = await self._records.list_records(company_id, data_type, connection_id, start, page_size)
+        page = await self._records.list_records(selection, start, page_size)
         response = record_service_pb2.ListRecordsResponse(
             total_size=page.total,
             next_page_token=_page_token(page.next_start) if page.next_start else "",
         )
-        if page.record_set is not None:
+        if page.record_set is not None and page.publication is not None:
             response.records.extend(_record(one, page.record_set) for one in page.records)
-            response.publication.number = page.publication
-            if page.publication == page.record_set.publication:
-                response.publication.published.FromDatetime(page.record_set.published)
-                response.publication.dataset_id = str(page.record_set.dataset_id)
+            response.publication.number = page.publication.number
+            response.publication.published.FromDatetime(page.publication.published)
+            response.publication.dataset_id = str(page.publication.dataset_id)
         return response
 
     async def GetRecord(
@@ -72,15 +78,13 @@ class RecordService(record_service_pb2_grpc.RecordServiceServicer):
             dataset_id = fields.uuid("dataset_id", request.dataset_id)
             page_size = fields.page_size(request.page_size)
         after = _ordinal_of_token(request.page_token)
-        found, (error_count, warning_count) = await self._records.validation_result(
-            dataset_id, after, page_size + 1
-        )
+        found, counts = await self._records.validation_result(dataset_id, after, page_size + 1)
         page = found[:page_size]
         return record_service_pb2.GetValidationResultResponse(
             issues=[_issue(issue) for _, issue in page],
             next_page_token=str(page[-1][0]) if len(found) > page_size else "",
-            error_count=error_count,
-            warning_count=warning_count,
+            error_count=counts.errors,
+            warning_count=counts.warnings,
         )
 
 
@@ -109,22 +113,37 @@ def _issue(issue: ValidationIssue) -> validation_pb2.ValidationIssue:
 
 
 def _page_token(start: PageStart) -> str:
-    fields = [start.record_set_id, start.publication, start.total, start.after_id]
-    return base64.urlsafe_b64encode(json.dumps(fields).encode()).decode().rstrip("=")
+    fields = [
+        start.record_set_id,
+        start.publication,
+        start.total,
+        start.fingerprint,
+        start.after_keys,
+        start.after_id,
+    ]
+    packed = json.dumps(fields, separators=(",", ":")).encode()
+    # Against mutilation; a token gives no rights.
+    sealed = packed + zlib.crc32(packed).to_bytes(4, "big")
+    return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
 
 
 def _page_start(token: str) -> PageStart | None:
     if not token:
         return None
     try:
-        text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-        record_set_id, publication, total, after_id = json.loads(text)
+        sealed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        if zlib.crc32(sealed[:-4]).to_bytes(4, "big") != sealed[-4:]:
+            raise ValueError(token)
+        record_set_id, publication, total, fingerprint, after_keys, after_id = json.loads(sealed[:-4])
+        numbers = (record_set_id, publication, total)
+        texts = [fingerprint, after_id, *(key for key in after_keys if key is not None)]
+        if not all(type(one) is int and 0 <= one < 1 << 62 for one in numbers):
+            raise ValueError(token)
+        if not all(isinstance(one, str) and "\0" not in one for one in texts):
+            raise ValueError(token)
     except (binascii.Error, ValueError, TypeError) as exc:
         raise errors.BadToken(_BAD_TOKEN) from exc
-    numbers = (record_set_id, publication, total)
-    if not isinstance(after_id, str) or not all(type(one) is int and 0 <= one < 1 << 62 for one in numbers):
-        raise errors.BadToken(_BAD_TOKEN)
-    return PageStart(record_set_id, publication, total, after_id)
+    return PageStart(record_set_id, publication, total, fingerprint, tuple(after_keys), after_id)
 
 
 def _ordinal_of_token(token: str) -> int:

@@ -162,6 +162,7 @@ def _sync_request(fields: Fields, request: sync_service_pb2.SyncRequest) -> Sync
         connection_id=fields.optional_uuid(request, "connection_id"),
         request_id=fields.optional_uuid(request, "request_id"),
         on_active=fields.choice("on_active", request.on_active, convert.ON_ACTIVES, default=OnActive.REJECT),
+        allow_mass_deletion=request.allow_mass_deletion,
     )
 
 

@@ -35,6 +35,10 @@ class Executor(Protocol):
         """The rows of the query named `query`, 60 s at most unless told."""
         ...
 
+    async def rows_of(self, sql: str, *arguments: Any) -> list[Row]:
+        """The rows of a query that was put together for the occasion."""
+        ...
+
 
 _PAGE_ROWS = 1000
 
@@ -48,6 +52,10 @@ class View:
     async def rows(self, query: str, *arguments: Any, timeout_seconds: float | None = None) -> list[Row]:
         with _translated():
             return await self._connection.fetch(queries()[query], *arguments, timeout=timeout_seconds)
+
+    async def rows_of(self, sql: str, *arguments: Any) -> list[Row]:
+        with _translated():
+            return await self._connection.fetch(sql, *arguments)
 
     async def pages(self, query: str, *arguments: Any) -> AsyncIterator[list[Row]]:
         """The rows of a large result, a thousand at a time, so that they are never all in memory."""
@@ -88,6 +96,11 @@ class Database:
         with _translated():
             async with self._pool.acquire(timeout=_CONNECT_SECONDS) as connection:
                 return await connection.fetch(queries()[query], *arguments, timeout=timeout_seconds)
+
+    async def rows_of(self, sql: str, *arguments: Any) -> list[Row]:
+        with _translated():
+            async with self._pool.acquire(timeout=_CONNECT_SECONDS) as connection:
+                return await connection.fetch(sql, *arguments)
 
     @asynccontextmanager
     async def consistent_view(self) -> AsyncIterator[View]:

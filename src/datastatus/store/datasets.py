@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from datastatus.domain.data_status import DataTypePointers
-from datastatus.domain.dataset import Dataset, DatasetStatus, Progress, Trigger, WaitReason
+from datastatus.domain.dataset import Dataset, DatasetStatus, Progress, Trigger, ValidationCounts, WaitReason
 from datastatus.domain.fetching import EVERYTHING, NO_HISTORY, FetchHistory, FetchScope
 from datastatus.domain.schedule import LatestSync
 from datastatus.store.database import Executor, Row, View
@@ -254,6 +254,10 @@ def _dataset(row: Row) -> Dataset:
             row["records_stored"],
             row["records_total"],
         ),
+        validation=None
+        if row["validation_errors"] is None
+        else ValidationCounts(row["validation_errors"], row["validation_warnings"]),
+        allow_mass_deletion=row["allow_mass_deletion"],
         last_successful_sync=row.get("last_successful_sync"),
         latest_successful_dataset_id=row.get("successful_dataset_id"),
     )

@@ -47,6 +47,7 @@ class QueueItem:
     sync_order: int
     supported: bool
     attach: bool = False
+    allow_mass_deletion: bool = False
     caller: str = ""
     request_id: UUID | None = None
     fingerprint: bytes | None = None
@@ -75,6 +76,7 @@ async def queue_datasets(executor: Executor, items: Sequence[QueueItem]) -> list
         [item.sync_order for item in items],
         [item.supported for item in items],
         [item.attach for item in items],
+        [item.allow_mass_deletion for item in items],
         [item.caller for item in items],
         [item.request_id for item in items],
         [item.fingerprint for item in items],

@@ -11,10 +11,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 10):
-    from typing import TypeAlias as _TypeAlias
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    from typing_extensions import TypeAlias as _TypeAlias
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -217,6 +217,32 @@ class Progress(_message.Message):
 Global___Progress: _TypeAlias = Progress  # noqa: Y015
 
 @_typing.final
+class ValidationCounts(_message.Message):
+    """How much validation found in all; GetValidationResult lists the first of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ERROR_COUNT_FIELD_NUMBER: _builtins.int
+    WARNING_COUNT_FIELD_NUMBER: _builtins.int
+    error_count: _builtins.int
+    """Errors; the dataset ends VALIDATION_ERROR where there are any."""
+    warning_count: _builtins.int
+    """Warnings."""
+    def __init__(
+        self,
+        *,
+        error_count: _builtins.int = ...,
+        warning_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_count", b"error_count", "warning_count", b"warning_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ValidationCounts: _TypeAlias = ValidationCounts  # noqa: Y015
+
+@_typing.final
 class Dataset(_message.Message):
     """One synchronisation of one data type over one connection."""
 
@@ -241,6 +267,7 @@ class Dataset(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     LAST_SUCCESSFUL_SYNC_FIELD_NUMBER: _builtins.int
     LATEST_SUCCESSFUL_SYNC_ID_FIELD_NUMBER: _builtins.int
+    VALIDATION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """A UUID, made by the service, ordered by time."""
     company_id: _builtins.str
@@ -293,6 +320,10 @@ class Dataset(_message.Message):
         absent means that there is none.
         """
 
+    @_builtins.property
+    def validation(self) -> Global___ValidationCounts:
+        """Absent: it has not been validated, or not yet."""
+
     def __init__(
         self,
         *,
@@ -315,10 +346,11 @@ class Dataset(_message.Message):
         progress: Global___Progress | None = ...,
         last_successful_sync: _timestamp_pb2.Timestamp | None = ...,
         latest_successful_sync_id: _builtins.str | None = ...,
+        validation: Global___ValidationCounts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_completed", b"_completed", "_error_code", b"_error_code", "_error_message", b"_error_message", "_last_successful_sync", b"_last_successful_sync", "_latest_successful_sync_id", b"_latest_successful_sync_id", "_retry_time", b"_retry_time", "_started", b"_started", "_wait_reason", b"_wait_reason", "completed", b"completed", "error_code", b"error_code", "error_message", b"error_message", "last_successful_sync", b"last_successful_sync", "latest_successful_sync_id", b"latest_successful_sync_id", "progress", b"progress", "requested", b"requested", "retry_time", b"retry_time", "started", b"started", "wait_reason", b"wait_reason"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_completed", b"_completed", "_error_code", b"_error_code", "_error_message", b"_error_message", "_last_successful_sync", b"_last_successful_sync", "_latest_successful_sync_id", b"_latest_successful_sync_id", "_retry_time", b"_retry_time", "_started", b"_started", "_validation", b"_validation", "_wait_reason", b"_wait_reason", "completed", b"completed", "error_code", b"error_code", "error_message", b"error_message", "last_successful_sync", b"last_successful_sync", "latest_successful_sync_id", b"latest_successful_sync_id", "progress", b"progress", "requested", b"requested", "retry_time", b"retry_time", "started", b"started", "validation", b"validation", "wait_reason", b"wait_reason"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_completed", b"_completed", "_error_code", b"_error_code", "_error_message", b"_error_message", "_last_successful_sync", b"_last_successful_sync", "_latest_successful_sync_id", b"_latest_successful_sync_id", "_retry_time", b"_retry_time", "_started", b"_started", "_wait_reason", b"_wait_reason", "attempt", b"attempt", "company_id", b"company_id", "completed", b"completed", "connection_id", b"connection_id", "data_type", b"data_type", "error_code", b"error_code", "error_message", b"error_message", "id", b"id", "last_successful_sync", b"last_successful_sync", "latest_successful_sync_id", b"latest_successful_sync_id", "progress", b"progress", "requested", b"requested", "retry_time", b"retry_time", "started", b"started", "status", b"status", "status_description", b"status_description", "trigger", b"trigger", "version", b"version", "wait_reason", b"wait_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_completed", b"_completed", "_error_code", b"_error_code", "_error_message", b"_error_message", "_last_successful_sync", b"_last_successful_sync", "_latest_successful_sync_id", b"_latest_successful_sync_id", "_retry_time", b"_retry_time", "_started", b"_started", "_validation", b"_validation", "_wait_reason", b"_wait_reason", "attempt", b"attempt", "company_id", b"company_id", "completed", b"completed", "connection_id", b"connection_id", "data_type", b"data_type", "error_code", b"error_code", "error_message", b"error_message", "id", b"id", "last_successful_sync", b"last_successful_sync", "latest_successful_sync_id", b"latest_successful_sync_id", "progress", b"progress", "requested", b"requested", "retry_time", b"retry_time", "started", b"started", "status", b"status", "status_description", b"status_description", "trigger", b"trigger", "validation", b"validation", "version", b"version", "wait_reason", b"wait_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__completed: _TypeAlias = _typing.Literal["completed"]  # noqa: Y015
     _WhichOneofArgType__completed: _TypeAlias = _typing.Literal["_completed", b"_completed"]  # noqa: Y015
@@ -334,6 +366,8 @@ class Dataset(_message.Message):
     _WhichOneofArgType__retry_time: _TypeAlias = _typing.Literal["_retry_time", b"_retry_time"]  # noqa: Y015
     _WhichOneofReturnType__started: _TypeAlias = _typing.Literal["started"]  # noqa: Y015
     _WhichOneofArgType__started: _TypeAlias = _typing.Literal["_started", b"_started"]  # noqa: Y015
+    _WhichOneofReturnType__validation: _TypeAlias = _typing.Literal["validation"]  # noqa: Y015
+    _WhichOneofArgType__validation: _TypeAlias = _typing.Literal["_validation", b"_validation"]  # noqa: Y015
     _WhichOneofReturnType__wait_reason: _TypeAlias = _typing.Literal["wait_reason"]  # noqa: Y015
     _WhichOneofArgType__wait_reason: _TypeAlias = _typing.Literal["_wait_reason", b"_wait_reason"]  # noqa: Y015
     @_typing.overload
@@ -350,6 +384,8 @@ class Dataset(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__retry_time) -> _WhichOneofReturnType__retry_time | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__started) -> _WhichOneofReturnType__started | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__validation) -> _WhichOneofReturnType__validation | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__wait_reason) -> _WhichOneofReturnType__wait_reason | None: ...
 

@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x64\x61tastatus/v1/record.proto\x12\rdatastatus.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x84\x02\n\x06Record\x12\n\n\x02id\x18\x01 \x01(\t\x12\x15\n\rconnection_id\x18\x02 \x01(\t\x12\x11\n\tdata_type\x18\x03 \x01(\t\x12%\n\x04\x64\x61ta\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x31\n\rmodified_date\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12=\n\x14source_modified_date\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12\x12\n\nis_deleted\x18\x07 \x01(\x08\x42\x17\n\x15_source_modified_date\"\x87\x01\n\x0bPublication\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x32\n\tpublished\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12\x17\n\ndataset_id\x18\x03 \x01(\tH\x01\x88\x01\x01\x42\x0c\n\n_publishedB\r\n\x0b_dataset_idb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x64\x61tastatus/v1/record.proto\x12\rdatastatus.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x84\x02\n\x06Record\x12\n\n\x02id\x18\x01 \x01(\t\x12\x15\n\rconnection_id\x18\x02 \x01(\t\x12\x11\n\tdata_type\x18\x03 \x01(\t\x12%\n\x04\x64\x61ta\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x31\n\rmodified_date\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12=\n\x14source_modified_date\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12\x12\n\nis_deleted\x18\x07 \x01(\x08\x42\x17\n\x15_source_modified_date\"`\n\x0bPublication\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12-\n\tpublished\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ndataset_id\x18\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RECORD']._serialized_start=109
   _globals['_RECORD']._serialized_end=369
-  _globals['_PUBLICATION']._serialized_start=372
-  _globals['_PUBLICATION']._serialized_end=507
+  _globals['_PUBLICATION']._serialized_start=371
+  _globals['_PUBLICATION']._serialized_end=467
 # @@protoc_insertion_point(module_scope)

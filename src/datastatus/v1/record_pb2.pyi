@@ -11,10 +11,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 10):
-    from typing import TypeAlias as _TypeAlias
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    from typing_extensions import TypeAlias as _TypeAlias
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -41,7 +41,9 @@ class Record(_message.Message):
     """It has vanished at the source; `data` is what it was."""
     @_builtins.property
     def data(self) -> _struct_pb2.Struct:
-        """The standard model in camelCase. Decimals are strings ("1234.50"), so that money stays exact."""
+        """The standard model in camelCase, as docs/data-model.md has it, with modifiedDate and metadata.isDeleted. Decimals
+        are strings ("1234.50"), so that money stays exact.
+        """
 
     @_builtins.property
     def modified_date(self) -> _timestamp_pb2.Timestamp:
@@ -74,9 +76,7 @@ Global___Record: _TypeAlias = Record  # noqa: Y015
 
 @_typing.final
 class Publication(_message.Message):
-    """One published state of a data type of a connection. Every sync that ends COMPLETE makes one. A reader who is
-    still paging through one that a newer sync has superseded is told its number only.
-    """
+    """One published state of a data type of a connection. Every sync that ends COMPLETE makes one."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -86,29 +86,24 @@ class Publication(_message.Message):
     number: _builtins.int
     """Counts from 1."""
     dataset_id: _builtins.str
-    """The dataset that made it. Absent: superseded."""
+    """The dataset that made it."""
     @_builtins.property
     def published(self) -> _timestamp_pb2.Timestamp:
-        """When it became readable: the completion of its dataset. Absent: superseded."""
+        """When it became readable: the completion of its dataset. Pass it as modified_since the next time, and exactly what
+        has changed since comes.
+        """
 
     def __init__(
         self,
         *,
         number: _builtins.int = ...,
         published: _timestamp_pb2.Timestamp | None = ...,
-        dataset_id: _builtins.str | None = ...,
+        dataset_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_dataset_id", b"_dataset_id", "_published", b"_published", "dataset_id", b"dataset_id", "published", b"published"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["published", b"published"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dataset_id", b"_dataset_id", "_published", b"_published", "dataset_id", b"dataset_id", "number", b"number", "published", b"published"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_id", b"dataset_id", "number", b"number", "published", b"published"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__dataset_id: _TypeAlias = _typing.Literal["dataset_id"]  # noqa: Y015
-    _WhichOneofArgType__dataset_id: _TypeAlias = _typing.Literal["_dataset_id", b"_dataset_id"]  # noqa: Y015
-    _WhichOneofReturnType__published: _TypeAlias = _typing.Literal["published"]  # noqa: Y015
-    _WhichOneofArgType__published: _TypeAlias = _typing.Literal["_published", b"_published"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__dataset_id) -> _WhichOneofReturnType__dataset_id | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__published) -> _WhichOneofReturnType__published | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Publication: _TypeAlias = Publication  # noqa: Y015

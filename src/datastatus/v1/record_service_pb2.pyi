@@ -46,12 +46,18 @@ class ListRecordsRequest(_message.Message):
     page_token: _builtins.str
     """The next_page_token of the page before, with the same request otherwise. Absent: the first page."""
     filter: _builtins.str
-    """An AIP-160 filter over the model's fields. Absent: all records."""
+    """An AIP-160 filter over the model's fields, at most 4000 characters, such as
+    `customerRef.id = "c1" AND status != Paid AND totalAmount >= 1000`; docs/reading.md has the grammar. Absent: all.
+    """
     order_by: _builtins.str
-    """Fields of the model, each with an optional ` desc`. Absent: by id."""
+    """Up to five fields of the model, each with an optional ` desc`, separated by commas; what lacks the field comes
+    last, and equals come by id. Absent: by id, or by modifiedDate with modified_since.
+    """
     @_builtins.property
     def modified_since(self) -> _timestamp_pb2.Timestamp:
-        """Only records whose modified_date is later, deleted ones among them. Absent: all that are not deleted."""
+        """Only records whose modified_date is later, deleted ones among them. Absent: all that are not deleted, unless the
+        filter asks for metadata.isDeleted.
+        """
 
     def __init__(
         self,
@@ -101,7 +107,7 @@ class ListRecordsResponse(_message.Message):
     next_page_token: _builtins.str
     """Empty: this was the last page."""
     total_size: _builtins.int
-    """How many records all pages have together."""
+    """How many records all pages have together; counted when the first page was read."""
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[_record_pb2.Record]:
         """In the order asked for."""
@@ -196,7 +202,9 @@ Global___GetValidationResultRequest: _TypeAlias = GetValidationResultRequest  # 
 
 @_typing.final
 class GetValidationResultResponse(_message.Message):
-    """A page of findings."""
+    """A page of findings. At most 5000 errors and 5000 warnings of a dataset are kept, those found first; the counts
+    tell of all.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -207,9 +215,9 @@ class GetValidationResultResponse(_message.Message):
     next_page_token: _builtins.str
     """Empty: this was the last page."""
     error_count: _builtins.int
-    """Errors in the whole dataset."""
+    """Errors in the whole dataset, kept or not."""
     warning_count: _builtins.int
-    """Warnings in the whole dataset."""
+    """Warnings in the whole dataset, kept or not."""
     @_builtins.property
     def issues(self) -> _containers.RepeatedCompositeFieldContainer[_validation_pb2.ValidationIssue]:
         """In the order found."""

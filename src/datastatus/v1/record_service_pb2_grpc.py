@@ -61,8 +61,8 @@ class RecordServiceServicer:
         """The records of one publication, in order of id unless order_by says otherwise. All pages are of the publication
         that the first page read, whatever is synchronised meanwhile; a superseded one can be read for an hour, then
         the next page is PAGE_TOKEN_EXPIRED: begin again. Errors: COMPANY_NOT_FOUND, CONNECTION_NOT_FOUND,
-        DATA_TYPE_UNKNOWN, CONNECTION_REQUIRED{connection_ids} where several connections have such records, BAD_TOKEN,
-        PAGE_TOKEN_EXPIRED.
+        DATA_TYPE_UNKNOWN, CONNECTION_REQUIRED{connection_ids} where several connections have such records,
+        BAD_FILTER{position}, BAD_TOKEN, PAGE_TOKEN_EXPIRED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,8 +38,8 @@ class RecordServiceStub:
     """The records of one publication, in order of id unless order_by says otherwise. All pages are of the publication
     that the first page read, whatever is synchronised meanwhile; a superseded one can be read for an hour, then
     the next page is PAGE_TOKEN_EXPIRED: begin again. Errors: COMPANY_NOT_FOUND, CONNECTION_NOT_FOUND,
-    DATA_TYPE_UNKNOWN, CONNECTION_REQUIRED{connection_ids} where several connections have such records, BAD_TOKEN,
-    PAGE_TOKEN_EXPIRED.
+    DATA_TYPE_UNKNOWN, CONNECTION_REQUIRED{connection_ids} where several connections have such records,
+    BAD_FILTER{position}, BAD_TOKEN, PAGE_TOKEN_EXPIRED.
     """
     GetRecord: _grpc.UnaryUnaryMultiCallable[_record_service_pb2.GetRecordRequest, _record_pb2.Record]
     """One record of the newest publication, with is_deleted where it has vanished at its source. Errors:
@@ -58,8 +58,8 @@ class RecordServiceAsyncStub(RecordServiceStub):
     """The records of one publication, in order of id unless order_by says otherwise. All pages are of the publication
     that the first page read, whatever is synchronised meanwhile; a superseded one can be read for an hour, then
     the next page is PAGE_TOKEN_EXPIRED: begin again. Errors: COMPANY_NOT_FOUND, CONNECTION_NOT_FOUND,
-    DATA_TYPE_UNKNOWN, CONNECTION_REQUIRED{connection_ids} where several connections have such records, BAD_TOKEN,
-    PAGE_TOKEN_EXPIRED.
+    DATA_TYPE_UNKNOWN, CONNECTION_REQUIRED{connection_ids} where several connections have such records,
+    BAD_FILTER{position}, BAD_TOKEN, PAGE_TOKEN_EXPIRED.
     """
     GetRecord: _aio.UnaryUnaryMultiCallable[_record_service_pb2.GetRecordRequest, _record_pb2.Record]  # type: ignore[assignment]
     """One record of the newest publication, with is_deleted where it has vanished at its source. Errors:
@@ -81,8 +81,8 @@ class RecordServiceServicer(metaclass=_abc_1.ABCMeta):
         """The records of one publication, in order of id unless order_by says otherwise. All pages are of the publication
         that the first page read, whatever is synchronised meanwhile; a superseded one can be read for an hour, then
         the next page is PAGE_TOKEN_EXPIRED: begin again. Errors: COMPANY_NOT_FOUND, CONNECTION_NOT_FOUND,
-        DATA_TYPE_UNKNOWN, CONNECTION_REQUIRED{connection_ids} where several connections have such records, BAD_TOKEN,
-        PAGE_TOKEN_EXPIRED.
+        DATA_TYPE_UNKNOWN, CONNECTION_REQUIRED{connection_ids} where several connections have such records,
+        BAD_FILTER{position}, BAD_TOKEN, PAGE_TOKEN_EXPIRED.
         """
 
     @_abc_1.abstractmethod

@@ -28,45 +28,45 @@ from datastatus.v1 import watch_pb2 as datastatus_dot_v1_dot_watch__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n datastatus/v1/sync_service.proto\x12\rdatastatus.v1\x1a\x1f\x64\x61tastatus/v1/data_status.proto\x1a\x1b\x64\x61tastatus/v1/dataset.proto\x1a\x19\x64\x61tastatus/v1/watch.proto\x1a\x17google/rpc/status.proto\"\xb6\x01\n\x0bSyncRequest\x12\x12\n\ncompany_id\x18\x01 \x01(\t\x12\x11\n\tdata_type\x18\x02 \x01(\t\x12\x1a\n\rconnection_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nrequest_id\x18\x04 \x01(\tH\x01\x88\x01\x01\x12*\n\ton_active\x18\x05 \x01(\x0e\x32\x17.datastatus.v1.OnActiveB\x10\n\x0e_connection_idB\r\n\x0b_request_id\"E\n\x15\x42\x61tchQueueSyncRequest\x12,\n\x08requests\x18\x01 \x03(\x0b\x32\x1a.datastatus.v1.SyncRequest\"N\n\x16\x42\x61tchQueueSyncResponse\x12\x34\n\x07results\x18\x01 \x03(\x0b\x32#.datastatus.v1.BatchQueueSyncResult\"p\n\x14\x42\x61tchQueueSyncResult\x12)\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x16.datastatus.v1.DatasetH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"+\n\x15RefreshCompanyRequest\x12\x12\n\ncompany_id\x18\x01 \x01(\t\"d\n\x16RefreshCompanyResponse\x12&\n\x06queued\x18\x01 \x03(\x0b\x32\x16.datastatus.v1.Dataset\x12\"\n\x1a\x61lready_active_dataset_ids\x18\x02 \x03(\t\"\'\n\x11\x43\x61ncelSyncRequest\x12\x12\n\ndataset_id\x18\x01 \x01(\t\"\'\n\x11GetDatasetRequest\x12\x12\n\ndataset_id\x18\x01 \x01(\t\"\xe8\x01\n\x13ListDatasetsRequest\x12\x17\n\ncompany_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x1a\n\rconnection_id\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x16\n\tdata_type\x18\x03 \x01(\tH\x02\x88\x01\x01\x12.\n\x08statuses\x18\x04 \x03(\x0e\x32\x1c.datastatus.v1.DatasetStatus\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\tB\r\n\x0b_company_idB\x10\n\x0e_connection_idB\x0c\n\n_data_type\"Y\n\x14ListDatasetsResponse\x12(\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x16.datastatus.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"X\n\x14GetDataStatusRequest\x12\x12\n\ncompany_id\x18\x01 \x01(\t\x12\x1a\n\rconnection_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x10\n\x0e_connection_id\">\n\x15ListDataStatusRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"c\n\x16ListDataStatusResponse\x12\x30\n\rdata_statuses\x18\x01 \x03(\x0b\x32\x19.datastatus.v1.DataStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x16\n\x14ListDataTypesRequest\"D\n\x15ListDataTypesResponse\x12+\n\ndata_types\x18\x01 \x03(\x0b\x32\x17.datastatus.v1.DataType*Q\n\x08OnActive\x12\x19\n\x15ON_ACTIVE_UNSPECIFIED\x10\x00\x12\x14\n\x10ON_ACTIVE_REJECT\x10\x01\x12\x14\n\x10ON_ACTIVE_ATTACH\x10\x02\x32\xd9\x06\n\x0bSyncService\x12?\n\tQueueSync\x12\x1a.datastatus.v1.SyncRequest\x1a\x16.datastatus.v1.Dataset\x12]\n\x0e\x42\x61tchQueueSync\x12$.datastatus.v1.BatchQueueSyncRequest\x1a%.datastatus.v1.BatchQueueSyncResponse\x12]\n\x0eRefreshCompany\x12$.datastatus.v1.RefreshCompanyRequest\x1a%.datastatus.v1.RefreshCompanyResponse\x12\x46\n\nCancelSync\x12 .datastatus.v1.CancelSyncRequest\x1a\x16.datastatus.v1.Dataset\x12\x46\n\nGetDataset\x12 .datastatus.v1.GetDatasetRequest\x1a\x16.datastatus.v1.Dataset\x12W\n\x0cListDatasets\x12\".datastatus.v1.ListDatasetsRequest\x1a#.datastatus.v1.ListDatasetsResponse\x12O\n\rGetDataStatus\x12#.datastatus.v1.GetDataStatusRequest\x1a\x19.datastatus.v1.DataStatus\x12]\n\x0eListDataStatus\x12$.datastatus.v1.ListDataStatusRequest\x1a%.datastatus.v1.ListDataStatusResponse\x12Z\n\rListDataTypes\x12#.datastatus.v1.ListDataTypesRequest\x1a$.datastatus.v1.ListDataTypesResponse\x12V\n\x0bWatchStatus\x12!.datastatus.v1.WatchStatusRequest\x1a\".datastatus.v1.WatchStatusResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n datastatus/v1/sync_service.proto\x12\rdatastatus.v1\x1a\x1f\x64\x61tastatus/v1/data_status.proto\x1a\x1b\x64\x61tastatus/v1/dataset.proto\x1a\x19\x64\x61tastatus/v1/watch.proto\x1a\x17google/rpc/status.proto\"\xd3\x01\n\x0bSyncRequest\x12\x12\n\ncompany_id\x18\x01 \x01(\t\x12\x11\n\tdata_type\x18\x02 \x01(\t\x12\x1a\n\rconnection_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nrequest_id\x18\x04 \x01(\tH\x01\x88\x01\x01\x12*\n\ton_active\x18\x05 \x01(\x0e\x32\x17.datastatus.v1.OnActive\x12\x1b\n\x13\x61llow_mass_deletion\x18\x06 \x01(\x08\x42\x10\n\x0e_connection_idB\r\n\x0b_request_id\"E\n\x15\x42\x61tchQueueSyncRequest\x12,\n\x08requests\x18\x01 \x03(\x0b\x32\x1a.datastatus.v1.SyncRequest\"N\n\x16\x42\x61tchQueueSyncResponse\x12\x34\n\x07results\x18\x01 \x03(\x0b\x32#.datastatus.v1.BatchQueueSyncResult\"p\n\x14\x42\x61tchQueueSyncResult\x12)\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x16.datastatus.v1.DatasetH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\"+\n\x15RefreshCompanyRequest\x12\x12\n\ncompany_id\x18\x01 \x01(\t\"d\n\x16RefreshCompanyResponse\x12&\n\x06queued\x18\x01 \x03(\x0b\x32\x16.datastatus.v1.Dataset\x12\"\n\x1a\x61lready_active_dataset_ids\x18\x02 \x03(\t\"\'\n\x11\x43\x61ncelSyncRequest\x12\x12\n\ndataset_id\x18\x01 \x01(\t\"\'\n\x11GetDatasetRequest\x12\x12\n\ndataset_id\x18\x01 \x01(\t\"\xe8\x01\n\x13ListDatasetsRequest\x12\x17\n\ncompany_id\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x1a\n\rconnection_id\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x16\n\tdata_type\x18\x03 \x01(\tH\x02\x88\x01\x01\x12.\n\x08statuses\x18\x04 \x03(\x0e\x32\x1c.datastatus.v1.DatasetStatus\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\tB\r\n\x0b_company_idB\x10\n\x0e_connection_idB\x0c\n\n_data_type\"Y\n\x14ListDatasetsResponse\x12(\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x16.datastatus.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"X\n\x14GetDataStatusRequest\x12\x12\n\ncompany_id\x18\x01 \x01(\t\x12\x1a\n\rconnection_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x10\n\x0e_connection_id\">\n\x15ListDataStatusRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"c\n\x16ListDataStatusResponse\x12\x30\n\rdata_statuses\x18\x01 \x03(\x0b\x32\x19.datastatus.v1.DataStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x16\n\x14ListDataTypesRequest\"D\n\x15ListDataTypesResponse\x12+\n\ndata_types\x18\x01 \x03(\x0b\x32\x17.datastatus.v1.DataType*Q\n\x08OnActive\x12\x19\n\x15ON_ACTIVE_UNSPECIFIED\x10\x00\x12\x14\n\x10ON_ACTIVE_REJECT\x10\x01\x12\x14\n\x10ON_ACTIVE_ATTACH\x10\x02\x32\xd9\x06\n\x0bSyncService\x12?\n\tQueueSync\x12\x1a.datastatus.v1.SyncRequest\x1a\x16.datastatus.v1.Dataset\x12]\n\x0e\x42\x61tchQueueSync\x12$.datastatus.v1.BatchQueueSyncRequest\x1a%.datastatus.v1.BatchQueueSyncResponse\x12]\n\x0eRefreshCompany\x12$.datastatus.v1.RefreshCompanyRequest\x1a%.datastatus.v1.RefreshCompanyResponse\x12\x46\n\nCancelSync\x12 .datastatus.v1.CancelSyncRequest\x1a\x16.datastatus.v1.Dataset\x12\x46\n\nGetDataset\x12 .datastatus.v1.GetDatasetRequest\x1a\x16.datastatus.v1.Dataset\x12W\n\x0cListDatasets\x12\".datastatus.v1.ListDatasetsRequest\x1a#.datastatus.v1.ListDatasetsResponse\x12O\n\rGetDataStatus\x12#.datastatus.v1.GetDataStatusRequest\x1a\x19.datastatus.v1.DataStatus\x12]\n\x0eListDataStatus\x12$.datastatus.v1.ListDataStatusRequest\x1a%.datastatus.v1.ListDataStatusResponse\x12Z\n\rListDataTypes\x12#.datastatus.v1.ListDataTypesRequest\x1a$.datastatus.v1.ListDataTypesResponse\x12V\n\x0bWatchStatus\x12!.datastatus.v1.WatchStatusRequest\x1a\".datastatus.v1.WatchStatusResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'datastatus.v1.sync_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ONACTIVE']._serialized_start=1519
-  _globals['_ONACTIVE']._serialized_end=1600
+  _globals['_ONACTIVE']._serialized_start=1548
+  _globals['_ONACTIVE']._serialized_end=1629
   _globals['_SYNCREQUEST']._serialized_start=166
-  _globals['_SYNCREQUEST']._serialized_end=348
-  _globals['_BATCHQUEUESYNCREQUEST']._serialized_start=350
-  _globals['_BATCHQUEUESYNCREQUEST']._serialized_end=419
-  _globals['_BATCHQUEUESYNCRESPONSE']._serialized_start=421
-  _globals['_BATCHQUEUESYNCRESPONSE']._serialized_end=499
-  _globals['_BATCHQUEUESYNCRESULT']._serialized_start=501
-  _globals['_BATCHQUEUESYNCRESULT']._serialized_end=613
-  _globals['_REFRESHCOMPANYREQUEST']._serialized_start=615
-  _globals['_REFRESHCOMPANYREQUEST']._serialized_end=658
-  _globals['_REFRESHCOMPANYRESPONSE']._serialized_start=660
-  _globals['_REFRESHCOMPANYRESPONSE']._serialized_end=760
-  _globals['_CANCELSYNCREQUEST']._serialized_start=762
-  _globals['_CANCELSYNCREQUEST']._serialized_end=801
-  _globals['_GETDATASETREQUEST']._serialized_start=803
-  _globals['_GETDATASETREQUEST']._serialized_end=842
-  _globals['_LISTDATASETSREQUEST']._serialized_start=845
-  _globals['_LISTDATASETSREQUEST']._serialized_end=1077
-  _globals['_LISTDATASETSRESPONSE']._serialized_start=1079
-  _globals['_LISTDATASETSRESPONSE']._serialized_end=1168
-  _globals['_GETDATASTATUSREQUEST']._serialized_start=1170
-  _globals['_GETDATASTATUSREQUEST']._serialized_end=1258
-  _globals['_LISTDATASTATUSREQUEST']._serialized_start=1260
-  _globals['_LISTDATASTATUSREQUEST']._serialized_end=1322
-  _globals['_LISTDATASTATUSRESPONSE']._serialized_start=1324
-  _globals['_LISTDATASTATUSRESPONSE']._serialized_end=1423
-  _globals['_LISTDATATYPESREQUEST']._serialized_start=1425
-  _globals['_LISTDATATYPESREQUEST']._serialized_end=1447
-  _globals['_LISTDATATYPESRESPONSE']._serialized_start=1449
-  _globals['_LISTDATATYPESRESPONSE']._serialized_end=1517
-  _globals['_SYNCSERVICE']._serialized_start=1603
-  _globals['_SYNCSERVICE']._serialized_end=2460
+  _globals['_SYNCREQUEST']._serialized_end=377
+  _globals['_BATCHQUEUESYNCREQUEST']._serialized_start=379
+  _globals['_BATCHQUEUESYNCREQUEST']._serialized_end=448
+  _globals['_BATCHQUEUESYNCRESPONSE']._serialized_start=450
+  _globals['_BATCHQUEUESYNCRESPONSE']._serialized_end=528
+  _globals['_BATCHQUEUESYNCRESULT']._serialized_start=530
+  _globals['_BATCHQUEUESYNCRESULT']._serialized_end=642
+  _globals['_REFRESHCOMPANYREQUEST']._serialized_start=644
+  _globals['_REFRESHCOMPANYREQUEST']._serialized_end=687
+  _globals['_REFRESHCOMPANYRESPONSE']._serialized_start=689
+  _globals['_REFRESHCOMPANYRESPONSE']._serialized_end=789
+  _globals['_CANCELSYNCREQUEST']._serialized_start=791
+  _globals['_CANCELSYNCREQUEST']._serialized_end=830
+  _globals['_GETDATASETREQUEST']._serialized_start=832
+  _globals['_GETDATASETREQUEST']._serialized_end=871
+  _globals['_LISTDATASETSREQUEST']._serialized_start=874
+  _globals['_LISTDATASETSREQUEST']._serialized_end=1106
+  _globals['_LISTDATASETSRESPONSE']._serialized_start=1108
+  _globals['_LISTDATASETSRESPONSE']._serialized_end=1197
+  _globals['_GETDATASTATUSREQUEST']._serialized_start=1199
+  _globals['_GETDATASTATUSREQUEST']._serialized_end=1287
+  _globals['_LISTDATASTATUSREQUEST']._serialized_start=1289
+  _globals['_LISTDATASTATUSREQUEST']._serialized_end=1351
+  _globals['_LISTDATASTATUSRESPONSE']._serialized_start=1353
+  _globals['_LISTDATASTATUSRESPONSE']._serialized_end=1452
+  _globals['_LISTDATATYPESREQUEST']._serialized_start=1454
+  _globals['_LISTDATATYPESREQUEST']._serialized_end=1476
+  _globals['_LISTDATATYPESRESPONSE']._serialized_start=1478
+  _globals['_LISTDATATYPESRESPONSE']._serialized_end=1546
+  _globals['_SYNCSERVICE']._serialized_start=1632
+  _globals['_SYNCSERVICE']._serialized_end=2489
 # @@protoc_insertion_point(module_scope)

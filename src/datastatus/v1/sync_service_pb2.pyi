@@ -57,6 +57,7 @@ class SyncRequest(_message.Message):
     CONNECTION_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ON_ACTIVE_FIELD_NUMBER: _builtins.int
+    ALLOW_MASS_DELETION_FIELD_NUMBER: _builtins.int
     company_id: _builtins.str
     """Required."""
     data_type: _builtins.str
@@ -72,6 +73,11 @@ class SyncRequest(_message.Message):
     """
     on_active: Global___OnActive.ValueType
     """Absent: REJECT."""
+    allow_mass_deletion: _builtins.bool
+    """Publish even where more than the usual share of the records in the cache (half of at least 20, unless the
+    operator has set it otherwise) is no longer at the source and is marked deleted. Absent or false: such a sync
+    ends VALIDATION_ERROR with the code MASS_DELETION, and the cache keeps its records.
+    """
     def __init__(
         self,
         *,
@@ -80,10 +86,11 @@ class SyncRequest(_message.Message):
         connection_id: _builtins.str | None = ...,
         request_id: _builtins.str | None = ...,
         on_active: Global___OnActive.ValueType = ...,
+        allow_mass_deletion: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_connection_id", b"_connection_id", "_request_id", b"_request_id", "connection_id", b"connection_id", "request_id", b"request_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_connection_id", b"_connection_id", "_request_id", b"_request_id", "company_id", b"company_id", "connection_id", b"connection_id", "data_type", b"data_type", "on_active", b"on_active", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_connection_id", b"_connection_id", "_request_id", b"_request_id", "allow_mass_deletion", b"allow_mass_deletion", "company_id", b"company_id", "connection_id", b"connection_id", "data_type", b"data_type", "on_active", b"on_active", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__connection_id: _TypeAlias = _typing.Literal["connection_id"]  # noqa: Y015
     _WhichOneofArgType__connection_id: _TypeAlias = _typing.Literal["_connection_id", b"_connection_id"]  # noqa: Y015

@@ -15,24 +15,38 @@ from uuid6 import uuid7
 from datastatus import errors
 from datastatus.domain.dataset import DatasetStatus
 from datastatus.domain.fetching import FetchHistory
-from datastatus.store import datasets, records
+from datastatus.domain.records import Invoice
+from datastatus.store import datasets, records, staging
+from datastatus.store.database import Executor
 from datastatus.store.journal import Change, ChangeOutcome
-from datastatus.store.records import MappedRecord, RecordSet, StagingLost
+from datastatus.store.record_query import Listing
+from datastatus.store.records import Record, RecordSet
+from datastatus.store.staging import MappedColumns, StagingLost
 from stores import Link, Store
 
 
-async def staged(store: Store, link: Link, content: Mapping[str, str], *, whole: bool) -> tuple[UUID, UUID]:
+async def staged(
+    store: Store, link: Link, content: Mapping[str, str], *, whole: bool, page_records: int = 2
+) -> tuple[UUID, UUID]:
     """A dataset in PROCESSING with these records staged: (its id, its lease token)."""
     dataset_id = await store.queued(link)
     token = await store.bring_to(dataset_id, DatasetStatus.FETCHING)
     raw = [text.encode() for text in content.values()]
-    await records.stage_page(store.database, dataset_id, token, 1, raw)
-    await records.seal_staging(store.database, dataset_id, 1, whole=whole)
-    mapped = [
-        MappedRecord(key, f'{{"name": "{text}"}}', hashlib.sha256(text.encode()).digest(), None, None)
-        for key, text in content.items()
-    ]
-    await records.add_mapped(store.database, dataset_id, 1, 0, mapped)
+    await staging.stage_page(store.database, dataset_id, token, 1, raw)
+    await staging.seal_staging(store.database, dataset_id, 1, whole=whole)
+    items = list(content.items())
+    for start in range(0, len(items), page_records):
+        page = items[start : start + page_records]
+        count = len(page)
+        mapped = MappedColumns(
+            record_ids=[key for key, _ in page],
+            bodies=[f'{{"name": "{text}"}}' for _, text in page],
+            content_hashes=[hashlib.sha256(text.encode()).digest() for _, text in page],
+            source_modified=[None] * count,
+            days=[None] * count,
+            party_ids=[None] * count,
+        )
+        await staging.add_mapped(store.database, dataset_id, 1, start, mapped)
     for status in (DatasetStatus.MAPPING, DatasetStatus.VALIDATING, DatasetStatus.PROCESSING):
         await store.change(Change(dataset_id, status, held_token=token))
     return dataset_id, token
@@ -40,7 +54,7 @@ async def staged(store: Store, link: Link, content: Mapping[str, str], *, whole:
 
 async def publish(store: Store, link: Link, content: Mapping[str, str], *, whole: bool = True) -> int:
     dataset_id, token = await staged(store, link, content, whole=whole)
-    return await records.publish_dataset(store.database, dataset_id, token, "done")
+    return await staging.publish_dataset(store.database, dataset_id, token, "done")
 
 
 async def record_set(store: Store, link: Link) -> RecordSet:
@@ -51,8 +65,13 @@ async def record_set(store: Store, link: Link) -> RecordSet:
 async def readable(store: Store, link: Link, publication: int | None = None) -> dict[str, str]:
     """What a reader sees, by record id; a deleted record in brackets."""
     only = await record_set(store, link)
-    found = await records.list_records(store.database, only.id, publication or only.publication, "", 1000)
-    return {one.record_id: f"({one.body['name']})" if one.is_deleted else one.body["name"] for one in found}
+    found = await listed(store.database, only, publication)
+    return {one.record_id: one.body["name"] for one in found}
+
+
+async def listed(executor: Executor, only: RecordSet, publication: int | None = None) -> list[Record]:
+    listing = Listing(Invoice, only.id, publication or only.newest.number)
+    return [record for record, _ in await records.list_records(executor, listing, 1000)]
 
 
 async def test_each_publication_stays_readable_as_it_was(store: Store) -> None:
@@ -65,7 +84,7 @@ async def test_each_publication_stays_readable_as_it_was(store: Store) -> None:
     assert await readable(store, link, 2) == {"a": "one", "b": "changed", "c": "new"}
     assert (await readable(store, link))["c"] == "new"
     only = await record_set(store, link)
-    assert (only.publication, only.record_count) == (3, 1)
+    assert (only.newest.number, only.newest.record_count) == (3, 1)
 
 
 async def test_an_unchanged_record_keeps_its_version(store: Store) -> None:
@@ -107,19 +126,19 @@ async def test_complete_and_the_records_come_in_one_moment(store: Store) -> None
         async with store.database.consistent_view() as view:
             status = (await datasets.datasets_by_id(view, [dataset_id]))[dataset_id].status
             [only] = await records.record_sets(view, link.company_id, "invoices", None)
-            found = await records.list_records(view, only.id, only.publication, "", 10)
-            assert len(found) == only.record_count
+            found = await listed(view, only)
+            assert len(found) == only.newest.record_count
             seen.add((status, len(found)))
 
     await look()
-    publishing = asyncio.create_task(records.publish_dataset(store.database, dataset_id, token, "done"))
+    publishing = asyncio.create_task(staging.publish_dataset(store.database, dataset_id, token, "done"))
     while not publishing.done():
         await look()
     await publishing
     await look()
     assert seen == {(DatasetStatus.PROCESSING, 1), (DatasetStatus.COMPLETE, 2)}
     last = (await store.transitions(dataset_id))[-1]
-    assert (await record_set(store, link)).published == last.occurred
+    assert (await record_set(store, link)).newest.published == last.occurred
 
 
 @pytest.mark.parametrize("how", ["lease", "cancelled"])
@@ -132,7 +151,7 @@ async def test_who_has_lost_the_dataset_publishes_nothing(store: Store, how: str
     else:
         token = uuid7()
     with pytest.raises(errors.LeaseLost):
-        await records.publish_dataset(store.database, dataset_id, token, "done")
+        await staging.publish_dataset(store.database, dataset_id, token, "done")
     assert await readable(store, link) == {"a": "one"}
 
 
@@ -140,9 +159,9 @@ async def test_what_a_crash_has_taken_is_noticed(store: Store) -> None:
     link = await store.connection()
     await publish(store, link, {"a": "one"})
     dataset_id, token = await staged(store, link, {"a": "changed", "b": "new"}, whole=True)
-    await store.sql.execute("DELETE FROM staged_record WHERE dataset_id = $1 AND ordinal = 2", dataset_id)
+    await store.sql.execute("DELETE FROM mapped_page WHERE dataset_id = $1", dataset_id)
     with pytest.raises(StagingLost):
-        await records.publish_dataset(store.database, dataset_id, token, "done")
+        await staging.publish_dataset(store.database, dataset_id, token, "done")
     assert await readable(store, link) == {"a": "one"}
     assert (await store.dataset(dataset_id)).status is DatasetStatus.PROCESSING
 
@@ -151,34 +170,34 @@ async def test_of_two_publishers_one_completes(store: Store) -> None:
     link = await store.connection()
     dataset_id, token = await staged(store, link, {"a": "one"}, whole=True)
     results = await asyncio.gather(
-        *(records.publish_dataset(store.database, dataset_id, token, "done") for _ in range(5)),
+        *(staging.publish_dataset(store.database, dataset_id, token, "done") for _ in range(5)),
         return_exceptions=True,
     )
     assert sorted(map(repr, results), key=len)[0] == "1"
     assert [type(one) for one in results if one != 1] == [errors.LeaseLost] * 4
-    assert (await record_set(store, link)).publication == 1
+    assert (await record_set(store, link)).newest.number == 1
 
 
 async def test_a_page_is_staged_once_and_under_its_lease(store: Store) -> None:
     link = await store.connection()
     dataset_id = await store.queued(link)
     with pytest.raises(errors.LeaseLost):
-        await records.stage_page(store.database, dataset_id, uuid7(), 1, [b"1"])
+        await staging.stage_page(store.database, dataset_id, uuid7(), 1, [b"1"])
     token = await store.bring_to(dataset_id, DatasetStatus.FETCHING)
-    assert await records.stage_page(store.database, dataset_id, token, 1, [b"1", b"2"]) == (1, 2)
-    assert await records.stage_page(store.database, dataset_id, token, 1, [b"1", b"2"]) == (1, 2)
-    assert await records.stage_page(store.database, dataset_id, token, 2, [b"3"]) == (2, 3)
+    assert await staging.stage_page(store.database, dataset_id, token, 1, [b"1", b"2"]) == (1, 2)
+    assert await staging.stage_page(store.database, dataset_id, token, 1, [b"1", b"2"]) == (1, 2)
+    assert await staging.stage_page(store.database, dataset_id, token, 2, [b"3"]) == (2, 3)
 
     [back] = await store.change(Change(dataset_id, DatasetStatus.QUEUED))
     assert back.outcome is ChangeOutcome.DONE
     with pytest.raises(errors.LeaseLost):
-        await records.stage_page(store.database, dataset_id, token, 3, [b"4"])
+        await staging.stage_page(store.database, dataset_id, token, 3, [b"4"])
     # The next attempt begins with nothing.
     token = await store.bring_to(dataset_id, DatasetStatus.FETCHING)
-    assert await records.stage_page(store.database, dataset_id, token, 1, [b"1"]) == (1, 1)
-    await records.discard_staging(store.database, dataset_id, 1)
-    assert await records.count_staged_raw(store.database, dataset_id, 1) == 0
-    assert await records.count_staged_raw(store.database, dataset_id, 2) == 1
+    assert await staging.stage_page(store.database, dataset_id, token, 1, [b"1"]) == (1, 1)
+    await staging.discard_staging(store.database, dataset_id, 1)
+    assert await staging.read_staged_page(store.database, dataset_id, 1, -1) is None
+    assert await staging.read_staged_page(store.database, dataset_id, 2, -1) == (1, [b"1"])
 
 
 async def test_publishing_does_not_hold_up_the_journal_for_its_bulk_work(store: Store) -> None:
@@ -189,7 +208,7 @@ async def test_publishing_does_not_hold_up_the_journal_for_its_bulk_work(store: 
         await store.sql.execute(
             "INSERT INTO record_set (connection_id, data_type) VALUES ($1, 'invoices')", link.connection_id
         )
-        publishing = asyncio.create_task(records.publish_dataset(store.database, dataset_id, token, "done"))
+        publishing = asyncio.create_task(staging.publish_dataset(store.database, dataset_id, token, "done"))
         for _ in range(5):
             other = await store.queued(await store.connection())
             assert (await store.change(Change(other, DatasetStatus.CANCELLED)))[
@@ -206,16 +225,20 @@ async def publish_dated(
     """Records dated by their id, changed at the source on the day that is their text."""
     dataset_id = await store.queued(link)
     token = await store.bring_to(dataset_id, DatasetStatus.FETCHING)
-    await records.stage_page(store.database, dataset_id, token, 0, [b"{}" for _ in content])
-    await records.seal_staging(store.database, dataset_id, 1, whole=whole, whole_from=whole_from)
-    mapped = [
-        MappedRecord(day, "{}", text.encode(), moment(text), date.fromisoformat(day))
-        for day, text in content.items()
-    ]
-    await records.add_mapped(store.database, dataset_id, 1, 0, mapped)
+    await staging.stage_page(store.database, dataset_id, token, 0, [b"{}" for _ in content])
+    await staging.seal_staging(store.database, dataset_id, 1, whole=whole, whole_from=whole_from)
+    mapped = MappedColumns(
+        record_ids=list(content),
+        bodies=["{}" for _ in content],
+        content_hashes=[text.encode() for text in content.values()],
+        source_modified=[moment(text) for text in content.values()],
+        days=[date.fromisoformat(day) for day in content],
+        party_ids=[None for _ in content],
+    )
+    await staging.add_mapped(store.database, dataset_id, 1, 0, mapped)
     for status in (DatasetStatus.MAPPING, DatasetStatus.VALIDATING, DatasetStatus.PROCESSING):
         await store.change(Change(dataset_id, status, held_token=token))
-    await records.publish_dataset(store.database, dataset_id, token, "done")
+    await staging.publish_dataset(store.database, dataset_id, token, "done")
 
 
 def moment(day: str) -> datetime:

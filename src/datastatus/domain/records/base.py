@@ -13,11 +13,17 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 _DECIMAL_PATTERN = r"^-?[0-9]+(\.[0-9]+)?$"
+# Longer than any amount is.
+_DECIMAL_CHARACTERS_MAX = 64
 
 
 def _plain(value: Decimal) -> str:
     """Never an exponent, and no negative zero: equal amounts of equal scale must read alike."""
-    return format(value if value else abs(value), "f")
+    text = format(value if value else abs(value), "f")
+    if len(text) > _DECIMAL_CHARACTERS_MAX:
+        # Here and not when the model is made, where looking at the digits would double the price of an amount.
+        raise ValueError(f"a decimal of {len(text)} characters is no amount")
+    return text
 
 
 class _ExactDecimal:
@@ -27,7 +33,8 @@ class _ExactDecimal:
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         decimal = core_schema.decimal_schema(strict=True, allow_inf_nan=False)
         text = core_schema.no_info_after_validator_function(
-            Decimal, core_schema.str_schema(strict=True, pattern=_DECIMAL_PATTERN, max_length=64)
+            Decimal,
+            core_schema.str_schema(strict=True, pattern=_DECIMAL_PATTERN, max_length=_DECIMAL_CHARACTERS_MAX),
         )
         return core_schema.json_or_python_schema(
             json_schema=text,
@@ -81,7 +88,10 @@ class RecordPart(BaseModel):
     )
 
     def to_json(self) -> str:
-        """The JSON form: camelCase, without absent fields, fields in the order of the model."""
+        """The JSON form: camelCase, without absent fields, fields in the order of the model.
+
+        Raises PydanticSerializationError where an amount has more than 64 characters.
+        """
         return self.model_dump_json(by_alias=True, exclude_none=True)
 
 

@@ -120,6 +120,11 @@ CREATE TABLE dataset (
     records_validated bigint NOT NULL DEFAULT 0,
     records_stored bigint NOT NULL DEFAULT 0,
     records_total bigint,
+    -- It may delete more of the cache than a sync usually may.
+    allow_mass_deletion boolean NOT NULL DEFAULT false,
+    -- How much validation found, also of what is not kept; NULL until it has been validated.
+    validation_errors bigint,
+    validation_warnings bigint,
     FOREIGN KEY (connection_id, company_id, integration_key) REFERENCES connection (id, company_id, integration_key),
     CHECK (is_terminal_status(status) = (completed IS NOT NULL)),
     CHECK (is_leased_status(status) = (lease_token IS NOT NULL)),

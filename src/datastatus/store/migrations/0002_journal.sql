@@ -108,7 +108,9 @@ BEGIN
             records_fetched = CASE WHEN item.to_status = 'QUEUED' THEN 0 ELSE d.records_fetched END,
             records_mapped = CASE WHEN item.to_status = 'QUEUED' THEN 0 ELSE d.records_mapped END,
             records_validated = CASE WHEN item.to_status = 'QUEUED' THEN 0 ELSE d.records_validated END,
-            records_stored = CASE WHEN item.to_status = 'QUEUED' THEN 0 ELSE d.records_stored END
+            records_stored = CASE WHEN item.to_status = 'QUEUED' THEN 0 ELSE d.records_stored END,
+            validation_errors = CASE WHEN item.to_status <> 'QUEUED' THEN d.validation_errors END,
+            validation_warnings = CASE WHEN item.to_status <> 'QUEUED' THEN d.validation_warnings END
         FROM unnest(changes) WITH ORDINALITY AS item (
             dataset_id, from_status, to_status, description, error_message, error_code,
             grant_token, grant_holder, grant_seconds, ordinal)
@@ -161,8 +163,8 @@ $$;
 --   RETRY         not decided; call again
 CREATE FUNCTION queue_datasets(
     dataset_ids uuid[], company_ids uuid[], connection_ids uuid[], data_types text[], triggers sync_trigger[],
-    sync_orders integer[], supported boolean[], attach boolean[], callers text[], request_ids uuid[],
-    fingerprints bytea[], queued_description text, not_supported_description text, request_id_hours integer
+    sync_orders integer[], supported boolean[], attach boolean[], mass_deletions boolean[], callers text[],
+    request_ids uuid[], fingerprints bytea[], queued_description text, not_supported_description text, request_id_hours integer
 ) RETURNS TABLE (
     outcome text, dataset_id uuid, link connection_status, requested timestamptz, completed timestamptz
 )
@@ -187,9 +189,9 @@ BEGIN
     -- In the order of the unique index, so that two calls cannot wait for each other's datasets.
     FOR item IN
         SELECT u.* FROM unnest(dataset_ids, company_ids, connection_ids, data_types, triggers, sync_orders, attach,
-            callers, request_ids, fingerprints) WITH ORDINALITY AS u (
-            dataset_id, company_id, connection_id, data_type, trigger, sync_order, attach, caller, request_id,
-            fingerprint, ordinal)
+            mass_deletions, callers, request_ids, fingerprints) WITH ORDINALITY AS u (
+            dataset_id, company_id, connection_id, data_type, trigger, sync_order, attach, allow_mass_deletion,
+            caller, request_id, fingerprint, ordinal)
         ORDER BY u.connection_id, u.data_type, u.ordinal
     LOOP
         <<decision>>
@@ -218,9 +220,10 @@ BEGIN
                 EXIT decision;
             END IF;
 
-            INSERT INTO dataset (id, company_id, connection_id, integration_key, data_type, trigger, sync_order)
+            INSERT INTO dataset (id, company_id, connection_id, integration_key, data_type, trigger, sync_order,
+                allow_mass_deletion)
             VALUES (item.dataset_id, item.company_id, item.connection_id, source, item.data_type, item.trigger,
-                item.sync_order)
+                item.sync_order, item.allow_mass_deletion)
             ON CONFLICT (connection_id, data_type) WHERE dataset.completed IS NULL DO NOTHING;
             IF FOUND THEN
                 verdict := 'QUEUED';

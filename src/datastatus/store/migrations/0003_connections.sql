@@ -57,8 +57,8 @@ BEGIN
     FROM queue_datasets(
         dataset_ids, array_fill(company, ARRAY[size]), array_fill(connection, ARRAY[size]), data_types,
         array_fill(trigger, ARRAY[size]), sync_orders, array_fill(true, ARRAY[size]), array_fill(false, ARRAY[size]),
-        array_fill(''::text, ARRAY[size]), array_fill(NULL::uuid, ARRAY[size]), array_fill(NULL::bytea, ARRAY[size]),
-        queued_description, '', 0) q;
+        array_fill(false, ARRAY[size]), array_fill(''::text, ARRAY[size]), array_fill(NULL::uuid, ARRAY[size]),
+        array_fill(NULL::bytea, ARRAY[size]), queued_description, '', 0) q;
     RETURN NEXT;
 END
 $$;

@@ -10,17 +10,30 @@ CREATE UNLOGGED TABLE staged_page (
     PRIMARY KEY (dataset_id, attempt, page)
 );
 
-CREATE UNLOGGED TABLE staged_record (
+-- Already as large as the pages of Postgres like them, and read once: compressing them would take longer.
+ALTER TABLE staged_page ALTER records SET STORAGE EXTERNAL;
+
+-- A page of records in the standard model, by columns. `days` and `party_ids` are what listings go by;
+-- the references are what all records of the page name, each once.
+CREATE UNLOGGED TABLE mapped_page (
     dataset_id uuid NOT NULL,
     attempt integer NOT NULL,
-    ordinal bigint NOT NULL,
-    record_id text NOT NULL,
-    body jsonb NOT NULL,
-    content_hash bytea NOT NULL,
-    source_modified timestamptz,
-    dated date,
-    PRIMARY KEY (dataset_id, attempt, ordinal)
+    page bigint NOT NULL,
+    record_ids text[] NOT NULL,
+    bodies jsonb[] NOT NULL,
+    content_hashes bytea[] NOT NULL,
+    source_modified timestamptz[] NOT NULL,
+    days date[] NOT NULL,
+    party_ids text[] NOT NULL,
+    reference_types text[] NOT NULL,
+    reference_ids text[] NOT NULL,
+    PRIMARY KEY (dataset_id, attempt, page)
 );
+
+ALTER TABLE mapped_page
+    ALTER record_ids SET STORAGE EXTERNAL, ALTER bodies SET STORAGE EXTERNAL,
+    ALTER content_hashes SET STORAGE EXTERNAL, ALTER party_ids SET STORAGE EXTERNAL,
+    ALTER reference_types SET STORAGE EXTERNAL, ALTER reference_ids SET STORAGE EXTERNAL;
 
 CREATE TABLE staging (
     dataset_id uuid NOT NULL REFERENCES dataset ON DELETE CASCADE,
@@ -35,44 +48,65 @@ CREATE TABLE staging (
     PRIMARY KEY (dataset_id, attempt)
 );
 
--- The records of one data type of one connection. `publication` counts the syncs that were published. The last whole
--- fetch among them began at `whole_started` and reached back to `whole_from`, or as far as there was anything.
+-- The records of one data type of one connection. `publication` counts the syncs that were published. Those from
+-- `oldest_publication` on can be read; what only earlier ones had is gone up to `swept_publication`, and is going
+-- from there on. The last whole fetch among them began at `whole_started` and reached back to `whole_from`, or as far as
+-- there was anything.
 CREATE TABLE record_set (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     connection_id uuid NOT NULL REFERENCES connection,
     data_type text NOT NULL,
     publication bigint NOT NULL DEFAULT 0,
-    published timestamptz,
-    dataset_id uuid REFERENCES dataset,
+    oldest_publication bigint NOT NULL DEFAULT 1,
+    swept_publication bigint NOT NULL DEFAULT 1,
     record_count bigint NOT NULL DEFAULT 0,
     whole_started timestamptz,
     whole_from date,
     newest_source_modified timestamptz,
-    UNIQUE (connection_id, data_type)
+    UNIQUE (connection_id, data_type),
+    CHECK (swept_publication <= oldest_publication)
+);
+
+-- One published state of a record set. It can be read for as long as its row is there.
+CREATE TABLE publication (
+    record_set_id bigint NOT NULL REFERENCES record_set ON DELETE CASCADE,
+    number bigint NOT NULL CHECK (number > 0),
+    published timestamptz NOT NULL,
+    dataset_id uuid NOT NULL,
+    record_count bigint NOT NULL,
+    PRIMARY KEY (record_set_id, number)
 );
 
 -- One version of one record: readable in the publications from `valid_from` up to but without `valid_to`.
+-- `dated` (the day of the business that it tells of) and `party_id` stand in the body too, where the data type has them:
+-- lists are ordered and filtered by them. The bodies of a page of records stay beside each other and uncompressed, which reads and writes faster.
 CREATE TABLE record (
     record_set_id bigint NOT NULL REFERENCES record_set ON DELETE CASCADE,
-    record_id text NOT NULL,
+    record_id text COLLATE "C" NOT NULL,
     valid_from bigint NOT NULL,
     valid_to bigint,
     body jsonb NOT NULL,
     content_hash bytea NOT NULL,
     modified timestamptz NOT NULL,
     source_modified timestamptz,
-    -- The day of the business that it tells of; NULL where it has none, as a customer.
     dated date,
+    party_id text COLLATE "C",
     is_deleted boolean NOT NULL DEFAULT false,
     PRIMARY KEY (record_set_id, record_id, valid_from),
     CHECK (valid_to > valid_from)
-);
+) WITH (toast_tuple_target = 8160);
 
 CREATE UNIQUE INDEX record_current ON record (record_set_id, record_id) WHERE valid_to IS NULL;
+CREATE INDEX record_superseded ON record (record_set_id, valid_to) WHERE valid_to IS NOT NULL;
+CREATE INDEX record_by_modified ON record (record_set_id, modified, record_id);
+CREATE INDEX record_by_date ON record (record_set_id, dated, record_id) WHERE dated IS NOT NULL;
+CREATE INDEX record_by_party ON record (record_set_id, party_id, record_id) WHERE party_id IS NOT NULL;
 
--- What validation found; kept with the dataset.
+-- What validation found; kept with the dataset. By attempt, so that a worker that lost its lease cannot get in the
+-- way of the next.
 CREATE TABLE validation_issue (
     dataset_id uuid NOT NULL REFERENCES dataset ON DELETE CASCADE,
+    attempt integer NOT NULL,
     ordinal integer NOT NULL,
     rule_id text NOT NULL,
     severity text NOT NULL CHECK (severity IN ('WARNING', 'ERROR')),
@@ -81,7 +115,7 @@ CREATE TABLE validation_issue (
     message text NOT NULL,
     expected text,
     found text,
-    PRIMARY KEY (dataset_id, ordinal)
+    PRIMARY KEY (dataset_id, attempt, ordinal)
 );
 
 -- Stage one raw page under a lease. NULL where the lease is not the caller's or the dataset is not FETCHING;
@@ -113,28 +147,105 @@ BEGIN
 END
 $$;
 
--- Publish the staged records of a dataset and end it COMPLETE, in one transaction: no reader ever sees half a
--- sync. The bulk work goes first; the dataset and the journal are locked last and briefly. Answers with the number
--- of records now readable. Raises, so that nothing of it stays:
+-- What some mapped pages refer to at other data types of their connection and that is doubtful: DANGLING or ARCHIVED.
+-- Nothing is said of a data type that has never been published.
+CREATE FUNCTION doubtful_references(dataset uuid, this_attempt integer, pages bigint[])
+RETURNS TABLE (page bigint, data_type text, record_id text, doubt text)
+LANGUAGE sql STABLE
+-- Each reference is looked up; see 0002_journal.sql.
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET jit = off
+AS $$
+    WITH named AS MATERIALIZED (
+        SELECT p.page, s.id AS record_set_id, n.data_type, n.record_id
+        FROM dataset d
+        CROSS JOIN unnest(pages) chosen (page)
+        JOIN mapped_page p ON p.dataset_id = d.id AND p.attempt = this_attempt AND p.page = chosen.page
+        CROSS JOIN unnest(p.reference_types, p.reference_ids) n (data_type, record_id)
+        JOIN record_set s ON s.connection_id = d.connection_id AND s.data_type = n.data_type AND s.publication > 0
+        WHERE d.id = dataset
+    ), looked_up AS MATERIALIZED (
+        SELECT distinct_one.record_set_id, distinct_one.record_id,
+            CASE
+                WHEN r.record_id IS NULL OR r.is_deleted THEN 'DANGLING'
+                WHEN distinct_one.data_type = 'chartOfAccounts' AND r.body ->> 'status' = 'Archived' THEN 'ARCHIVED'
+            END AS doubt
+        FROM (SELECT DISTINCT n.record_set_id, n.data_type, n.record_id FROM named n) distinct_one
+        LEFT JOIN record r ON r.record_set_id = distinct_one.record_set_id AND r.record_id = distinct_one.record_id
+            AND r.valid_to IS NULL
+    ), doubted AS MATERIALIZED (
+        SELECT * FROM looked_up WHERE doubt IS NOT NULL
+    )
+    -- Mostly empty: then nothing is compared.
+    SELECT n.page, n.data_type, n.record_id, o.doubt
+    FROM doubted o JOIN named n ON n.record_set_id = o.record_set_id AND n.record_id = o.record_id
+$$;
+
+-- Close the versions of records that are current in a set and not among the staged ones, and add one that says that
+-- they are deleted; how many.
+CREATE FUNCTION publish_vanished(
+    target record_set, staged staging, next_publication bigint, moment timestamptz
+) RETURNS bigint
+LANGUAGE plpgsql
+-- How many are staged the planner cannot know: any plan but a hash of them could take for ever.
+SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
+AS $$
+DECLARE
+    vanished_count bigint;
+BEGIN
+    WITH vanished AS (
+        UPDATE record r SET valid_to = next_publication
+        WHERE r.record_set_id = target.id AND r.valid_to IS NULL AND NOT r.is_deleted
+            AND (r.dated IS NULL OR staged.whole_from IS NULL OR r.dated >= staged.whole_from)
+            AND NOT EXISTS (
+                SELECT FROM mapped_page p CROSS JOIN unnest(p.record_ids) s (record_id)
+                WHERE p.dataset_id = staged.dataset_id AND p.attempt = staged.attempt AND s.record_id = r.record_id)
+        RETURNING r.*
+    )
+    INSERT INTO record (record_set_id, record_id, valid_from, body, content_hash, modified, source_modified,
+        dated, party_id, is_deleted)
+    SELECT v.record_set_id, v.record_id, next_publication, v.body, v.content_hash, moment, v.source_modified,
+        v.dated, v.party_id, true
+    FROM vanished v;
+    GET DIAGNOSTICS vanished_count = ROW_COUNT;
+    RETURN vanished_count;
+END
+$$;
+
+-- Publish the mapped records of a dataset and end it COMPLETE, in one transaction: no reader ever sees half a
+-- sync. The bulk work goes first, page by page, and leaves what has not changed untouched; the dataset and the
+-- journal are locked last and briefly. Answers with the number of records now readable. Raises, so that nothing of
+-- it stays:
 --   DS001  the dataset may not be completed: the lease is lost, or it has ended meanwhile
---   DS002  staged records were lost
+--   DS002  mapped records were lost
 CREATE FUNCTION publish_dataset(dataset uuid, held_token uuid, description text)
 RETURNS TABLE (record_count bigint, seq bigint, version integer, occurred timestamptz)
 LANGUAGE plpgsql
+-- Each page looks its records up; see 0002_journal.sql.
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
     candidate dataset;
     target record_set;
     staged staging;
+    page mapped_page;
     next_publication bigint;
+    moment timestamptz;
+    fresh bigint[];
+    found_count bigint := 0;
+    added_count bigint := 0;
+    closed_count bigint := 0;
+    page_closed bigint;
+    page_revived bigint;
     readable bigint;
     newest timestamptz;
     verdict text;
-    moment constant timestamptz := clock_timestamp();
 BEGIN
     PERFORM refuse_other_isolation();
     SELECT d.* INTO candidate FROM dataset d WHERE d.id = dataset;
+    IF candidate.lease_token IS DISTINCT FROM held_token THEN
+        RAISE EXCEPTION 'dataset % may not be completed: LEASE_LOST', dataset USING ERRCODE = 'DS001';
+    END IF;
     SELECT s.* INTO staged FROM staging s WHERE s.dataset_id = dataset AND s.attempt = candidate.attempt;
 
     -- A publisher whose lease was lost may still be at work here; the next one waits for its end.
@@ -143,45 +254,54 @@ BEGIN
     SELECT r.* INTO target FROM record_set r
     WHERE r.connection_id = candidate.connection_id AND r.data_type = candidate.data_type FOR UPDATE;
     next_publication := target.publication + 1;
+    readable := target.record_count;
+    -- After the publication before, whatever the clock says: who asks for what has changed since misses nothing.
+    SELECT greatest(clock_timestamp(), p.published + interval '1 microsecond') INTO moment
+    FROM (SELECT max(published) AS published FROM publication
+        WHERE record_set_id = target.id AND number = target.publication) p;
 
-    SELECT count(*), max(s.source_modified) INTO readable, newest
-    FROM staged_record s WHERE s.dataset_id = dataset AND s.attempt = candidate.attempt;
-    IF readable IS DISTINCT FROM staged.mapped_records THEN
-        RAISE EXCEPTION 'staged records of dataset % were lost', dataset USING ERRCODE = 'DS002';
+    FOR page IN
+        SELECT p.* FROM mapped_page p WHERE p.dataset_id = dataset AND p.attempt = candidate.attempt ORDER BY p.page
+    LOOP
+        found_count := found_count + cardinality(page.record_ids);
+        newest := greatest(newest, (SELECT max(m) FROM unnest(page.source_modified) m));
+        IF target.publication > 0 THEN
+            WITH closed AS (
+                UPDATE record r SET valid_to = next_publication
+                FROM unnest(page.record_ids, page.content_hashes) s (record_id, content_hash)
+                WHERE r.record_set_id = target.id AND r.record_id = s.record_id AND r.valid_to IS NULL
+                    AND (r.content_hash <> s.content_hash OR r.is_deleted)
+                RETURNING r.is_deleted
+            )
+            SELECT count(*), count(*) FILTER (WHERE c.is_deleted) INTO page_closed, page_revived FROM closed c;
+            closed_count := closed_count + page_closed;
+            readable := readable + page_revived;
+            SELECT array_agg(s.ordinal) INTO fresh
+            FROM unnest(page.record_ids) WITH ORDINALITY s (record_id, ordinal)
+            WHERE NOT EXISTS (
+                SELECT FROM record r
+                WHERE r.record_set_id = target.id AND r.record_id = s.record_id AND r.valid_to IS NULL);
+            CONTINUE WHEN fresh IS NULL;
+        END IF;
+        INSERT INTO record (record_set_id, record_id, valid_from, body, content_hash, modified, source_modified,
+            dated, party_id)
+        SELECT target.id, s.record_id, next_publication, s.body, s.content_hash, moment, s.source_modified,
+            s.dated, s.party_id
+        FROM unnest(page.record_ids, page.bodies, page.content_hashes, page.source_modified, page.days,
+            page.party_ids) WITH ORDINALITY
+            s (record_id, body, content_hash, source_modified, dated, party_id, ordinal)
+        WHERE target.publication = 0 OR s.ordinal = ANY (fresh);
+        GET DIAGNOSTICS page_closed = ROW_COUNT;
+        added_count := added_count + page_closed;
+    END LOOP;
+    IF found_count IS DISTINCT FROM staged.mapped_records THEN
+        RAISE EXCEPTION 'mapped records of dataset % were lost', dataset USING ERRCODE = 'DS002';
     END IF;
-
-    UPDATE record r SET valid_to = next_publication
-    FROM staged_record s
-    WHERE s.dataset_id = dataset AND s.attempt = candidate.attempt AND s.record_id = r.record_id
-        AND r.record_set_id = target.id AND r.valid_to IS NULL
-        AND (r.content_hash <> s.content_hash OR r.is_deleted);
-
-    INSERT INTO record (record_set_id, record_id, valid_from, body, content_hash, modified, source_modified, dated)
-    SELECT target.id, s.record_id, next_publication, s.body, s.content_hash, moment, s.source_modified, s.dated
-    FROM staged_record s
-    WHERE s.dataset_id = dataset AND s.attempt = candidate.attempt AND NOT EXISTS (
-        SELECT FROM record r
-        WHERE r.record_set_id = target.id AND r.record_id = s.record_id AND r.valid_to IS NULL);
-
-    IF staged.whole THEN
-        WITH vanished AS (
-            UPDATE record r SET valid_to = next_publication
-            WHERE r.record_set_id = target.id AND r.valid_to IS NULL AND NOT r.is_deleted
-                AND (r.dated IS NULL OR staged.whole_from IS NULL OR r.dated >= staged.whole_from)
-                AND NOT EXISTS (
-                SELECT FROM staged_record s
-                WHERE s.dataset_id = dataset AND s.attempt = candidate.attempt AND s.record_id = r.record_id)
-            RETURNING r.*
-        )
-        INSERT INTO record (
-            record_set_id, record_id, valid_from, body, content_hash, modified, source_modified, dated, is_deleted)
-        SELECT v.record_set_id, v.record_id, next_publication, v.body, v.content_hash, moment, v.source_modified,
-            v.dated, true
-        FROM vanished v;
+    -- What was added without closing anything was not there before.
+    readable := readable + added_count - closed_count;
+    IF staged.whole AND target.record_count > 0 THEN
+        readable := readable - publish_vanished(target, staged, next_publication, moment);
     END IF;
-
-    SELECT count(*) INTO readable FROM record r
-    WHERE r.record_set_id = target.id AND r.valid_to IS NULL AND NOT r.is_deleted;
 
     SELECT d.* INTO candidate FROM dataset d WHERE d.id = dataset FOR NO KEY UPDATE;
     verdict := judge_change(candidate, 'COMPLETE', held_token, false, NULL);
@@ -192,8 +312,10 @@ BEGIN
 
     SELECT a.seq, a.version, a.occurred INTO seq, version, occurred
     FROM append_transitions(ARRAY[ROW(dataset, 'PROCESSING', 'COMPLETE', description, NULL, NULL, NULL, NULL, NULL)::change]) a;
+    INSERT INTO publication (record_set_id, number, published, dataset_id, record_count)
+    VALUES (target.id, next_publication, occurred, dataset, readable);
     UPDATE record_set r
-    SET publication = next_publication, published = occurred, dataset_id = dataset, record_count = readable,
+    SET publication = next_publication, record_count = readable,
         whole_started = CASE WHEN staged.whole THEN candidate.started ELSE r.whole_started END,
         whole_from = CASE WHEN staged.whole THEN staged.whole_from ELSE r.whole_from END,
         -- A whole fetch begins anew: after a re-link it may be another source, with an earlier clock.

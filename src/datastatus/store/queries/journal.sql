@@ -1,6 +1,6 @@
 -- name: queue_datasets
 SELECT outcome, dataset_id, link, requested, completed
-FROM queue_datasets($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14);
+FROM queue_datasets($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15);
 
 -- name: transition_datasets
 SELECT outcome, status, seq, version, occurred FROM transition_datasets($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);

@@ -1,0 +1,26 @@
+"""The currencies of ISO 4217, those that were withdrawn among them: old books still hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+_BY_DECIMALS = {
+    0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
+    " ADP BEF BYR ESP GRD ITL LUF MGF PTE TPE TRL",
+    2: "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD CDF"
+    " CHE CHF CHW CNY COP COU CRC CUC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD"
+    " HKD HNL HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP"
+    " MRU MUR MVR MWK MXN MXV MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR"
+    " SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD USN UYU UZS VED VES"
+    " WST XCD XCG XDR XSU XUA YER ZAR ZMW ZWG"
+    " AFA ATS AZM BGL CSD CSK CYP DDM DEM EEK EUR FIM FRF GHC HRK IEP LTL LVL MRO MTL MXP MZM NLG PLZ ROL RUR SDD"
+    " SIT SKK SLL SRG STD TMM VEB VEF YUM ZMK ZWD ZWL ZWR",
+    3: "BHD IQD JOD KWD LYD OMR TND",
+    4: "CLF UYW",
+}
+
+DECIMALS: Mapping[str, int] = MappingProxyType(
+    {code: decimals for decimals, codes in _BY_DECIMALS.items() for code in codes.split()}
+)
+"""How many decimals the smallest unit of each currency has."""

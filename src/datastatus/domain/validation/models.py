@@ -1,0 +1,75 @@
+"""What the types of the standard model refuse, as findings: required fields, enums, currencies, dates, amounts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.alias_generators import to_camel
+
+from datastatus.domain.validation.findings import Finding, Severity, plain
+
+_CURRENCY_PATTERN = "^[A-Z]{3}$"
+_SHOWN_CHARACTERS_MAX = 200
+# By what pydantic's error types begin with: (rule, what was expected).
+_RULES = (
+    ("missing", "REQUIRED_FIELD", "a value"),
+    ("enum", "ENUM_VALUE", None),
+    ("literal", "ENUM_VALUE", None),
+    ("extra_forbidden", "UNKNOWN_FIELD", "no such field"),
+    ("datetime", "DATE_VALUE", "a time with its offset, such as 2026-01-31T12:00:00Z"),
+    ("timezone", "DATE_VALUE", "a time with its offset, such as 2026-01-31T12:00:00Z"),
+    ("date", "DATE_VALUE", "a date, such as 2026-01-31"),
+    ("decimal", "DECIMAL_VALUE", "a decimal of at most 50 digits"),
+    ("finite_number", "DECIMAL_VALUE", "a decimal of at most 50 digits"),
+)
+
+
+def model_findings(record_id: str, exc: ValidationError) -> Iterator[Finding]:
+    """Everything that the model refuses in one record."""
+    for problem in exc.errors(include_url=False):
+        rule_id, expected = _rule(problem)
+        yield Finding(
+            rule_id,
+            Severity.ERROR,
+            plain(record_id),
+            plain(_path(problem["loc"])),
+            plain(f"{problem['msg'][:1].lower()}{problem['msg'][1:]}"),
+            expected,
+            None if problem["type"] == "missing" else _shown(problem["input"]),
+        )
+
+
+def _rule(problem: Any) -> tuple[str, str | None]:
+    context = problem.get("ctx", {})
+    if problem["input"] is None and problem["type"] != "extra_forbidden":
+        return "REQUIRED_FIELD", "a value"
+    if context.get("pattern") == _CURRENCY_PATTERN:
+        return "CURRENCY_CODE", "three capital letters of ISO 4217"
+    for beginning, rule_id, expected in _RULES:
+        if problem["type"].startswith(beginning):
+            return rule_id, expected or context.get("expected")
+    return "FIELD_VALUE", None
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """`lineItems[2].totalAmount`."""
+    path = ""
+    for step in location:
+        path += f"[{step}]" if isinstance(step, int) else f".{to_camel(step) if '_' in step else step}"
+    return path.removeprefix(".") or "(whole record)"
+
+
+def _shown(value: Any) -> str | None:
+    match value:
+        case None:
+            return None
+        case str():
+            return plain(value)[:_SHOWN_CHARACTERS_MAX]
+        case dict():
+            return "an object"
+        case list() | tuple():
+            return "a list"
+        case _:
+            return repr(value)[:_SHOWN_CHARACTERS_MAX]
