@@ -111,6 +111,7 @@ class DatastatusClient:
         *,
         connection_id: str | None = None,
         attach: bool = False,
+        allow_mass_deletion: bool = False,
         request_id: str | None = None,
         timeout_seconds: float = 30,
     ) -> dataset_pb2.Dataset:
@@ -118,6 +119,7 @@ class DatastatusClient:
 
         Repeated by itself where the answer is lost, with one `request_id` (yours, or one made here), so that it
         is queued once. With `attach` a running dataset is the answer, otherwise DatasetAlreadyInProgress.
+        `allow_mass_deletion`: publish even where most of the cache is no longer at the source.
         """
         request = sync_service_pb2.SyncRequest(
             company_id=company_id,
@@ -125,6 +127,7 @@ class DatastatusClient:
             connection_id=connection_id,
             request_id=request_id or str(uuid.uuid4()),
             on_active=sync_service_pb2.ON_ACTIVE_ATTACH if attach else sync_service_pb2.ON_ACTIVE_REJECT,
+            allow_mass_deletion=allow_mass_deletion,
         )
         return await _call(self._sync.QueueSync, request, timeout_seconds)
 

@@ -172,12 +172,12 @@ async def test_a_source_that_breaks_is_a_fetch_error_without_its_innards(
 async def test_a_record_that_cannot_be_mapped_is_named(
     client: Client, scripts: Path, scripted: connection_pb2.Connection
 ) -> None:
-    script(scripts, "suppliers", records=[SUPPLIER, {"id": "s2", "supplierName": "X", "status": "Odd"}])
+    script(scripts, "suppliers", records=[SUPPLIER, {"id": "s2", "unmappable": "makes no sense"}])
 
     dataset = await synced(client, scripted.company_id, "suppliers")
 
     assert dataset.status == dataset_pb2.DATASET_STATUS_MAP_ERROR
-    assert "record s2, field status" in dataset.error_message
+    assert "record s2, field unmappable: makes no sense" in dataset.error_message
 
 
 async def test_inconsistent_records_are_refused_and_the_cache_keeps_the_good_ones(

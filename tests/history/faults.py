@@ -120,6 +120,7 @@ class Faults:
             [1] * size,
             [False] * size,
             [False] * size,
+            [False] * size,
             [""] * size,
             [None] * size,
             [None] * size,

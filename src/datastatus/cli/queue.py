@@ -34,6 +34,7 @@ def queue(
     connection: str | None = None,
     request_id: str | None = None,
     attach: bool = False,
+    allow_mass_deletion: bool = False,
     wait: bool = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -49,6 +50,8 @@ def queue(
         A UUID that makes a repetition answer with the same dataset; for one data type only.
     attach
         Answer with the running dataset where there is one, instead of refusing.
+    allow_mass_deletion
+        Publish even where most of the records in the cache are no longer at the source.
     wait
         Show live progress until all have ended; exit code 1 if one ended otherwise than COMPLETE or
         NOT_SUPPORTED.
@@ -67,6 +70,7 @@ def queue(
                     connection_id=connection,
                     request_id=request_id,
                     on_active=on_active,
+                    allow_mass_deletion=allow_mass_deletion,
                 )
                 for data_type in data_types
             ]

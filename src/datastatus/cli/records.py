@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Server, run_client
 from datastatus.cli.output import print_json, print_note, print_table
@@ -10,6 +13,7 @@ from datastatus.v1 import record_pb2, record_service_pb2
 
 _COLUMNS_MAX = 6
 # What people look for first; the cache keeps a record's fields in no order.
+_OF_THE_CACHE = ("id", "sourceModifiedDate", "modifiedDate", "metadata")
 _FIRST = (
     *("invoiceNumber", "reference", "nominalCode", "code", "customerRef", "supplierRef", "postedOn"),
     *("customerName", "supplierName", "companyName", "name", "description"),
@@ -23,6 +27,9 @@ def records(
     /,
     *,
     connection: str | None = None,
+    filter: str | None = None,  # noqa: A002 (the name of the option)
+    order_by: str | None = None,
+    modified_since: datetime | None = None,
     limit: int = 50,
     json: Json = False,
     server: Server = DEFAULT_SERVER,
@@ -33,9 +40,20 @@ def records(
     ----------
     connection
         Those that came over this connection.
+    filter
+        Such as 'status != Paid AND totalAmount >= 1000'; docs/reading.md has the grammar.
+    order_by
+        Such as 'issueDate desc, totalAmount'.
+    modified_since
+        Those that a sync has changed since, deleted ones among them; in UTC unless it names its offset.
     limit
         At most so many.
     """
+
+    since = None
+    if modified_since is not None:
+        since = Timestamp()
+        since.FromDatetime(modified_since)
 
     async def work(client: Client) -> None:
         found: list[record_pb2.Record] = []
@@ -46,6 +64,9 @@ def records(
                 company_id=company_id,
                 data_type=data_type,
                 connection_id=connection,
+                filter=filter,
+                order_by=order_by,
+                modified_since=since,
                 page_size=min(1000, limit - len(found)),
                 page_token=token,
             )
@@ -70,7 +91,7 @@ def print_records(found: list[record_pb2.Record]) -> None:
     columns: list[str] = []
     for row in rows:
         for name, value in row.items():
-            if name not in columns and name not in ("id", "sourceModifiedDate") and _cell(value):
+            if name not in columns and name not in _OF_THE_CACHE and _cell(value):
                 columns.append(name)
     columns.sort(key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
     columns = columns[:_COLUMNS_MAX]

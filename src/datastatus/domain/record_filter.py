@@ -140,9 +140,9 @@ class _Parser:
         return self._simple()
 
     def _simple(self) -> Filter:
+        opened = self._at + 1
         if not self._symbol("("):
             return self._restriction()
-        opened = self._at
         self._depth += 1
         if self._depth > _DEPTH_MAX:
             raise self._refuse(f"brackets nest at most {_DEPTH_MAX} deep")

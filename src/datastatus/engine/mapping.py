@@ -73,6 +73,11 @@ class Mappers:
         """How many pages of one dataset are worth having on the way."""
         return self._processes + 1
 
+    @property
+    def process_ids(self) -> list[int]:
+        """Of the processes that there are now."""
+        return list(self._pool._processes or ()) if self._pool else []
+
     @asynccontextmanager
     async def mapper(self, job: MappingJob, records: int) -> AsyncIterator[MapPage]:
         """Maps the pages of a dataset of so many records."""

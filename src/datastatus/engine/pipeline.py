@@ -16,7 +16,7 @@ from datastatus.domain.dataset import DESCRIPTIONS, DatasetStatus
 from datastatus.domain.validation import Books, Severity
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.leases import after_loss
-from datastatus.engine.mapping import MapPage, MapperDied, Mappers, MappingJob
+from datastatus.engine.mapping import MapPage, MappedPage, MapperDied, Mappers, MappingJob
 from datastatus.engine.progress import ProgressBoard
 from datastatus.engine.validating import Tally, check_ids, check_references, check_vanished
 from datastatus.store import datasets, staging
@@ -171,6 +171,8 @@ class Pipeline:
 
     async def _settle(self, work: Work, status: DatasetStatus, message: str, code: str) -> None:
         requeued = status is DatasetStatus.QUEUED
+        # The last counts: without the lease they cannot be noted any more.
+        await self._progress.flush()
         # It may quote what stands at the source.
         message = validation.plain(message)
         change = Change(
@@ -211,13 +213,18 @@ class Pipeline:
         """How many raw records there were. A few pages are on their way at once, and no more."""
         page = -1
         mapped = 0
-        on_the_way: deque[asyncio.Task[int]] = deque()
+        on_the_way: deque[asyncio.Task[MappedPage]] = deque()
 
-        async def carry(page: int, raw_records: list[bytes]) -> int:
+        async def carry(page: int, raw_records: list[bytes]) -> MappedPage:
             done = await map_page(raw_records)
             await staging.add_mapped(self._database, work.dataset_id, work.attempt, page, done.columns)
+            return done
+
+        async def land() -> int:
+            # In the order of the pages, so that what was found first is the first.
+            done = await on_the_way.popleft()
             await tally.add(done.findings)
-            return len(raw_records)
+            return len(done.columns.record_ids) + done.refused
 
         try:
             while read := await staging.read_staged_page(self._database, work.dataset_id, work.attempt, page):
@@ -225,10 +232,10 @@ class Pipeline:
                 page, raw_records = read
                 on_the_way.append(asyncio.create_task(carry(page, raw_records)))
                 if len(on_the_way) == self._mappers.at_once:
-                    mapped += await on_the_way.popleft()
+                    mapped += await land()
                     self._progress.note(ProgressReport(work.dataset_id, work.lease_token, mapped=mapped))
             while on_the_way:
-                mapped += await on_the_way.popleft()
+                mapped += await land()
         finally:
             for task in on_the_way:
                 task.cancel()

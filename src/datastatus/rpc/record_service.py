@@ -89,11 +89,12 @@ class RecordService(record_service_pb2_grpc.RecordServiceServicer):
 
 
 def _record(one: Record, record_set: RecordSet) -> record_pb2.Record:
+    of_the_cache = {"modifiedDate": one.modified.isoformat(), "metadata": {"isDeleted": one.is_deleted}}
     return record_pb2.Record(
         id=one.record_id,
         connection_id=str(record_set.connection_id),
         data_type=record_set.data_type,
-        data=convert.struct(one.body),
+        data=convert.struct(one.body | of_the_cache),
         modified_date=convert.timestamp(one.modified),
         source_modified_date=convert.timestamp(one.source_modified),
         is_deleted=one.is_deleted,

@@ -65,8 +65,9 @@ def page_query(listing: Listing, count_max: int) -> Query:
         where.append(_after(query, listing, keys, backwards))
     order = [f"{column} DESC NULLS LAST" if key.descending else column for column, key in keys]
     if len(keys) == 1 and _never_absent(listing.model, keys[0][1].field):
-        # So that an index serves backwards too.
+        # An index serves this, backwards too; the condition lets it be one that leaves out what lacks the column.
         order = [f"{keys[0][0]} DESC"] if backwards else [keys[0][0]]
+        where.append(f"{keys[0][0]} IS NOT NULL")
     order.append("record_id DESC" if backwards else "record_id")
     sort_keys = ", ".join(f"({column})::text" for column, _ in keys)
     query.sql = (
@@ -96,7 +97,7 @@ def _where(query: Query, listing: Listing) -> list[str]:
     elif listing.filter is None or not _asks_for_deleted(listing.filter):
         where.append("NOT is_deleted")
     if listing.filter is not None:
-        where.append(_condition(query, listing.model, listing.filter))
+        where.append(_condition(query, listing.model, listing.filter, negated=False))
     return where
 
 
@@ -104,17 +105,20 @@ def _asks_for_deleted(node: Filter) -> bool:
     return any(one.field.path == "metadata.isDeleted" for one in restrictions(node))
 
 
-def _condition(query: Query, model: type[StandardRecord], node: Filter) -> str:
+def _condition(query: Query, model: type[StandardRecord], node: Filter, *, negated: bool) -> str:
     match node:
         case Restriction():
-            # Two-valued, so that NOT of what is absent is true.
-            return f"coalesce({_restriction(query, model, node)}, false)"
+            condition = _restriction(query, model, node)
+            # NOT of what is absent is true. Elsewhere an unknown is as good as false, and leaves indexes in play.
+            return f"coalesce({condition}, false)" if negated else condition
         case Not(term):
-            return f"NOT {_condition(query, model, term)}"
+            return f"NOT {_condition(query, model, term, negated=True)}"
         case All(terms):
-            return f"({' AND '.join(_condition(query, model, term) for term in terms)})"
+            joint = " AND ".join(_condition(query, model, term, negated=negated) for term in terms)
+            return f"({joint})"
         case AnyOf(terms):
-            return f"({' OR '.join(_condition(query, model, term) for term in terms)})"
+            joint = " OR ".join(_condition(query, model, term, negated=negated) for term in terms)
+            return f"({joint})"
         case _:
             assert_never(node)
 

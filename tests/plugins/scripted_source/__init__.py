@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator
 
 from datastatus import errors
 from datastatus.domain.fetching import FetchScope
@@ -69,12 +69,9 @@ class ScriptedIntegration:
         yield ScriptedSource(_folder())
 
     def map(self, data_type: str, raw: RawRecord) -> StandardRecord:
-        try:
-            return MODELS[data_type].model_validate_json(json.dumps(raw))
-        except ValidationError as exc:
-            first = exc.errors()[0]
-            field = ".".join(map(str, first["loc"]))
-            raise errors.MappingFailed(str(raw["id"]), field, first["msg"]) from exc
+        if problem := raw.get("unmappable"):
+            raise errors.MappingFailed(str(raw["id"]), "unmappable", problem)
+        return MODELS[data_type].model_validate_json(json.dumps(raw))
 
 
 SCRIPTED: Integration[None] = ScriptedIntegration()

@@ -28,6 +28,7 @@ from datastatus.domain.records import (
     Reference,
     StandardRecord,
 )
+from models import any_record
 
 
 def line(amount: Any) -> JournalLine:
@@ -105,6 +106,14 @@ def test_a_record_survives_json_unchanged() -> None:
         again = type(record).model_validate_json(record.to_json())
         assert again == record
         assert again.to_json() == record.to_json()
+
+
+@given(st.data(), st.sampled_from(sorted(MODELS)))
+def test_any_record_that_a_model_allows_survives_json(data: st.DataObject, data_type: str) -> None:
+    record = data.draw(any_record(MODELS[data_type]))
+    again = type(record).model_validate_json(record.to_json())
+    assert again == record
+    assert again.to_json() == record.to_json()
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=None, min_value=-(10**30), max_value=10**30))

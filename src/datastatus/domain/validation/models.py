@@ -24,6 +24,14 @@ _RULES = (
     ("decimal", "DECIMAL_VALUE", "a decimal of at most 50 digits"),
     ("finite_number", "DECIMAL_VALUE", "a decimal of at most 50 digits"),
 )
+_MESSAGES = {
+    "REQUIRED_FIELD": "is required",
+    "ENUM_VALUE": "is not one of the values that it may have",
+    "CURRENCY_CODE": "is not a code of a currency",
+    "DATE_VALUE": "is not a date or time in ISO 8601",
+    "DECIMAL_VALUE": "is not a decimal",
+    "UNKNOWN_FIELD": "is not a field of the standard model",
+}
 
 
 def model_findings(record_id: str, exc: ValidationError) -> Iterator[Finding]:
@@ -35,7 +43,7 @@ def model_findings(record_id: str, exc: ValidationError) -> Iterator[Finding]:
             Severity.ERROR,
             plain(record_id),
             plain(_path(problem["loc"])),
-            plain(f"{problem['msg'][:1].lower()}{problem['msg'][1:]}"),
+            _MESSAGES.get(rule_id) or plain(problem["msg"]),
             expected,
             None if problem["type"] == "missing" else _shown(problem["input"]),
         )

@@ -79,7 +79,8 @@ CREATE TABLE publication (
 
 -- One version of one record: readable in the publications from `valid_from` up to but without `valid_to`.
 -- `dated` (the day of the business that it tells of) and `party_id` stand in the body too, where the data type has them:
--- lists are ordered and filtered by them. The bodies of a page of records stay beside each other and uncompressed, which reads and writes faster.
+-- lists are ordered and filtered by them. Bodies stay in their rows and uncompressed as far as a page of Postgres has
+-- room for them, which reads and writes faster.
 CREATE TABLE record (
     record_set_id bigint NOT NULL REFERENCES record_set ON DELETE CASCADE,
     record_id text COLLATE "C" NOT NULL,

@@ -1,0 +1,334 @@
+"""The cache keeps what is good, whatever the source sends and wherever the service crashes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from google.protobuf.json_format import MessageToDict
+
+from datastatus.cli.client import Client
+from datastatus.v1 import connection_pb2, dataset_pb2, record_service_pb2, sync_service_pb2, validation_pb2
+from postgres import postgres_server
+from running_service import (
+    PLUGINS,
+    RunningService,
+    clear,
+    client_of,
+    ended,
+    linked,
+    running_service,
+    script,
+    synced,
+)
+
+COMPLETE = dataset_pb2.DATASET_STATUS_COMPLETE
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scripts")
+
+
+@pytest.fixture(scope="module")
+async def service(scripts: Path) -> AsyncIterator[RunningService]:
+    environment = {"PYTHONPATH": str(PLUGINS), "SCRIPTED_SOURCE_FOLDER": str(scripts)}
+    async with running_service("--lease-seconds", "2", environment=environment) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+async def client(service: RunningService) -> AsyncIterator[Client]:
+    async with client_of(service) as client:
+        yield client
+
+
+@pytest.fixture
+async def scripted(client: Client, scripts: Path) -> connection_pb2.Connection:
+    clear(scripts)
+    return await first_syncs_ended(client, await linked(client, "scripted"))
+
+
+async def first_syncs_ended(
+    client: Client, connection: connection_pb2.Connection
+) -> connection_pb2.Connection:
+    queued = await client.sync.ListDatasets(sync_service_pb2.ListDatasetsRequest(connection_id=connection.id))
+    await ended(client, *(dataset.id for dataset in queued.datasets))
+    return connection
+
+
+def suppliers(count: int, *, name: str = "Supplier") -> list[dict[str, Any]]:
+    return [{"id": f"s{n:05}", "supplierName": f"{name} {n}", "status": "Active"} for n in range(count)]
+
+
+def invoice(number: str, customer: str, account: str, **changes: Any) -> dict[str, Any]:
+    line = {
+        "quantity": "1",
+        "unitAmount": "10",
+        "discountAmount": "0",
+        "subTotal": "10",
+        "taxAmount": "0",
+        "totalAmount": "10",
+        "accountRef": {"id": account},
+    }
+    return {
+        "id": number,
+        "customerRef": {"id": customer},
+        "issueDate": "2024-03-01",
+        "currency": "EUR",
+        "lineItems": [line],
+        "subTotal": "10",
+        "totalDiscount": "0",
+        "totalTaxAmount": "0",
+        "totalAmount": "10",
+        "amountDue": "10",
+        "status": "Submitted",
+    } | changes
+
+
+def account(key: str, status: str) -> dict[str, Any]:
+    return {
+        "id": key,
+        "name": key,
+        "fullyQualifiedName": key,
+        "fullyQualifiedCategory": "Income",
+        "currentBalance": "0",
+        "type": "Income",
+        "status": status,
+        "isBankAccount": False,
+    }
+
+
+async def issues_of(
+    client: Client, dataset_id: str, page_size: int = 50
+) -> tuple[list[validation_pb2.ValidationIssue], int, int]:
+    """All issues, page by page; and how many errors and warnings there are."""
+    found: list[validation_pb2.ValidationIssue] = []
+    token = ""
+    while True:
+        page = await client.records.GetValidationResult(
+            record_service_pb2.GetValidationResultRequest(
+                dataset_id=dataset_id, page_size=page_size, page_token=token
+            )
+        )
+        found += page.issues
+        if not (token := page.next_page_token):
+            return found, page.error_count, page.warning_count
+
+
+async def names(client: Client, company_id: str, **request: Any) -> list[str]:
+    page = await client.records.ListRecords(
+        record_service_pb2.ListRecordsRequest(
+            company_id=company_id, data_type="suppliers", page_size=1000, **request
+        )
+    )
+    assert page.total_size == len(page.records)
+    return [str(record.data["supplierName"]) for record in page.records]
+
+
+async def test_everything_wrong_is_listed_and_counted_on_the_dataset(
+    client: Client, scripts: Path, scripted: connection_pb2.Connection
+) -> None:
+    wrong = [
+        {**one, "status": "Odd", "defaultCurrency": "Euro"} if n % 2 else {**one, "defaultCurrency": "EUX"}
+        for n, one in enumerate(suppliers(7))
+    ]
+    script(scripts, "suppliers", records=wrong)
+
+    dataset = await synced(client, scripted.company_id, "suppliers")
+
+    assert dataset.status == dataset_pb2.DATASET_STATUS_VALIDATION_ERROR
+    assert (dataset.validation.error_count, dataset.validation.warning_count) == (10, 0)
+    assert "10 errors, the first: record s00000, field defaultCurrency" in dataset.error_message
+    assert "expected a code of ISO 4217; found EUX" in dataset.error_message
+    issues, error_count, warning_count = await issues_of(client, dataset.id, page_size=3)
+    assert (error_count, warning_count) == (10, 0)
+    assert sorted((one.rule_id, one.record_id, one.field, one.found) for one in issues) == sorted(
+        [("CURRENCY_KNOWN", f"s{n:05}", "defaultCurrency", "EUX") for n in (0, 2, 4, 6)]
+        + [("CURRENCY_CODE", f"s{n:05}", "defaultCurrency", "Euro") for n in (1, 3, 5)]
+        + [("ENUM_VALUE", f"s{n:05}", "status", "Odd") for n in (1, 3, 5)]
+    )
+
+
+async def test_doubtful_references_are_warnings_and_known_only_of_what_is_cached(
+    client: Client, scripts: Path, scripted: connection_pb2.Connection
+) -> None:
+    records = [
+        invoice("i1", "c1", "sales"),
+        invoice("i2", "nobody", "sales"),
+        invoice("i3", "c1", "old"),
+        invoice("i4", "c1", "sales", currency="USD", dueDate="2024-01-01"),
+    ]
+    script(scripts, "invoices", records=records)
+    script(scripts, "company", records=[{"id": "me", "baseCurrency": "EUR"}])
+    script(scripts, "customers", records=[{"id": "c1", "customerName": "C", "status": "Active"}])
+    script(scripts, "chartOfAccounts", records=[account("sales", "Active"), account("old", "Archived")])
+    for data_type in ("company", "customers", "chartOfAccounts"):
+        assert (await synced(client, scripted.company_id, data_type)).status == COMPLETE
+
+    dataset = await synced(client, scripted.company_id, "invoices")
+
+    assert dataset.status == COMPLETE
+    issues, error_count, warning_count = await issues_of(client, dataset.id)
+    assert (error_count, warning_count) == (0, 4)
+    assert (dataset.validation.error_count, dataset.validation.warning_count) == (0, 4)
+    assert {one.severity for one in issues} == {validation_pb2.VALIDATION_SEVERITY_WARNING}
+    assert {(one.rule_id, one.record_id, one.field, one.found) for one in issues} == {
+        ("REFERENCE_DANGLING", "i2", "customerRef.id", "nobody"),
+        ("ACCOUNT_ARCHIVED", "i3", "lineItems[0].accountRef.id", "old"),
+        ("CURRENCY_RATE_PRESENT", "i4", "currencyRate", ""),
+        ("DUE_AFTER_ISSUE", "i4", "dueDate", "2024-01-01"),
+    }
+
+
+async def test_a_source_that_lost_most_of_its_records_does_not_take_the_cache_with_it(
+    client: Client, scripts: Path, scripted: connection_pb2.Connection
+) -> None:
+    script(scripts, "suppliers", records=suppliers(25))
+    before = await synced(client, scripted.company_id, "suppliers")
+    script(scripts, "suppliers", records=suppliers(5))
+
+    stopped = await synced(client, scripted.company_id, "suppliers")
+
+    assert stopped.status == dataset_pb2.DATASET_STATUS_VALIDATION_ERROR
+    assert stopped.error_code == "MASS_DELETION"
+    assert "20 of 25 records" in stopped.error_message
+    assert len(await names(client, scripted.company_id)) == 25
+
+    asked_for = await client.sync.QueueSync(
+        sync_service_pb2.SyncRequest(
+            company_id=scripted.company_id, data_type="suppliers", allow_mass_deletion=True
+        )
+    )
+    assert (await ended(client, asked_for.id)).status == COMPLETE
+    assert len(await names(client, scripted.company_id)) == 5
+    gone = await client.records.ListRecords(
+        record_service_pb2.ListRecordsRequest(
+            company_id=scripted.company_id,
+            data_type="suppliers",
+            modified_since=before.completed,
+            page_size=100,
+        )
+    )
+    assert gone.total_size == 20
+    assert all(one.is_deleted and MessageToDict(one.data)["metadata"]["isDeleted"] for one in gone.records)
+
+
+async def test_many_records_are_mapped_in_processes_that_end_with_the_work(
+    client: Client, service: RunningService, scripts: Path, scripted: connection_pb2.Connection
+) -> None:
+    script(scripts, "suppliers", records=suppliers(6000))
+    dataset = await synced(client, scripted.company_id, "suppliers")
+    assert dataset.status == COMPLETE
+    assert dataset.progress.records_mapped == dataset.progress.records_validated == 6000
+    page = await client.records.ListRecords(
+        record_service_pb2.ListRecordsRequest(
+            company_id=scripted.company_id,
+            data_type="suppliers",
+            filter='supplierName = "Supplier 59*"',
+            order_by="supplierName desc",
+            page_size=2,
+        )
+    )
+    assert page.total_size == 111
+    assert [one.data["supplierName"] for one in page.records] == ["Supplier 5999", "Supplier 5998"]
+    assert page.records[0].data["modifiedDate"] == page.records[0].modified_date.ToDatetime(UTC).isoformat()
+    async with asyncio.timeout(10):
+        while mapping_processes(service):  # noqa: ASYNC110 (processes send no events)
+            await asyncio.sleep(0.05)
+
+
+def mapping_processes(service: RunningService) -> list[str]:
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = status.read_text().rpartition(") ")[2].split()[1]
+            command = (status.parent / "cmdline").read_text()
+        except OSError:
+            continue
+        if parent == str(service.process.pid) and "spawn_main" in command:
+            found.append(command)
+    return found
+
+
+# Where a lock can stop a publication: at its set, a record that is to be superseded, one that is to vanish, the
+# dataset, the journal.
+STOP_AT_SET = "SELECT FROM record_set WHERE data_type = 'suppliers' FOR UPDATE"
+STEPS = {
+    "set": "SELECT",
+    "page": "SELECT FROM record WHERE record_id = 's00700' FOR UPDATE",
+    "vanished": "SELECT FROM record WHERE record_id = 's00999' FOR UPDATE",
+    "dataset": "SELECT FROM dataset WHERE completed IS NULL FOR UPDATE",
+    "journal": "SELECT pg_advisory_xact_lock(7308321, 1)",
+}
+
+
+async def test_a_crash_at_any_step_of_publishing_leaves_the_old_records_whole(tmp_path: Path) -> None:
+    old = suppliers(1000, name="Old")
+    script(tmp_path, "suppliers", records=old)
+    environment = {"PYTHONPATH": str(PLUGINS), "SCRIPTED_SOURCE_FOLDER": str(tmp_path)}
+    async with postgres_server(18) as server:
+        arguments = ("--lease-seconds", "1", "--database-url", server.dsn)
+        async with running_service(*arguments, environment=environment) as service:
+            async with client_of(service) as client:
+                connection = await first_syncs_ended(client, await linked(client, "scripted"))
+            before = [one["supplierName"] for one in old]
+            for number, step in enumerate(STEPS, start=1):
+                # In turn the last one vanishes and comes back, and all others have another name.
+                new = suppliers(999, name=f"New {number}") if number % 2 else old
+                script(tmp_path, "suppliers", records=new)
+                dataset_id = await crash_at(service, server.dsn, connection.company_id, STEPS[step], before)
+                async with client_of(service) as client:
+                    dataset = await ended(client, dataset_id)
+                    assert (dataset.status, dataset.attempt) == (COMPLETE, 2), step
+                    before = await names(client, connection.company_id)
+                assert before == [one["supplierName"] for one in new], step
+
+
+async def crash_at(service: RunningService, dsn: str, company_id: str, lock: str, before: list[str]) -> str:
+    """Queue a sync, stop its publication where `lock` stops it, kill the server, look, and kill the backend too."""
+    first, second = await asyncpg.connect(dsn), await asyncpg.connect(dsn)
+    try:
+        at_set, at_step = first.transaction(), second.transaction()
+        await at_set.start()
+        await first.execute(STOP_AT_SET)
+        async with client_of(service) as client:
+            dataset = await client.sync.QueueSync(
+                sync_service_pb2.SyncRequest(company_id=company_id, data_type="suppliers")
+            )
+        publisher = await stopped(second)
+        if lock != "SELECT":
+            await at_step.start()
+            await second.execute(lock)
+            await at_set.rollback()
+            assert await stopped(first, not_by=first.get_server_pid()) == publisher
+
+        await service.kill()
+        await service.start()
+        # The publication hangs where it is, with all that it has done so far.
+        async with client_of(service) as client:
+            assert await names(client, company_id) == before
+        await (second if lock == "SELECT" else first).execute("SELECT pg_terminate_backend($1)", publisher)
+        return dataset.id
+    finally:
+        await first.close()
+        await second.close()
+
+
+async def stopped(sql: asyncpg.Connection, *, not_by: int = 0) -> int:
+    """The backend that publishes, once it waits for a lock that `not_by` does not hold."""
+    async with asyncio.timeout(30):
+        while True:
+            found = await sql.fetchval(
+                "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                " AND NOT $1 = ANY (pg_blocking_pids(pid)) AND query LIKE '%FROM publish_dataset(%'",
+                not_by,
+            )
+            if found is not None:
+                return found
+            await asyncio.sleep(0.02)
