@@ -16,6 +16,8 @@ from datastatus.store.journal import JournalBounds
 
 _PAGE_TRANSITIONS = 1000
 _READERS_MAX = 3
+# Every eighth page is the one that was asked for first, so that nobody waits for ever.
+_IN_ORDER_EVERY = 8
 
 Page = Sequence[Entry]
 
@@ -24,9 +26,8 @@ class CatchUp:
     """Pages of fixed places, so that watchers who resume near each other read the same ones, once.
 
     A stampede reads each page a single time and `_READERS_MAX` at once, so that the writers keep their
-    connections. Most readers take the page furthest back first: whoever is there catches up with those ahead, and
-    from then on they share every page. One reader takes them in the order in which they were asked for, so that
-    nobody waits for ever.
+    connections. The page furthest back goes first: whoever is there catches up with those ahead, and from then on
+    they share every page.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class CatchUp:
         self._kept: OrderedDict[int, Page] = OrderedDict()
         self._kept_bytes = 0
         self._asked = asyncio.Semaphore(0)
+        self._turn = 0
 
     def forget(self) -> None:
         """Drop what was read of a history that is no longer ours."""
@@ -59,8 +61,8 @@ class CatchUp:
         """Read what is asked for until cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                for number in range(_READERS_MAX):
-                    tasks.create_task(self._read_pages(in_order=number == 0))
+                for _ in range(_READERS_MAX):
+                    tasks.create_task(self._read_pages())
         finally:
             for page in (*self._wanted.values(), *self._coming.values()):
                 _fail(page, errors.Draining())
@@ -68,6 +70,7 @@ class CatchUp:
     async def read(self, after_seq: int, head_seq: int, count_max: int) -> Page:
         """What follows `after_seq` up to `head_seq`: at least one entry, at most the rest of its page.
 
+        It may take long where many are behind; whoever gives up waiting finds the page coming when he asks again.
         Raises ResumeExpired where retention has given it up.
         """
         number = after_seq // _PAGE_TRANSITIONS
@@ -97,10 +100,10 @@ class CatchUp:
         # One of those who wait may go away; the others still want it.
         return await asyncio.shield(page)
 
-    async def _read_pages(self, *, in_order: bool) -> None:
+    async def _read_pages(self) -> None:
         while True:
             await self._asked.acquire()
-            number = next(iter(self._wanted)) if in_order else min(self._wanted)
+            number = self._next_number()
             wanted = self._coming[number] = self._wanted.pop(number)
             try:
                 page = await self._read_page(number)
@@ -113,6 +116,10 @@ class CatchUp:
                 del self._coming[number]
                 if wanted.exception() is None:
                     self._keep(number, wanted.result())
+
+    def _next_number(self) -> int:
+        self._turn = (self._turn + 1) % _IN_ORDER_EVERY
+        return min(self._wanted) if self._turn else next(iter(self._wanted))
 
     async def _read_page(self, number: int) -> Page:
         transitions = await journal.read_transitions(

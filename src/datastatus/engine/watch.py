@@ -100,7 +100,7 @@ class Watches:
             yield WatchMessage(Snapshot(b""))
         bounds = filling.result().bounds
         if bounds.epoch != known.epoch:
-            raise errors.HistoryForked(bounds.head_seq)
+            raise errors.HistoryForked(self._hub.fork_seq(known.epoch))
         async for part in spool.parts():
             yield WatchMessage(Snapshot(part))
         yield WatchMessage(SnapshotEnd(bounds.head_seq), ResumeToken(bounds.epoch, bounds.head_seq))
@@ -174,25 +174,25 @@ class _Follower:
             if self._request.until_terminal and not self._running and self._scanned_seq >= self._fixed_seq:
                 return
             if self._hub.epoch != self._epoch or self._hub.head_seq < self._scanned_seq:
-                self._hub.check_token(self._token(self._sent_seq))
-                raise errors.HistoryForked(self._hub.head_seq)
+                raise errors.HistoryForked(self._hub.fork_seq(self._epoch))
             if (reason := self._closing_reason()) is not None:
                 retry_after = timedelta(seconds=random.uniform(0, _RETRY_AFTER_SECONDS_MAX))
                 yield WatchMessage(Closing(reason, retry_after), self._token(self._sent_seq))
                 return
+            due_seconds = self._sent_time + heartbeat_seconds - time.monotonic()
             entries, through_seq = await self._hub.read(
-                self._subscription, self._scanned_seq, _SCAN_TRANSITIONS
+                self._subscription, self._scanned_seq, _SCAN_TRANSITIONS, due_seconds
             )
             moved = through_seq > self._scanned_seq
             self._scanned_seq = through_seq
             passing = self._passing(entries)
             for message in self._batches(passing):
                 yield message
-            quiet_seconds = time.monotonic() - self._sent_time
-            if quiet_seconds >= heartbeat_seconds:
+            due_seconds = self._sent_time + heartbeat_seconds - time.monotonic()
+            if due_seconds <= 0:
                 yield self._progress()
             elif not moved:
-                await self._subscription.wait(heartbeat_seconds - quiet_seconds)
+                await self._subscription.wait(due_seconds)
             elif not passing:
                 # Looking through much that does not pass must not hold up the others.
                 await asyncio.sleep(0)

@@ -256,21 +256,25 @@ class WatchHub:
                 self.poke()
                 await subscription.wait(timeout_seconds=_POLL_SECONDS)
 
+    def fork_seq(self, epoch: int) -> int:
+        """Up to where the history of that epoch is ours too."""
+        return min([self.head_seq, *(seq for later, seq in self._forks if later > epoch)])
+
     def check_token(self, token: ResumeToken) -> None:
         """Raises HistoryForked where the token's history is not ours, ResumeExpired where it is forgotten."""
-        later_forks = [fork_seq for epoch, fork_seq in self._forks if epoch > token.epoch]
-        if token.epoch > self.epoch or token.seq > min([*later_forks, self.head_seq]):
-            raise errors.HistoryForked(min([*later_forks, self.head_seq]))
+        fork_seq = self.fork_seq(token.epoch)
+        if token.epoch > self.epoch or token.seq > fork_seq:
+            raise errors.HistoryForked(fork_seq)
         if token.seq + 1 < self._bounds.oldest_seq:
             raise errors.ResumeExpired(self._bounds.oldest_seq)
 
     async def read(
-        self, subscription: Subscription, after_seq: int, count_max: int
+        self, subscription: Subscription, after_seq: int, count_max: int, wait_seconds: float | None = None
     ) -> tuple[Sequence[Entry], int]:
         """(entries, through_seq): of everything after `after_seq` up to `through_seq`, what may concern us.
 
-        From the ring, or from the table for one that has fallen behind it; never beyond `head_seq`. Raises
-        ResumeExpired.
+        From the ring, or from the table for one that has fallen behind it; never beyond `head_seq`. Nothing, where
+        the table cannot be read within `wait_seconds`. Raises ResumeExpired.
         """
         first_seq = subscription.first_seq
         if subscription.ids is not None and after_seq >= subscription.since_seq:
@@ -283,7 +287,11 @@ class WatchHub:
             return (), after_seq
         if not self._ring.covers(after_seq):
             # What concerns us may come while we wait: the note stays until the ring has been looked through.
-            entries = await self._catch_up.read(after_seq, self.head_seq, count_max)
+            try:
+                async with asyncio.timeout(wait_seconds):
+                    entries = await self._catch_up.read(after_seq, self.head_seq, count_max)
+            except TimeoutError:
+                return (), after_seq
             return entries, entries[-1].transition.seq
         subscription.first_seq = None
         if subscription.ids is None:

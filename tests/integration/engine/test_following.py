@@ -1,0 +1,231 @@
+"""The live part of a watch: heartbeats, closings, limits, epochs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from uuid import uuid4
+
+import pytest
+
+from datastatus import errors
+from datastatus.domain.dataset import DatasetStatus, Transition
+from datastatus.domain.watch import (
+    Batch,
+    Closing,
+    ClosingReason,
+    Opened,
+    ResumeToken,
+    Start,
+    StatusFilter,
+    WatchProgress,
+)
+from datastatus.engine.watch_hub import WatchHub
+from datastatus.rpc.watch_encoder import encode_transition
+from datastatus.store import journal
+from datastatus.store.migrate import begin_new_epoch
+from postgres import PostgresServer
+from stores import Store, fresh_store
+from watching import (
+    StallingDatabase,
+    a_request,
+    journaled,
+    of_company,
+    of_datasets,
+    running_watches,
+    told_until,
+)
+
+NOBODY = StatusFilter(company_ids=frozenset([uuid4()]))
+
+
+async def test_an_idle_filtered_watch_is_told_how_far_nothing_passed(store: Store) -> None:
+    link = await store.connection()
+    async with running_watches(store.database) as (_, watches):
+        watch = watches.watch(a_request(Start.NOW, NOBODY))
+        assert isinstance((await anext(watch)).body, Opened)
+        place = 0
+        for transitions in (0, 20, 0, 40):
+            if transitions:
+                await journaled(store, link, transitions)
+            async for message in watch:
+                progress = message.body
+                assert isinstance(progress, WatchProgress)
+                assert progress.after_seq == place
+                assert message.token == ResumeToken(1, progress.through_seq)
+                place = progress.through_seq
+                if place == await store.head_seq():
+                    break
+
+
+async def test_whoever_may_no_longer_watch_is_told_within_a_heartbeat(store: Store) -> None:
+    allowed = True
+    async with running_watches(store.database) as (_, watches):
+        watch = watches.watch(a_request(Start.NOW), lambda: allowed)
+        await anext(watch)
+        assert isinstance((await anext(watch)).body, WatchProgress)
+        allowed = False
+        rest = [message async for message in watch]
+    closing = rest[-1].body
+    assert isinstance(closing, Closing)
+    assert closing.reason is ClosingReason.AUTH_EXPIRED
+    assert rest[-1].token == ResumeToken(1, 0)
+
+
+async def test_an_old_stream_is_closed_with_a_place_to_go_on(store: Store) -> None:
+    async with running_watches(store.database, age_max=0.3) as (_, watches):
+        messages = [message async for message in watches.watch(a_request(Start.NOW))]
+    closing = messages[-1].body
+    assert isinstance(closing, Closing)
+    assert closing.reason is ClosingReason.MAX_AGE
+    assert messages[-1].token == ResumeToken(1, 0)
+
+
+async def test_at_a_drain_everybody_is_sent_away_at_another_time_and_nobody_comes_in(store: Store) -> None:
+    async with running_watches(store.database) as (hub, watches):
+        open_ones = [watches.watch(a_request(Start.NOW)) for _ in range(20)]
+        await asyncio.gather(*(anext(one) for one in open_ones))
+        hub.drain()
+        last = [[message async for message in one][-1] for one in open_ones]
+        with pytest.raises(errors.Draining):
+            await anext(watches.watch(a_request(Start.NOW)))
+    closings = [one.body for one in last if isinstance(one.body, Closing)]
+    assert {one.reason for one in closings} == {ClosingReason.DRAINING}
+    assert len({one.retry_after for one in closings}) == 20
+
+
+async def test_there_is_a_limit_on_watchers_and_who_leaves_makes_room(store: Store) -> None:
+    async with running_watches(store.database, watchers_max=2) as (_, watches):
+        first, second, third = (watches.watch(a_request(Start.NOW)) for _ in range(3))
+        await anext(first)
+        await anext(second)
+        with pytest.raises(errors.TooManyWatchers, match="2 watchers at most"):
+            await anext(third)
+        await first.aclose()
+        assert isinstance((await anext(watches.watch(a_request(Start.NOW)))).body, Opened)
+
+
+async def test_a_transition_is_encoded_once_for_all_watchers(store: Store) -> None:
+    encoded = Counter[int]()
+
+    def encode(one: Transition) -> bytes:
+        encoded[one.seq] += 1
+        return encode_transition(one)
+
+    link = await store.connection()
+    async with running_watches(store.database, encode=encode) as (_, watches):
+        filters = [(), (of_company(link),), (NOBODY,), (StatusFilter(data_types=frozenset(["type 1"])),)]
+        open_ones = [watches.watch(a_request(Start.NOW, *filters[n % 4])) for n in range(40)]
+        await asyncio.gather(*(anext(one) for one in open_ones))
+        head_seq = await journaled(store, link, 100)
+        told = await asyncio.gather(*(told_until(one, head_seq) for one in open_ones))
+    assert [len(one) for one in told] == [100, 100, 0, 2] * 10
+    assert encoded == Counter(range(1, 101))
+
+
+async def test_what_concerns_nobody_wakes_nobody(store: Store) -> None:
+    """Filters by id are looked up: a watcher is not asked about what cannot pass."""
+    mine, other = await store.connection(), await store.connection()
+    hub = WatchHub(store.database, encode_transition, ring_bytes_max=1 << 20, watchers_max=1)
+    running = asyncio.create_task(hub.run())
+    await hub.opened()
+    with hub.subscribed([mine.company_id]) as subscription, hub.subscribed(None) as everything:
+        head_seq = await journaled(store, other, 20)
+        while hub.head_seq < head_seq:
+            await everything.wait(10)
+        assert subscription.first_seq is None
+        assert await hub.read(subscription, 0, 100) == ((), head_seq)
+        await store.queued(mine)
+        await subscription.wait(10)
+        [entry], through_seq = await hub.read(subscription, head_seq, 100)
+        assert (entry.transition.company_id, through_seq) == (mine.company_id, head_seq + 1)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_until_terminal_ends_behind_the_last_terminal_transition(store: Store) -> None:
+    link = await store.connection()
+    first, second = await store.queued(link, "bills"), await store.queued(link, "items")
+    await store.change(journal.Change(first, DatasetStatus.CANCELLED))
+    async with running_watches(store.database) as (_, watches):
+        request = a_request(ResumeToken(1, 0), of_datasets(first, second), until_terminal=True)
+        watch = watches.watch(request)
+        assert isinstance((await anext(watch)).body, Opened)
+        await store.change(journal.Change(second, DatasetStatus.CANCELLED))
+        told = [
+            (entry.transition.dataset_id, entry.transition.to_status)
+            async for message in watch
+            if isinstance(message.body, Batch)
+            for entry in message.body.entries
+        ]
+    assert told[-1] == (second, DatasetStatus.CANCELLED)
+    assert (first, DatasetStatus.CANCELLED) in told
+
+
+async def test_a_live_stream_of_an_old_epoch_ends_and_is_told_nothing_of_the_new_one(store: Store) -> None:
+    link = await store.connection()
+    await journaled(store, link, 10)
+    async with running_watches(store.database) as (hub, watches):
+        watch = watches.watch(a_request(Start.EARLIEST))
+        assert len(await told_until(watch, 10)) == 10
+        await begin_new_epoch(store.dsn)
+        await journaled(store, link, 10)
+        hub.poke()
+        with pytest.raises(errors.HistoryForked) as forked:
+            await told_until(watch, 20)
+        assert forked.value.metadata == {"fork_seq": "10"}
+        # What both histories share can be gone on from.
+        again = await told_until(watches.watch(a_request(ResumeToken(1, 10))), 20)
+        assert [one.seq for one in again] == list(range(11, 21))
+        with pytest.raises(errors.HistoryForked):
+            await anext(watches.watch(a_request(ResumeToken(1, 11))))
+
+
+async def test_a_token_of_a_server_that_knows_more_is_waited_for(store: Store) -> None:
+    """The other server has seen a new epoch, and transitions in it, that this one has not."""
+    link = await store.connection()
+    await journaled(store, link, 10)
+    database = StallingDatabase(store.database)
+    async with running_watches(database) as (hub, watches):
+        database.stall("read_tail")
+        await database.held("read_tail")
+        await begin_new_epoch(store.dsn)
+        head_seq = await journaled(store, link, 10)
+        assert (hub.epoch, hub.head_seq) == (1, 10)
+        opening = asyncio.create_task(anext(watches.watch(a_request(ResumeToken(2, head_seq)))))
+        database.go_on("read_tail")
+        assert (await opening).token == ResumeToken(2, head_seq)
+
+
+async def test_a_restore_of_an_older_state_forks_what_was_seen_past_it(
+    newest_server: PostgresServer, newest_template: str
+) -> None:
+    """A backup, live on while watched, then restored over it; the servers have not been stopped."""
+    async with fresh_store(newest_server, newest_template) as store:
+        name = await store.sql.fetchval("SELECT current_database()")
+        link = await store.connection()
+        await journaled(store, link, 10)
+        await cut_off(newest_server, name)
+        await newest_server.execute(f"CREATE DATABASE {name}_backup TEMPLATE {name}")
+        await newest_server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        async with running_watches(store.database) as (_, watches):
+            await journaled(store, link, 10)
+            watch = watches.watch(a_request(Start.EARLIEST))
+            assert len(await told_until(watch, 20)) == 20
+
+            await cut_off(newest_server, name)
+            await newest_server.execute(f"ALTER DATABASE {name} RENAME TO {name}_lost")
+            await newest_server.execute(f"ALTER DATABASE {name}_backup RENAME TO {name}")
+            with pytest.raises(errors.HistoryForked) as forked:
+                await told_until(watch, 21)
+            assert forked.value.metadata == {"fork_seq": "10"}
+            with pytest.raises(errors.HistoryForked):
+                await anext(watches.watch(a_request(ResumeToken(1, 20))))
+            assert (await anext(watches.watch(a_request(ResumeToken(1, 10))))).token == ResumeToken(1, 10)
+        await newest_server.execute(f"DROP DATABASE {name}_lost")
+
+
+async def cut_off(server: PostgresServer, name: str) -> None:
+    """Let nobody be connected to the database."""
+    await server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    await server.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
