@@ -10,8 +10,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from grpc_status import rpc_status
 
 from datastatus.cli.client import Client, connected
 from datastatus.client import translate
+from datastatus.embedded import embedded_postgres
 from datastatus.v1 import company_service_pb2, connection_pb2, dataset_pb2, sync_service_pb2, watch_pb2
 
 ROOT = Path(__file__).parents[1]
@@ -45,6 +46,12 @@ class RunningService:
         self._serving = asyncio.Event()
         self.address = ""
         self.log = ""
+        self._logging = asyncio.Condition()
+
+    async def logged(self, text: str) -> None:
+        """Until the service has logged `text`."""
+        async with self._logging:
+            await self._logging.wait_for(lambda: text in self.log)
 
     @property
     def process(self) -> asyncio.subprocess.Process:
@@ -74,6 +81,8 @@ class RunningService:
         assert self.process.stderr is not None
         async for line in self.process.stderr:
             self.log += line.decode()
+            async with self._logging:
+                self._logging.notify_all()
             if line.startswith(b"serving on "):
                 self.address = line.decode().split()[2].rstrip(";")
                 self._serving.set()
@@ -119,6 +128,26 @@ async def running_service(
         if service.is_running:
             await service.stop()
         shutil.rmtree(own)
+
+
+@asynccontextmanager
+async def running_services(
+    count: int,
+    environment: Mapping[str, str] | None = None,
+    *,
+    prepare: Callable[[str], Awaitable[None]] | None = None,
+) -> AsyncIterator[tuple[str, list[RunningService]]]:
+    """(dsn, services): several on one Postgres, which `prepare` may have been given to before."""
+    folder = Path(tempfile.mkdtemp(prefix="datastatus-shared-"))
+    os.chmod(folder, 0o711)
+    async with AsyncExitStack() as stack:
+        stack.callback(shutil.rmtree, folder)
+        dsn = await stack.enter_async_context(embedded_postgres(folder))
+        if prepare is not None:
+            await prepare(dsn)
+        shared = {**(environment or {}), "DATASTATUS_DATABASE_URL": dsn}
+        starting = [running_service(environment=shared) for _ in range(count)]
+        yield dsn, list(await asyncio.gather(*(stack.enter_async_context(one) for one in starting)))
 
 
 @asynccontextmanager

@@ -62,7 +62,9 @@ async def running_service(settings: Settings) -> AsyncIterator[Service]:
         engine = Engine(database, registry, options, Encoding(encode_transition, encode_snapshot))
         await engine.credentials.check()
         await stack.enter_async_context(_running(engine.run()))
-        address = await stack.enter_async_context(serving(engine, settings.listen))
+        address = await stack.enter_async_context(
+            serving(engine, settings.listen, watch_slow_seconds_max=settings.watch_slow_seconds_max)
+        )
         connectors = _online_connectors(registry, address, engine.connections.credentials_of)
         await stack.enter_async_context(_serving_sources(connectors))
         folder = None if settings.database_url else str(settings.data_folder)

@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     """Memory for the newest transitions, from which watchers are served; who is behind it reads the database."""
     watchers_max: int = Field(default=20_000, ge=1)
     """Most watches that this process serves."""
+    watch_slow_seconds_max: float = Field(default=60, gt=0)
+    """How long a watcher may take nothing of what waits for it before its watch is ended."""
     watch_age_hours_max: float = Field(default=12, gt=0)
     """How old a watch may become; its client is then told to reconnect, which spreads watches over servers anew."""
     journal_retention_days: float = Field(default=30, gt=0)

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import sys
-import tempfile
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import asyncpg
 
-from datastatus.embedded import embedded_postgres
 from datastatus.store.migrate import migrate
 from datastatus.v1 import company_service_pb2, dataset_pb2, sync_service_pb2, transition_pb2
 from history.checker import Fact
-from running_service import RunningService, client_of, linked, running_service
+from running_service import RunningService, client_of, linked, running_services
 from stores import small_partitions
 
 _SERVERS = 3
@@ -157,22 +152,28 @@ class Cluster:
 @asynccontextmanager
 async def a_cluster(partition_transitions: int) -> AsyncIterator[Cluster]:
     """A cluster with nothing in it, for the length of the `with`."""
-    folder = Path(tempfile.mkdtemp(prefix="datastatus-history-"))
-    os.chmod(folder, 0o711)
-    async with AsyncExitStack() as stack:
-        stack.callback(shutil.rmtree, folder)
-        dsn = await stack.enter_async_context(embedded_postgres(folder))
-        environment = {
-            "DATASTATUS_DATABASE_URL": dsn,
-            "DATASTATUS_WATCH_RING_BYTES": str(_RING_BYTES),
-            "DATASTATUS_JOURNAL_PARTITION_TRANSITIONS": str(partition_transitions),
-        }
-        sql = await asyncpg.connect(dsn)
-        stack.push_async_callback(sql.close)
+    environment = {
+        "DATASTATUS_WATCH_RING_BYTES": str(_RING_BYTES),
+        "DATASTATUS_JOURNAL_PARTITION_TRANSITIONS": str(partition_transitions),
+    }
+
+    async def prepare(dsn: str) -> None:
         await migrate(dsn)
-        await small_partitions(sql, partition_transitions)
-        starting = [running_service(environment=environment) for _ in range(_SERVERS)]
-        servers = await asyncio.gather(*(stack.enter_async_context(one) for one in starting))
-        reading = await asyncpg.connect(dsn)
-        stack.push_async_callback(reading.close)
-        yield Cluster(dsn, sql, list(servers), Historian(reading))
+        async with _connected(dsn) as sql:
+            await small_partitions(sql, partition_transitions)
+
+    async with (
+        running_services(_SERVERS, environment, prepare=prepare) as (dsn, servers),
+        _connected(dsn) as sql,
+        _connected(dsn) as reading,
+    ):
+        yield Cluster(dsn, sql, servers, Historian(reading))
+
+
+@asynccontextmanager
+async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    sql = await asyncpg.connect(dsn)
+    try:
+        yield sql
+    finally:
+        await sql.close()

@@ -20,6 +20,7 @@ _PAUSE_SECONDS = 0.01
 _IDLE_SECONDS = 2.0
 _SILENCE_SECONDS_MAX = 3 * _IDLE_SECONDS
 _RECONNECT_SECONDS = 1.0
+_ANNOUNCE_SECONDS_MAX = 5.0
 
 
 class Announcements:
@@ -51,15 +52,26 @@ class Announcements:
             self._committed.clear()
             try:
                 # After the commit and on a connection of its own: it cannot hold up or fail a writer.
-                await journal.announce_transitions(self._database)
+                await journal.announce_transitions(self._database, timeout_seconds=_ANNOUNCE_SECONDS_MAX)
             except errors.StoreDown as exc:
                 _log.warning("transitions_not_announced", cause=repr(exc.__cause__))
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _listen(self) -> None:
+        """Meanwhile the tailer polls: all that a lost listener costs is a quarter of a second."""
+        lost = False
+
+        def heard() -> None:
+            nonlocal lost
+            if lost:
+                _log.info("listener_back")
+                lost = False
+            self._heard()
+
         while True:
             try:
-                await self._database.listen(_CHANNEL, self._heard, _SILENCE_SECONDS_MAX)
+                await self._database.listen(_CHANNEL, heard, _SILENCE_SECONDS_MAX)
             except errors.StoreDown as exc:
                 _log.warning("listener_lost", cause=repr(exc.__cause__), reconnect_seconds=_RECONNECT_SECONDS)
+            lost = True
             await asyncio.sleep(_RECONNECT_SECONDS)

@@ -50,17 +50,22 @@ _OPTIONS = (
     # Connectors and watchers ping through idle times; do not take that for abuse.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    # A client that vanished without a word is missed, and what it held is free again.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
 )
 
 
 @asynccontextmanager
-async def serving(engine: Engine, address: str) -> AsyncIterator[str]:
+async def serving(engine: Engine, address: str, *, watch_slow_seconds_max: float) -> AsyncIterator[str]:
     """Serve on `address` (HOST:PORT, port 0 for any free one) for the length of the `with`; the address bound.
 
     On leaving, watchers and connectors are sent elsewhere first, then calls in progress get 2 s.
     """
     server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=_OPTIONS)
-    sync_service_pb2_grpc.add_SyncServiceServicer_to_server(SyncService(engine), server)
+    sync_service_pb2_grpc.add_SyncServiceServicer_to_server(
+        SyncService(engine, watch_slow_seconds_max), server
+    )
     company_service_pb2_grpc.add_CompanyServiceServicer_to_server(CompanyService(engine), server)
     sync_settings_service_pb2_grpc.add_SyncSettingsServiceServicer_to_server(
         SyncSettingsService(engine), server

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import grpc
+import structlog
 
 from datastatus import errors
 from datastatus.domain import watch
@@ -21,17 +22,19 @@ from datastatus.rpc.watch_encoder import WatchEncoder
 from datastatus.store.datasets import DatasetFilter
 from datastatus.v1 import data_status_pb2, dataset_pb2, sync_service_pb2, sync_service_pb2_grpc, watch_pb2
 
+_log = structlog.get_logger(__name__)
+
 Context = grpc.aio.ServicerContext
 
 _BATCH_REQUESTS_MAX = 1000
 _FILTERS_MAX = 100
 _FILTER_VALUES_MAX = 1000
-_SLOW_SECONDS_MAX = 60
 
 
 class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, watch_slow_seconds_max: float) -> None:
         self._engine = engine
+        self._slow_seconds_max = watch_slow_seconds_max
         self._encoder = WatchEncoder()
 
     async def QueueSync(self, request: sync_service_pb2.SyncRequest, context: Context) -> dataset_pb2.Dataset:
@@ -149,10 +152,11 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
             async for message in messages:
                 try:
                     # Waits while the client takes nothing; meanwhile this one message is all that is held for it.
-                    async with asyncio.timeout(_SLOW_SECONDS_MAX):
+                    async with asyncio.timeout(self._slow_seconds_max):
                         await context.write(self._encoder.encode(message))
                 except TimeoutError as exc:
-                    raise errors.SlowWatcher(_SLOW_SECONDS_MAX) from exc
+                    _log.info("watch_ended_slow", peer=context.peer(), token=str(message.token))
+                    raise errors.SlowWatcher(self._slow_seconds_max) from exc
 
 
 def _sync_request(fields: Fields, request: sync_service_pb2.SyncRequest) -> SyncRequest:

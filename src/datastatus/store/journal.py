@@ -319,6 +319,6 @@ async def recall_request(
     return (QueueOutcome(rows[0]["outcome"]), rows[0]["dataset_id"]) if rows else None
 
 
-async def announce_transitions(executor: Executor) -> None:
+async def announce_transitions(executor: Executor, *, timeout_seconds: float) -> None:
     """Wake the tailers of all processes."""
-    await executor.rows("announce_transitions")
+    await executor.rows("announce_transitions", timeout_seconds=timeout_seconds)
