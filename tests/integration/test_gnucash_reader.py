@@ -12,13 +12,14 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from datastatus.domain.dataset import WaitReason
-from datastatus.domain.fetching import EVERYTHING
+from datastatus.domain.fetching import EVERYTHING, FetchScope
 from datastatus.domain.retry import RetryPolicy
 from datastatus.errors import MappingFailed, SourceError, SourceUnavailable, SourceUnsupported
 from datastatus.integrations.base import RawRecord
@@ -246,6 +247,21 @@ async def test_accounts_that_are_their_own_ancestors_do_not_hang_the_reader(book
     names = {raw["name"] for raw in await read(book, "chartOfAccounts")}
     assert "Kasse" in names
     assert "Girokonto" not in names
+
+
+@pytest.mark.parametrize("data_type", sorted(GNUCASH.info.data_types))
+async def test_sync_from_leaves_out_what_is_dated_before(book: Path, data_type: str) -> None:
+    """The day is the one that the record is dated by, in the time zone that GnuCash shows it in."""
+    async with GNUCASH.open({"book": str(book)}, None, try_once) as source:
+        whole = [raw async for page in source.fetch(data_type, EVERYTHING) for raw in page]
+        dated = {raw["id"]: GNUCASH.map(data_type, raw).dated for raw in whole}
+        days = sorted(day for day in dated.values() if day)
+        for day in {*days[:: max(1, len(days) // 5)], date(2100, 1, 1)}:
+            scope = FetchScope(sync_from=day)
+            limited = [raw async for page in source.fetch(data_type, scope) for raw in page]
+            expected = {key for key, own in dated.items() if own is None or own >= day}
+            assert {raw["id"] for raw in limited} == expected
+            assert await source.count(data_type, scope) == len(expected)
 
 
 async def test_a_data_type_that_books_do_not_have(book: Path) -> None:

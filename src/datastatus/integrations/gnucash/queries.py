@@ -171,6 +171,8 @@ _DOCUMENTS_WHERE = """
  WHERE CASE i.owner_type WHEN 3 THEN j.owner_type ELSE i.owner_type END = :owner_type
    AND NOT EXISTS (SELECT 1 FROM slots n
                     WHERE n.obj_guid = i.guid AND n.name = 'credit-note' AND n.int64_val <> 0)
+   AND (:sync_from IS NULL
+        OR day_of(CASE WHEN i.post_txn IS NULL THEN i.date_opened ELSE i.date_posted END, NULL) >= :sync_from)
 """
 DOCUMENTS = (
     """
@@ -264,14 +266,20 @@ WITH held AS (
 )
 SELECT held.tx_guid, held.split, held.document,
        CASE held.owner_type WHEN 3 THEN j.owner_type ELSE held.owner_type END AS owner_type,
-       CASE held.owner_type WHEN 3 THEN j.owner_guid ELSE held.owner_guid END AS owner_guid
+       CASE held.owner_type WHEN 3 THEN j.owner_guid ELSE held.owner_guid END AS owner_guid,
+       day_of(t.post_date, posted.gdate_val) AS day
   FROM held
+  JOIN transactions t ON t.guid = held.tx_guid
+  LEFT JOIN slots posted ON posted.obj_guid = t.guid AND posted.name = 'date-posted'
   LEFT JOIN jobs j ON held.owner_type = 3 AND j.guid = held.owner_guid
  WHERE held.tx_guid IS NOT held.post_txn
  GROUP BY held.split;
 CREATE INDEX IF NOT EXISTS datastatus_payments_in_order ON datastatus_payments (owner_type, tx_guid);
 """
-PAYMENTS_COUNT = "SELECT count(DISTINCT tx_guid) FROM datastatus_payments WHERE owner_type = :owner_type"
+PAYMENTS_COUNT = """
+SELECT count(DISTINCT tx_guid) FROM datastatus_payments
+ WHERE owner_type = :owner_type AND (:sync_from IS NULL OR day >= :sync_from)
+"""
 PAYMENTS = """
 SELECT t.guid AS id, t.num AS number, t.description, t.post_date, posted.gdate_val AS post_gdate,
        c.mnemonic AS currency, c.fraction AS currency_fraction,
@@ -282,7 +290,8 @@ SELECT t.guid AS id, t.num AS number, t.description, t.post_date, posted.gdate_v
           FROM splits o JOIN accounts oa ON oa.guid = o.account_guid
          WHERE o.tx_guid = t.guid AND oa.account_type NOT IN ('RECEIVABLE', 'PAYABLE')) AS account_name
   FROM (SELECT DISTINCT tx_guid FROM datastatus_payments
-         WHERE owner_type = :owner_type AND tx_guid > :after ORDER BY tx_guid LIMIT :size) page
+         WHERE owner_type = :owner_type AND (:sync_from IS NULL OR day >= :sync_from) AND tx_guid > :after
+         ORDER BY tx_guid LIMIT :size) page
   JOIN transactions t ON t.guid = page.tx_guid
   LEFT JOIN commodities c ON c.guid = t.currency_guid
   LEFT JOIN slots posted ON posted.obj_guid = t.guid AND posted.name = 'date-posted'
@@ -316,7 +325,7 @@ SELECT s.tx_guid AS parent, s.value_num, s.value_denom, s.quantity_num, s.quanti
  ORDER BY s.tx_guid, s.guid
 """
 
-# The chart with what every account gained in every month. `day_of` is ours; the sums are per denominator. A closing
+# The chart with what every account gained in every month. The sums are per denominator. A closing
 # entry empties income and expense into equity at the end of a year.
 REPORT_ACCOUNTS = """
 SELECT a.guid AS id, a.name, a.account_type, chart.path, c.guid AS commodity,
@@ -355,6 +364,7 @@ _JOURNAL_WHERE = """
   LEFT JOIN slots posted ON posted.obj_guid = t.guid AND posted.name = 'date-posted'
  WHERE NOT EXISTS (SELECT 1 FROM splits s JOIN datastatus_templates template ON template.guid = s.account_guid
                     WHERE s.tx_guid = t.guid)
+   AND (:sync_from IS NULL OR day_of(t.post_date, posted.gdate_val) >= :sync_from)
 """
 JOURNAL = (
     """

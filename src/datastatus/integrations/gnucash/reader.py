@@ -98,6 +98,8 @@ class Pages:
     def __init__(self, snapshot: sqlite3.Connection, path: Path) -> None:
         self._snapshot = snapshot
         self._path = path
+        # The queries' own: the day that GnuCash shows of a point in time.
+        snapshot.create_function("day_of", 2, _day_of, deterministic=True)
         with translated(path):
             base = self._rows(queries.BASE_CURRENCY)
             self._base = BaseCurrency(**base[0]) if base else None
@@ -118,10 +120,11 @@ class Pages:
             if data_type in {"payments", "billPayments"}:
                 self._prepare_payments()
             sql, parameters = _COUNTS[data_type]
-            return self._snapshot.execute(sql, parameters).fetchone()[0]
+            return self._snapshot.execute(sql, {**parameters, "sync_from": _first_day(scope)}).fetchone()[0]
 
     def page(self, data_type: str, scope: FetchScope, after: str) -> Sequence[RawRecord]:
         """The next records by id, PAGE_RECORDS_MAX at most; fewer mean that none follow. Raises as `count`."""
+        from_day = _first_day(scope)
         with translated(self._path):
             match data_type:
                 case "company":
@@ -135,13 +138,13 @@ class Pages:
                 case "suppliers":
                     page = [_party(row) for row in self._keyset(queries.VENDORS, after)]
                 case "invoices":
-                    page = self._documents(after, _CUSTOMER, queries.INVOICE_ENTRIES)
+                    page = self._documents(after, from_day, _CUSTOMER, queries.INVOICE_ENTRIES)
                 case "bills":
-                    page = self._documents(after, _VENDOR, queries.BILL_ENTRIES)
+                    page = self._documents(after, from_day, _VENDOR, queries.BILL_ENTRIES)
                 case "payments" | "billPayments":
-                    page = self._payments(after, _CUSTOMER if data_type == "payments" else _VENDOR)
+                    page = self._payments(after, from_day, _CUSTOMER if data_type == "payments" else _VENDOR)
                 case "journalEntries":
-                    page = self._journal(after)
+                    page = self._journal(after, from_day)
                 case "balanceSheet" | "profitAndLoss":
                     page = self._reports(data_type, self._reported_months(scope), after)
                 case _:
@@ -229,10 +232,10 @@ class Pages:
         """Without the frozen copies that say nothing new."""
         return [table for table in self._tax_tables.values() if self._current_tax_table(table) is table]
 
-    def _documents(self, after: str, owner_type: int, entries_sql: str) -> list[Row]:
+    def _documents(self, after: str, from_day: str | None, owner_type: int, entries_sql: str) -> list[Row]:
         if not after:
             self._snapshot.executescript(queries.PREPARE_DOCUMENTS)
-        page = self._keyset(queries.DOCUMENTS, after, owner_type=owner_type)
+        page = self._keyset(queries.DOCUMENTS, after, owner_type=owner_type, sync_from=from_day)
         entries = self._parts(entries_sql, after, page)
         lots = self._parts(queries.DOCUMENT_LOTS, after, page)
         rates = self._parts(queries.DOCUMENT_RATES, after, page, base_currency=self._base_currency)
@@ -272,9 +275,9 @@ class Pages:
             self._snapshot.executescript(queries.PREPARE_PAYMENTS)
             self._have_payments = True
 
-    def _payments(self, after: str, owner_type: int) -> list[Row]:
+    def _payments(self, after: str, from_day: str | None, owner_type: int) -> list[Row]:
         self._prepare_payments()
-        page = self._keyset(queries.PAYMENTS, after, owner_type=owner_type)
+        page = self._keyset(queries.PAYMENTS, after, owner_type=owner_type, sync_from=from_day)
         splits = self._parts(queries.PAYMENT_SPLITS, after, page, owner_type=owner_type)
         rates = self._parts(
             queries.PAYMENT_RATES, after, page, owner_type=owner_type, base_currency=self._base_currency
@@ -296,13 +299,12 @@ class Pages:
 
     def _reported_months(self, scope: FetchScope) -> Months:
         if self._months is None:
-            self._snapshot.create_function("day_of", 2, _day_of, deterministic=True)
             today = datetime.now(UTC).astimezone().date()
             self._months = Months(self._rows, self._base, today, scope.months_to_sync or MONTHS_TO_SYNC)
         return self._months
 
-    def _journal(self, after: str) -> list[Row]:
-        page = self._keyset(queries.JOURNAL, after)
+    def _journal(self, after: str, from_day: str | None) -> list[Row]:
+        page = self._keyset(queries.JOURNAL, after, sync_from=from_day)
         splits = self._parts(queries.JOURNAL_SPLITS, after, page)
         return [
             row
@@ -322,6 +324,10 @@ class Pages:
             }
             for row in page
         ]
+
+
+def _first_day(scope: FetchScope) -> str | None:
+    return scope.sync_from.isoformat() if scope.sync_from else None
 
 
 def _pair(row: Row, name: str) -> list[Any]:
