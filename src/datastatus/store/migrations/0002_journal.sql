@@ -8,7 +8,8 @@
 --   RETRY means "not looked at: somebody else has it locked just now, or it stands twice in this call".
 -- * Nested loops over indexes are forced: the plans are cached when the tables are still small, and a plan
 --   that scans would stay until the next ANALYZE. Forcing makes plans look dear, for which some installations
---   compile them each time; that takes longer than running them and is switched off.
+--   compile them each time; that takes longer than running them and is switched off. And they are planned once,
+--   not for each call, which would take longer than running them too.
 
 CREATE FUNCTION refuse_other_isolation() RETURNS void
 LANGUAGE plpgsql AS $$
@@ -35,35 +36,6 @@ BEGIN
 END
 $$;
 
-CREATE TYPE appended AS (dataset_id uuid, seq bigint, version integer, occurred timestamptz);
-
--- Journal the first transition of datasets that this transaction has inserted as QUEUED, in array order.
-CREATE FUNCTION append_queued(dataset_ids uuid[], description text) RETURNS SETOF appended
-LANGUAGE plpgsql
-SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET jit = off
-AS $$
-DECLARE
-    last_seq constant bigint := lock_journal();
-    moment constant timestamptz := clock_timestamp();
-BEGIN
-    RETURN QUERY
-    WITH journaled AS (
-        INSERT INTO transition
-        SELECT last_seq + row_number() OVER (ORDER BY item.ordinal), d.id, d.company_id, d.connection_id, d.data_type, 1, NULL, 'QUEUED',
-            moment, d.trigger, description, NULL, NULL
-        FROM unnest(dataset_ids) WITH ORDINALITY AS item (dataset_id, ordinal)
-        JOIN dataset d ON d.id = item.dataset_id
-        RETURNING transition.*
-    ), pointed AS (
-        INSERT INTO data_status (connection_id, data_type, latest_dataset_id, latest_seq)
-        SELECT j.connection_id, j.data_type, j.dataset_id, j.seq FROM journaled j
-        ON CONFLICT (connection_id, data_type) DO UPDATE
-        SET latest_dataset_id = excluded.latest_dataset_id, latest_seq = excluded.latest_seq
-    )
-    SELECT j.dataset_id, j.seq, j.version, j.occurred FROM journaled j;
-END
-$$;
-
 CREATE TYPE change AS (
     dataset_id uuid,
     from_status dataset_status,
@@ -77,16 +49,18 @@ CREATE TYPE change AS (
     grant_seconds double precision
 );
 
--- Carry out and journal changes, in array order, on rows that the caller has locked and found fit.
-CREATE FUNCTION append_transitions(changes change[]) RETURNS SETOF appended
+-- Carry out and journal changes on rows that the caller has locked and found fit, each of another dataset: the n-th
+-- becomes transition `first_seq` + n - 1.
+CREATE FUNCTION append_transitions(changes change[], OUT first_seq bigint, OUT occurred timestamptz)
 LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     last_seq constant bigint := lock_journal();
     moment constant timestamptz := clock_timestamp();
+    carried_out bigint;
 BEGIN
-    RETURN QUERY
     WITH changed AS (
         UPDATE dataset d SET
             status = item.to_status,
@@ -119,36 +93,36 @@ BEGIN
             item.error_code, d.id, d.company_id, d.connection_id, d.data_type, d.version, d.trigger
     ), journaled AS (
         INSERT INTO transition
-        SELECT last_seq + row_number() OVER (ORDER BY c.ordinal), c.id, c.company_id, c.connection_id, c.data_type, c.version,
-            c.from_status, c.to_status, moment, c.trigger, c.description,
-            c.error_message, c.error_code
+        SELECT last_seq + c.ordinal, c.id, c.company_id, c.connection_id, c.data_type, c.version,
+            c.from_status, c.to_status, moment, c.trigger, c.description, c.error_message, c.error_code
         FROM changed c
-        RETURNING transition.*
     ), pointed AS (
         UPDATE data_status s
-        SET successful_dataset_id = j.dataset_id, successful_seq = j.seq, last_successful_sync = moment
-        FROM journaled j
-        WHERE j.to_status = 'COMPLETE' AND s.connection_id = j.connection_id AND s.data_type = j.data_type
+        SET successful_dataset_id = c.id, successful_seq = last_seq + c.ordinal, last_successful_sync = moment
+        FROM changed c
+        WHERE c.to_status = 'COMPLETE' AND s.connection_id = c.connection_id AND s.data_type = c.data_type
     )
-    SELECT j.dataset_id, j.seq, j.version, j.occurred FROM journaled j;
+    SELECT count(*) INTO carried_out FROM changed;
+    IF carried_out <> cardinality(changes) THEN
+        -- It would leave a gap in seq.
+        RAISE EXCEPTION 'of % changes only % could be made', cardinality(changes), carried_out
+            USING ERRCODE = 'cardinality_violation';
+    END IF;
+    first_seq := last_seq + 1;
+    occurred := moment;
 END
 $$;
 
--- Whether a request was carried out before: REPLAYED with its dataset, REUSED where it was another request, or
--- nothing.
-CREATE FUNCTION recall_request(
-    caller text, request_id uuid, fingerprint bytea, forgotten timestamptz,
-    OUT outcome text, OUT dataset_id uuid
-)
-LANGUAGE plpgsql
-AS $$
-BEGIN
+-- Whether a request was carried out before: REPLAYED with its dataset, REUSED where it was another request, or no
+-- row.
+CREATE FUNCTION recall_request(caller text, request_id uuid, fingerprint bytea, forgotten timestamptz)
+RETURNS TABLE (outcome text, dataset_id uuid)
+LANGUAGE sql STABLE
+BEGIN ATOMIC
     SELECT CASE WHEN r.fingerprint = recall_request.fingerprint THEN 'REPLAYED' ELSE 'REUSED' END, r.dataset_id
-    INTO outcome, dataset_id
     FROM sync_request r
     WHERE r.caller = recall_request.caller AND r.request_id = recall_request.request_id AND r.created > forgotten;
-END
-$$;
+END;
 
 -- Queue datasets; one row an item, in item order. With `supported` false a dataset is queued and ends
 -- NOT_SUPPORTED in one go; with `attach` an active dataset is the answer instead of a refusal; `request_id` is
@@ -164,149 +138,173 @@ $$;
 CREATE FUNCTION queue_datasets(
     dataset_ids uuid[], company_ids uuid[], connection_ids uuid[], data_types text[], triggers sync_trigger[],
     sync_orders integer[], supported boolean[], attach boolean[], mass_deletions boolean[], callers text[],
-    request_ids uuid[], fingerprints bytea[], queued_description text, not_supported_description text, request_id_hours integer
+    request_ids uuid[], fingerprints bytea[], queued_description text, not_supported_description text,
+    request_id_hours integer
 ) RETURNS TABLE (
     outcome text, dataset_id uuid, link connection_status, requested timestamptz, completed timestamptz
 )
 LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
+#variable_conflict use_column
 DECLARE
-    outcomes text[] := array_fill(NULL::text, ARRAY[cardinality(dataset_ids)]);
-    answers uuid[] := dataset_ids;
-    links connection_status[] := array_fill(NULL::connection_status, ARRAY[cardinality(dataset_ids)]);
-    forgotten constant timestamptz := clock_timestamp() - make_interval(hours => request_id_hours);
-    item record;
-    verdict text;
-    answer uuid;
-    state connection_status;
-    source text;
-    winners uuid[];
+    called constant timestamptz := clock_timestamp();
+    forgotten constant timestamptz := called - make_interval(hours => request_id_hours);
+    has_request_ids constant boolean := cardinality(array_remove(request_ids, NULL)) > 0;
+    outcomes text[];
+    answers uuid[];
+    links connection_status[];
+    queued uuid[];
+    undone uuid[];
     unsupported change[];
+    last_seq bigint;
+    ended timestamptz;
 BEGIN
     PERFORM refuse_other_isolation();
 
-    -- In the order of the unique index, so that two calls cannot wait for each other's datasets.
-    FOR item IN
-        SELECT u.* FROM unnest(dataset_ids, company_ids, connection_ids, data_types, triggers, sync_orders, attach,
-            mass_deletions, callers, request_ids, fingerprints) WITH ORDINALITY AS u (
-            dataset_id, company_id, connection_id, data_type, trigger, sync_order, attach, allow_mass_deletion,
+    IF has_request_ids THEN
+        SELECT array_agg(r.outcome ORDER BY u.ordinal), array_agg(r.dataset_id ORDER BY u.ordinal)
+        INTO outcomes, answers
+        FROM unnest(callers, request_ids, fingerprints) WITH ORDINALITY AS u (
             caller, request_id, fingerprint, ordinal)
+        LEFT JOIN LATERAL recall_request(u.caller, u.request_id, u.fingerprint, forgotten) r ON true;
+    END IF;
+
+    -- FOR SHARE: a deauthorisation cannot slip in between this check and the commit. Inserted in the order of the
+    -- unique index, so that two calls cannot wait for each other's datasets.
+    WITH inserted AS (
+        INSERT INTO dataset (
+            id, company_id, connection_id, integration_key, data_type, trigger, sync_order,
+            allow_mass_deletion, requested)
+        SELECT u.dataset_id, u.company_id, u.connection_id, c.integration_key, u.data_type, u.trigger, u.sync_order,
+            u.allow_mass_deletion, called
+        FROM unnest(dataset_ids, company_ids, connection_ids, data_types, triggers, sync_orders, mass_deletions)
+            WITH ORDINALITY AS u (
+            dataset_id, company_id, connection_id, data_type, trigger, sync_order, allow_mass_deletion, ordinal)
+        CROSS JOIN LATERAL (
+            SELECT c.status, c.integration_key FROM connection c
+            WHERE c.id = u.connection_id AND c.company_id = u.company_id AND c.deleted IS NULL
+            FOR SHARE SKIP LOCKED
+        ) c
+        WHERE c.status = 'LINKED' AND outcomes[u.ordinal] IS NULL
         ORDER BY u.connection_id, u.data_type, u.ordinal
-    LOOP
-        <<decision>>
-        BEGIN
-            verdict := NULL;
-            answer := NULL;
-            state := NULL;
-            IF item.request_id IS NOT NULL THEN
-                SELECT r.outcome, r.dataset_id INTO verdict, answer
-                FROM recall_request(item.caller, item.request_id, item.fingerprint, forgotten) r;
-                EXIT decision WHEN verdict IS NOT NULL;
-            END IF;
+        ON CONFLICT (connection_id, data_type) WHERE dataset.completed IS NULL DO NOTHING
+        RETURNING id
+    )
+    SELECT coalesce(array_agg(i.id), '{}') INTO queued FROM inserted i;
 
-            -- FOR SHARE: a deauthorisation cannot slip in between this check and the commit.
-            SELECT c.status, c.integration_key INTO state, source FROM connection c
-            WHERE c.id = item.connection_id AND c.company_id = item.company_id AND c.deleted IS NULL
-            FOR SHARE SKIP LOCKED;
-            IF state IS NULL THEN
-                verdict := CASE WHEN EXISTS (
-                    SELECT FROM connection c
-                    WHERE c.id = item.connection_id AND c.company_id = item.company_id AND c.deleted IS NULL
-                ) THEN 'RETRY' ELSE 'NO_CONNECTION' END;
-                EXIT decision;
-            ELSIF state <> 'LINKED' THEN
-                verdict := 'NOT_LINKED';
-                EXIT decision;
-            END IF;
-
-            INSERT INTO dataset (id, company_id, connection_id, integration_key, data_type, trigger, sync_order,
-                allow_mass_deletion)
-            VALUES (item.dataset_id, item.company_id, item.connection_id, source, item.data_type, item.trigger,
-                item.sync_order, item.allow_mass_deletion)
-            ON CONFLICT (connection_id, data_type) WHERE dataset.completed IS NULL DO NOTHING;
-            IF FOUND THEN
-                verdict := 'QUEUED';
-                answer := item.dataset_id;
-                EXIT decision;
-            END IF;
-
-            -- The winner may be this very request, sent twice; or it stands in this call and is not decided yet;
-            -- or it has just finished.
-            IF item.request_id IS NOT NULL THEN
-                SELECT r.outcome, r.dataset_id INTO verdict, answer
-                FROM recall_request(item.caller, item.request_id, item.fingerprint, forgotten) r;
-                EXIT decision WHEN verdict IS NOT NULL;
-            END IF;
-            SELECT d.id INTO answer FROM dataset d
-            WHERE d.connection_id = item.connection_id AND d.data_type = item.data_type AND d.completed IS NULL;
-            verdict := CASE
-                WHEN answer IS NULL OR answer = ANY (dataset_ids) THEN 'RETRY'
-                WHEN item.attach THEN 'ATTACHED'
+    IF cardinality(queued) = cardinality(dataset_ids) THEN
+        outcomes := array_fill('QUEUED'::text, ARRAY[cardinality(dataset_ids)]);
+        answers := dataset_ids;
+    ELSE
+        -- A statement of its own, which sees what the one before has waited for. The request may have been carried
+        -- out meanwhile, sent twice; the dataset in the way may stand in this call and not be decided yet, or it has
+        -- just finished; and a connection that looks fit was locked a moment ago.
+        SELECT array_agg(CASE
+                WHEN u.decided IS NOT NULL THEN u.decided
+                WHEN u.dataset_id = ANY (queued) THEN 'QUEUED'
+                WHEN r.outcome IS NOT NULL THEN r.outcome
+                WHEN c.status IS NULL THEN 'NO_CONNECTION'
+                WHEN c.status <> 'LINKED' THEN 'NOT_LINKED'
+                WHEN d.id IS NULL OR d.id = ANY (dataset_ids) THEN 'RETRY'
+                WHEN u.attach THEN 'ATTACHED'
                 ELSE 'ACTIVE'
-            END;
-        END;
-        outcomes[item.ordinal] := verdict;
-        answers[item.ordinal] := answer;
-        links[item.ordinal] := state;
-    END LOOP;
+            END ORDER BY u.ordinal),
+            array_agg(CASE
+                WHEN u.decided IS NOT NULL THEN u.answer
+                WHEN u.dataset_id = ANY (queued) THEN u.dataset_id
+                ELSE coalesce(r.dataset_id, d.id)
+            END ORDER BY u.ordinal),
+            array_agg(c.status ORDER BY u.ordinal)
+        INTO outcomes, answers, links
+        FROM unnest(dataset_ids, company_ids, connection_ids, data_types, attach, callers, request_ids, fingerprints,
+            outcomes, answers) WITH ORDINALITY AS u (
+            dataset_id, company_id, connection_id, data_type, attach, caller, request_id, fingerprint, decided,
+            answer, ordinal)
+        LEFT JOIN LATERAL recall_request(u.caller, u.request_id, u.fingerprint, forgotten) r ON true
+        LEFT JOIN connection c ON c.id = u.connection_id AND c.company_id = u.company_id AND c.deleted IS NULL
+        LEFT JOIN dataset d
+            ON d.connection_id = u.connection_id AND d.data_type = u.data_type AND d.completed IS NULL;
+    END IF;
 
-    -- After all datasets and in an order of their own, again so that two calls cannot wait for each other.
-    FOR item IN
-        SELECT u.* FROM unnest(outcomes, answers, callers, request_ids, fingerprints) WITH ORDINALITY AS u (
-            outcome, dataset_id, caller, request_id, fingerprint, ordinal)
+    IF has_request_ids THEN
+        -- After all datasets and in an order of their own, again so that two calls cannot wait for each other.
+        INSERT INTO sync_request (caller, request_id, fingerprint, dataset_id)
+        SELECT DISTINCT ON (u.caller, u.request_id) u.caller, u.request_id, u.fingerprint, u.answer
+        FROM unnest(outcomes, answers, callers, request_ids, fingerprints) WITH ORDINALITY AS u (
+            outcome, answer, caller, request_id, fingerprint, ordinal)
         WHERE u.outcome IN ('QUEUED', 'ATTACHED') AND u.request_id IS NOT NULL
         ORDER BY u.caller, u.request_id, u.ordinal
-    LOOP
-        INSERT INTO sync_request (caller, request_id, fingerprint, dataset_id)
-        VALUES (item.caller, item.request_id, item.fingerprint, item.dataset_id)
         ON CONFLICT (caller, request_id) DO UPDATE
         SET fingerprint = excluded.fingerprint, dataset_id = excluded.dataset_id, created = excluded.created
         WHERE sync_request.created <= forgotten;
-        IF NOT FOUND THEN
-            -- Its twin was quicker; the next call finds it.
-            DELETE FROM dataset d WHERE d.id = item.dataset_id AND item.outcome = 'QUEUED';
-            outcomes[item.ordinal] := 'RETRY';
-        END IF;
-    END LOOP;
 
-    SELECT array_agg(u.dataset_id ORDER BY u.ordinal) FILTER (WHERE u.outcome = 'QUEUED'),
-        array_agg(ROW(u.dataset_id, 'QUEUED', 'NOT_SUPPORTED', not_supported_description, NULL, NULL, NULL, NULL,
-            NULL)::change ORDER BY u.ordinal) FILTER (WHERE u.outcome = 'QUEUED' AND NOT u.supported)
-    INTO winners, unsupported
-    FROM unnest(outcomes, answers, supported) WITH ORDINALITY AS u (outcome, dataset_id, supported, ordinal);
-    IF winners IS NOT NULL THEN
-        PERFORM append_queued(winners, queued_description);
+        -- Where a twin was quicker, the next call finds it.
+        SELECT array_agg(u.dataset_id) FILTER (WHERE u.is_undone AND u.outcome = 'QUEUED'),
+            array_agg(CASE WHEN u.is_undone THEN 'RETRY' ELSE u.outcome END ORDER BY u.ordinal)
+        INTO undone, outcomes
+        FROM (
+            SELECT u.*, u.request_id IS NOT NULL AND u.outcome IN ('QUEUED', 'ATTACHED')
+                AND (r.dataset_id, r.fingerprint) IS DISTINCT FROM (u.answer, u.fingerprint) AS is_undone
+            FROM unnest(dataset_ids, outcomes, answers, callers, request_ids, fingerprints) WITH ORDINALITY AS u (
+                dataset_id, outcome, answer, caller, request_id, fingerprint, ordinal)
+            LEFT JOIN sync_request r ON r.caller = u.caller AND r.request_id = u.request_id
+        ) u;
+        DELETE FROM dataset d WHERE d.id = ANY (undone);
     END IF;
-    IF unsupported IS NOT NULL THEN
-        PERFORM append_transitions(unsupported);
+
+    IF 'QUEUED' = ANY (outcomes) THEN
+        last_seq := lock_journal();
+        ended := clock_timestamp();
+        WITH journaled AS (
+            INSERT INTO transition
+            SELECT last_seq + row_number() OVER (ORDER BY u.ordinal), u.dataset_id, u.company_id, u.connection_id,
+                u.data_type, 1, NULL, 'QUEUED', ended, u.trigger, queued_description, NULL, NULL
+            FROM unnest(outcomes, dataset_ids, company_ids, connection_ids, data_types, triggers)
+                WITH ORDINALITY AS u (outcome, dataset_id, company_id, connection_id, data_type, trigger, ordinal)
+            WHERE u.outcome = 'QUEUED'
+            RETURNING transition.*
+        )
+        INSERT INTO data_status (connection_id, data_type, latest_dataset_id, latest_seq)
+        SELECT j.connection_id, j.data_type, j.dataset_id, j.seq FROM journaled j
+        ON CONFLICT (connection_id, data_type) DO UPDATE
+        SET latest_dataset_id = excluded.latest_dataset_id, latest_seq = excluded.latest_seq;
+    END IF;
+
+    IF false = ANY (supported) THEN
+        SELECT array_agg(ROW(u.dataset_id, 'QUEUED', 'NOT_SUPPORTED', not_supported_description, NULL, NULL, NULL,
+            NULL, NULL)::change ORDER BY u.ordinal)
+        INTO unsupported
+        FROM unnest(outcomes, dataset_ids, supported) WITH ORDINALITY AS u (outcome, dataset_id, supported, ordinal)
+        WHERE u.outcome = 'QUEUED' AND NOT u.supported;
+        IF unsupported IS NOT NULL THEN
+            SELECT a.occurred INTO ended FROM append_transitions(unsupported) a;
+        END IF;
     END IF;
 
     RETURN QUERY
-    SELECT u.outcome, u.dataset_id, u.link, d.requested, d.completed
-    FROM unnest(outcomes, answers, links) WITH ORDINALITY AS u (outcome, dataset_id, link, ordinal)
-    LEFT JOIN dataset d ON d.id = u.dataset_id AND u.outcome = 'QUEUED'
-    ORDER BY u.ordinal;
+    SELECT u.outcome, u.answer, u.link, CASE WHEN u.outcome = 'QUEUED' THEN called END,
+        CASE WHEN u.outcome = 'QUEUED' AND NOT u.supported THEN ended END
+    FROM unnest(outcomes, answers, links, supported) AS u (outcome, answer, link, supported);
 END
 $$;
 
 -- Whether a change asked for may be made to a dataset as it is now: DONE, LEASE_LOST, NOT_EXPIRED or ILLEGAL. The
 -- nil token is that of callers without a lease: it fits where nobody has one, and where they themselves do.
 CREATE FUNCTION judge_change(
-    current dataset, to_status dataset_status, held_token uuid, only_expired boolean, grant_token uuid
+    status dataset_status, lease_token uuid, lease_expires timestamptz,
+    to_status dataset_status, held_token uuid, only_expired boolean, grant_token uuid
 ) RETURNS text
 LANGUAGE sql STABLE
-AS $$
-    SELECT CASE
-        WHEN held_token <> coalesce(current.lease_token, '00000000-0000-0000-0000-000000000000')
-            THEN 'LEASE_LOST'
-        WHEN only_expired AND coalesce(current.lease_expires > clock_timestamp(), true) THEN 'NOT_EXPIRED'
-        WHEN NOT is_legal_transition(current.status, to_status) THEN 'ILLEGAL'
-        -- Nobody would hold the lease that such a status needs.
-        WHEN is_leased_status(to_status) AND current.lease_token IS NULL AND grant_token IS NULL THEN 'ILLEGAL'
-        ELSE 'DONE'
-    END
-$$;
+RETURN CASE
+    WHEN held_token <> coalesce(lease_token, '00000000-0000-0000-0000-000000000000') THEN 'LEASE_LOST'
+    WHEN only_expired AND coalesce(lease_expires > clock_timestamp(), true) THEN 'NOT_EXPIRED'
+    WHEN NOT is_legal_transition(status, to_status) THEN 'ILLEGAL'
+    -- Nobody would hold the lease that such a status needs.
+    WHEN is_leased_status(to_status) AND lease_token IS NULL AND grant_token IS NULL THEN 'ILLEGAL'
+    ELSE 'DONE'
+END;
 
 -- Change the status of many datasets; one row an item, in item order. `held_tokens` is the lease that the caller
 -- claims to hold, NULL for what needs none (claim, cancel, reap); `only_expired` asks for an expired lease. The
@@ -326,50 +324,58 @@ CREATE FUNCTION transition_datasets(
 )
 LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan
 AS $$
+#variable_conflict use_column
 DECLARE
     outcomes text[];
     statuses dataset_status[];
+    versions integer[];
     changes change[];
+    first_seq bigint;
+    moment timestamptz;
 BEGIN
     PERFORM refuse_other_isolation();
 
-    WITH locked AS MATERIALIZED (
-        SELECT d FROM dataset d WHERE d.id = ANY (dataset_ids) ORDER BY d.id FOR NO KEY UPDATE SKIP LOCKED
-    ), judged AS (
-        SELECT u.*, (l.d).status AS status,
+    SELECT array_agg(j.outcome ORDER BY j.ordinal), array_agg(j.status ORDER BY j.ordinal),
+        array_agg(j.version ORDER BY j.ordinal),
+        array_agg(ROW(j.dataset_id, j.status, j.to_status, j.description, j.error_message, j.error_code,
+            j.grant_token, j.grant_holder, j.grant_seconds)::change ORDER BY j.ordinal)
+            FILTER (WHERE j.outcome = 'DONE')
+    INTO outcomes, statuses, versions, changes
+    FROM (
+        SELECT u.*, d.status, d.version,
             CASE
-                WHEN l.d IS NULL AND NOT EXISTS (SELECT FROM dataset x WHERE x.id = u.dataset_id) THEN 'UNKNOWN'
-                WHEN l.d IS NULL OR row_number() OVER (PARTITION BY u.dataset_id ORDER BY u.ordinal) > 1
+                WHEN d.status IS NULL AND NOT EXISTS (SELECT FROM dataset x WHERE x.id = u.dataset_id) THEN 'UNKNOWN'
+                WHEN d.status IS NULL OR row_number() OVER (PARTITION BY u.dataset_id ORDER BY u.ordinal) > 1
                     THEN 'RETRY'
-                ELSE judge_change(l.d, u.to_status, u.held_token, u.only_expired, u.grant_token)
+                ELSE judge_change(d.status, d.lease_token, d.lease_expires, u.to_status, u.held_token,
+                    u.only_expired, u.grant_token)
             END AS outcome
         FROM unnest(dataset_ids, to_statuses, held_tokens, only_expired, descriptions, error_messages, error_codes,
             grant_tokens, grant_holders, grant_seconds) WITH ORDINALITY AS u (
             dataset_id, to_status, held_token, only_expired, description, error_message, error_code,
             grant_token, grant_holder, grant_seconds, ordinal)
-        LEFT JOIN locked l ON (l.d).id = u.dataset_id
-    )
-    SELECT array_agg(j.outcome ORDER BY j.ordinal), array_agg(j.status ORDER BY j.ordinal),
-        array_agg(ROW(j.dataset_id, j.status, j.to_status, j.description, j.error_message, j.error_code,
-            j.grant_token, j.grant_holder, j.grant_seconds)::change ORDER BY j.ordinal)
-            FILTER (WHERE j.outcome = 'DONE')
-    INTO outcomes, statuses, changes
-    FROM judged j;
+        -- In whatever order: nobody waits for a lock here.
+        LEFT JOIN LATERAL (
+            SELECT d.status, d.version, d.lease_token, d.lease_expires FROM dataset d
+            WHERE d.id = u.dataset_id FOR NO KEY UPDATE SKIP LOCKED
+        ) d ON true
+    ) j;
 
-    IF changes IS NULL THEN
-        RETURN QUERY SELECT u.outcome, u.status, NULL::bigint, NULL::integer, NULL::timestamptz
-        FROM unnest(outcomes, statuses) WITH ORDINALITY AS u (outcome, status, ordinal) ORDER BY u.ordinal;
-        RETURN;
+    IF changes IS NOT NULL THEN
+        SELECT a.first_seq, a.occurred INTO first_seq, moment FROM append_transitions(changes) a;
     END IF;
 
     RETURN QUERY
-    WITH done AS MATERIALIZED (SELECT * FROM append_transitions(changes))
-    SELECT u.outcome, CASE WHEN u.outcome = 'DONE' THEN u.to_status ELSE u.status END,
-        done.seq, done.version, done.occurred
-    FROM unnest(outcomes, statuses, dataset_ids, to_statuses) WITH ORDINALITY AS u (
-        outcome, status, dataset_id, to_status, ordinal)
-    LEFT JOIN done ON done.dataset_id = u.dataset_id AND u.outcome = 'DONE'
+    SELECT u.outcome,
+        CASE WHEN u.outcome = 'DONE' THEN u.to_status ELSE u.status END,
+        CASE WHEN u.outcome = 'DONE'
+            THEN first_seq - 1 + count(*) FILTER (WHERE u.outcome = 'DONE') OVER (ORDER BY u.ordinal) END,
+        CASE WHEN u.outcome = 'DONE' THEN u.version + 1 END,
+        CASE WHEN u.outcome = 'DONE' THEN moment END
+    FROM unnest(outcomes, statuses, versions, to_statuses) WITH ORDINALITY AS u (
+        outcome, status, version, to_status, ordinal)
     ORDER BY u.ordinal;
 END
 $$;

@@ -6,7 +6,7 @@
 CREATE FUNCTION end_datasets(
     connection uuid, queued_only boolean, to_status dataset_status, description text,
     error_message text, error_code text
-) RETURNS SETOF appended
+) RETURNS void
 LANGUAGE plpgsql
 AS $$
 #variable_conflict use_variable
@@ -22,7 +22,7 @@ BEGIN
     FROM dataset d
     WHERE d.connection_id = connection AND d.completed IS NULL AND (d.status = 'QUEUED' OR NOT queued_only);
     IF victims IS NOT NULL THEN
-        RETURN QUERY SELECT * FROM append_transitions(victims);
+        PERFORM append_transitions(victims);
     END IF;
 END
 $$;
@@ -108,7 +108,8 @@ BEGIN
     SELECT c.authorized INTO last_authorized FROM connection c WHERE c.id = link FOR NO KEY UPDATE;
     PERFORM FROM dataset d WHERE d.connection_id = link AND d.completed IS NULL ORDER BY d.id FOR NO KEY UPDATE;
     SELECT d.* INTO current FROM dataset d WHERE d.id = dataset;
-    outcome := judge_change(current, 'AUTH_ERROR', held_token, false, NULL);
+    outcome := judge_change(
+        current.status, current.lease_token, current.lease_expires, 'AUTH_ERROR', held_token, false, NULL);
     IF outcome <> 'DONE' THEN
         RETURN QUERY SELECT outcome, current.status, NULL::bigint, NULL::integer, NULL::timestamptz;
         RETURN;
@@ -133,8 +134,8 @@ BEGIN
     WHERE d.connection_id = link AND d.completed IS NULL
         AND (d.id = dataset OR (d.status = 'QUEUED' AND NOT outdated));
     RETURN QUERY
-    SELECT 'DONE', 'AUTH_ERROR'::dataset_status, a.seq, a.version, a.occurred
-    FROM append_transitions(victims) a WHERE a.dataset_id = dataset;
+    SELECT 'DONE', 'AUTH_ERROR'::dataset_status, a.first_seq, current.version + 1, a.occurred
+    FROM append_transitions(victims) a;
 END
 $$;
 

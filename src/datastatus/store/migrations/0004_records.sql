@@ -305,13 +305,14 @@ BEGIN
     END IF;
 
     SELECT d.* INTO candidate FROM dataset d WHERE d.id = dataset FOR NO KEY UPDATE;
-    verdict := judge_change(candidate, 'COMPLETE', held_token, false, NULL);
+    verdict := judge_change(
+        candidate.status, candidate.lease_token, candidate.lease_expires, 'COMPLETE', held_token, false, NULL);
     IF verdict <> 'DONE' OR candidate.attempt <> staged.attempt THEN
         RAISE EXCEPTION 'dataset % may not be completed: %', dataset, verdict USING ERRCODE = 'DS001';
     END IF;
     UPDATE dataset d SET records_stored = readable WHERE d.id = dataset;
 
-    SELECT a.seq, a.version, a.occurred INTO seq, version, occurred
+    SELECT a.first_seq, candidate.version + 1, a.occurred INTO seq, version, occurred
     FROM append_transitions(ARRAY[ROW(dataset, 'PROCESSING', 'COMPLETE', description, NULL, NULL, NULL, NULL, NULL)::change]) a;
     INSERT INTO publication (record_set_id, number, published, dataset_id, record_count)
     VALUES (target.id, next_publication, occurred, dataset, readable);
