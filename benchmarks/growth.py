@@ -172,7 +172,7 @@ async def _touched(store: _Store) -> dict[str, Touched]:
     connection_ids = [UUID(link.connection_id) for link in store.links]
     calls: dict[str, tuple[Any, ...]] = {
         "queue_datasets": function_arguments(store.syncs(1)),
-        "data_status_pointers": ([company_id], None),
+        "data_status_pointers": ([company_id],),
         "list_datasets": (company_id, None, None, None, None, 50),
         "claimable_datasets": ([], connection_ids, [], UUID(int=0), 10),
         "read_transitions": (10_000, 100),

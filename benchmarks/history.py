@@ -31,6 +31,8 @@ class History:
     links: Sequence[Link]
     types: Sequence[str]
     datasets: int
+    # The same for every table: ids are made of it.
+    begun: datetime
 
     @property
     def transitions(self) -> int:
@@ -55,11 +57,10 @@ class _Dataset:
 
 
 def _datasets(history: History) -> Iterator[_Dataset]:
-    begun = datetime.now(UTC) - _SPAN
     slots = [(link, data_type) for data_type in history.types for link in history.links]
     seq = 1
     for number in range(history.datasets):
-        moment = begun + _SPAN * 0.99 * number / history.datasets
+        moment = history.begun + _SPAN * 0.99 * number / history.datasets
         link, data_type = slots[number % len(slots)]
         statuses = _outcome(number)
         milliseconds = int(moment.timestamp() * 1000)
@@ -120,7 +121,7 @@ _DATASET_COLUMNS = (
 async def build_history(dsn: str, companies: int, types: Sequence[str], datasets: int) -> History:
     """Fill a migrated and otherwise empty database."""
     links = await seed_links(dsn, companies)
-    history = History(links, types, datasets)
+    history = History(links, types, datasets, datetime.now(UTC) - _SPAN)
     connection = await asyncpg.connect(dsn, command_timeout=_COPY_SECONDS_MAX)
     try:
         # Foreign keys hold by construction; checks are made all the same.
@@ -132,12 +133,31 @@ async def build_history(dsn: str, companies: int, types: Sequence[str], datasets
             # The partition there is has room for these; the one after it is made as a server would make it.
             await connection.execute(f"SELECT make_journal_room({_PARTITION_TRANSITIONS})")
             await _copy(connection, "transition", itertools.islice(transitions, _PARTITION_TRANSITIONS))
+        await _check(connection)
         # As autovacuum leaves it: nothing measured has to do this in passing.
         await connection.execute("VACUUM (FREEZE, ANALYZE)")
         await connection.execute("CHECKPOINT")
     finally:
         await connection.close()
     return history
+
+
+async def _check(connection: asyncpg.Connection) -> None:
+    """What the foreign keys would have checked, at once. Raises HistoryBroken."""
+    broken = await connection.fetchval(
+        """
+        SELECT count(*) FROM data_status s
+        LEFT JOIN dataset latest ON latest.id = s.latest_dataset_id
+        LEFT JOIN dataset successful ON successful.id = s.successful_dataset_id
+        WHERE latest.id IS NULL OR (s.successful_dataset_id IS NOT NULL AND successful.id IS NULL)
+        """
+    )
+    if broken:
+        raise HistoryBroken(f"{broken} data statuses point to datasets that are not there")
+
+
+class HistoryBroken(Exception):
+    """What was written is not what a service would have written."""
 
 
 async def _copy(

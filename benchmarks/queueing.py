@@ -143,6 +143,7 @@ def function_arguments(requests: Sequence[SyncRequest]) -> tuple[Any, ...]:
         [1] * count,
         [True] * count,
         [False] * count,
+        [False] * count,
         [""] * count,
         [None] * count,
         [None] * count,

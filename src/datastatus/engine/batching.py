@@ -43,14 +43,18 @@ class SelfBatcher(Generic[Item, Result]):
         if len(self._pending) + len(items) > self._pending_items_max:
             raise errors.StoreDown
         loop = asyncio.get_running_loop()
-        futures = [loop.create_future() for _ in items]
+        futures: list[asyncio.Future[Result]] = [loop.create_future() for _ in items]
         self._pending.extend(zip(items, futures, strict=True))
         self._arrived.set()
-        settled = await asyncio.gather(*futures, return_exceptions=True)
-        for one in settled:
-            if isinstance(one, BaseException):
-                raise one
-        return settled  # type: ignore[return-value]
+        try:
+            # One after the other: gathering them would cost several times what the futures do.
+            return [await future for future in futures]
+        except BaseException:
+            # Nobody waits for the others any more; what they raise is what was raised here.
+            for future in futures:
+                if not future.cancel() and not future.cancelled():
+                    future.exception()
+            raise
 
     async def run(self) -> None:
         """Send batches until cancelled; what is still waiting then is refused as Draining."""

@@ -187,10 +187,12 @@ class ConnectionEngine:
         _, in_force = await settings.settings_of_companies(self._database, [company_id])
         if connection.first_linked is None:
             return Trigger.FIRST_LINK, in_force[company_id].of_first_link(supported)
-        pointers = await datasets.data_status_pointers(self._database, [company_id], connection.id)
+        found = await datasets.data_status_pointers(self._database, [company_id])
         failed = {
             pointer.data_type
-            for pointer in pointers[company_id]
+            for one in found[company_id]
+            if one.connection_id == connection.id
+            for pointer in one.pointers
             if pointer.current_status is DatasetStatus.AUTH_ERROR
         }
         return Trigger.RELINK, in_force[company_id].in_order(supported & failed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
 from uuid6 import uuid7
@@ -14,24 +13,18 @@ from datastatus.domain.connection import Candidate, ConnectionStatus, choose_con
 from datastatus.domain.data_status import DataTypeStatus, roll_up
 from datastatus.domain.data_types import DATA_TYPES
 from datastatus.domain.dataset import Dataset, DatasetStatus, OnActive, Trigger
-from datastatus.domain.settings import SyncSettings
 from datastatus.domain.sync import SyncRequest
 from datastatus.engine.batching import SelfBatcher
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.integrations.registry import Registry, find_integration
-from datastatus.store import companies, datasets, journal, settings
-from datastatus.store.companies import ConnectionSummary
+from datastatus.store import companies, datasets, journal
+from datastatus.store.companies import CompanyState, ConnectionSummary
 from datastatus.store.database import Database
-from datastatus.store.datasets import DatasetFilter
+from datastatus.store.datasets import ConnectionPointers, DatasetFilter
 from datastatus.store.journal import QueueItem, QueueOutcome, QueueResult
 
-
-@dataclass(frozen=True, slots=True)
-class _CompanyState:
-    """What queueing must know of a company; one that does not exist has no connections."""
-
-    connections: Sequence[ConnectionSummary]
-    settings: SyncSettings
+# A batch is answered as a whole: one of many companies with all their data types would hold up the first of them.
+_DATA_STATUSES_MAX = 16
 
 
 class SyncEngine:
@@ -44,11 +37,16 @@ class SyncEngine:
         self._writer = writer
         self._registry = registry
         self._link_url_base = link_url_base
-        self._companies: SelfBatcher[UUID, _CompanyState] = SelfBatcher(self._read_companies)
+        self._companies: SelfBatcher[UUID, CompanyState] = SelfBatcher(self._read_companies)
+        self._pointers: SelfBatcher[UUID, list[ConnectionPointers]] = SelfBatcher(
+            self._read_pointers, batch_items_max=_DATA_STATUSES_MAX
+        )
 
     async def run(self) -> None:
         """Serve batched reads until cancelled."""
-        await self._companies.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._companies.run())
+            tasks.create_task(self._pointers.run())
 
     def link_url(self, connection_id: UUID) -> str:
         return f"{self._link_url_base.rstrip('/')}/{connection_id}"
@@ -85,12 +83,13 @@ class SyncEngine:
     ) -> list[Dataset | errors.DatastatusError]:
         """Queue every fetch-on-first-link type that the company's linked connections support."""
         [company] = await self._companies.submit([company_id])
-        await self._company_must_exist(company_id, company.connections)
+        if not company.connections:
+            await self._company_must_exist(company_id)
         requests = [
             SyncRequest(company_id, setting.data_type, connection.id)
             for connection in company.connections
             if connection.status is ConnectionStatus.LINKED
-            for setting in company.settings.of_first_link(self._supported(connection))
+            for setting in company.settings.of_first_link(self._supported(connection.integration_key))
         ]
         return await self.queue_syncs(requests, caller=caller)
 
@@ -116,15 +115,16 @@ class SyncEngine:
         self, company_id: UUID, connection_id: UUID | None = None
     ) -> Mapping[str, DataTypeStatus]:
         """By data type, over the company's connections or the one named."""
-        [company] = await self._companies.submit([company_id])
-        connections = company.connections
-        await self._company_must_exist(company_id, connections)
+        [connections] = await self._pointers.submit([company_id])
+        if not connections:
+            await self._company_must_exist(company_id)
         if connection_id is not None:
-            connections = [connection for connection in connections if connection.id == connection_id]
+            connections = [
+                connection for connection in connections if connection.connection_id == connection_id
+            ]
             if not connections:
                 raise errors.ConnectionNotFound(str(connection_id))
-        pointers = await datasets.data_status_pointers(self._database, [company_id], connection_id)
-        return roll_up(self._supported(*connections), pointers[company_id])
+        return self._rolled_up(connections)
 
     async def list_data_status(
         self, after_company_id: UUID | None, count_max: int
@@ -132,29 +132,30 @@ class SyncEngine:
         """(company id, its data status), in order of the companies' creation."""
         listed = await companies.list_companies(self._database, after_company_id, None, count_max)
         company_ids = [company.id for company in listed]
-        connections = await companies.connections_of_companies(self._database, company_ids)
-        pointers = await datasets.data_status_pointers(self._database, company_ids)
-        return [
-            (company_id, roll_up(self._supported(*connections[company_id]), pointers[company_id]))
-            for company_id in company_ids
+        found = await datasets.data_status_pointers(self._database, company_ids)
+        return [(company_id, self._rolled_up(found[company_id])) for company_id in company_ids]
+
+    async def _read_companies(self, company_ids: Sequence[UUID]) -> list[CompanyState]:
+        found = await companies.company_states(self._database, set(company_ids))
+        return [found[company_id] for company_id in company_ids]
+
+    async def _read_pointers(self, company_ids: Sequence[UUID]) -> list[list[ConnectionPointers]]:
+        found = await datasets.data_status_pointers(self._database, set(company_ids))
+        return [found[company_id] for company_id in company_ids]
+
+    def _rolled_up(self, connections: Sequence[ConnectionPointers]) -> Mapping[str, DataTypeStatus]:
+        supported = self._supported(*[connection.integration_key for connection in connections])
+        return roll_up(supported, [pointer for one in connections for pointer in one.pointers])
+
+    def _supported(self, *integration_keys: str) -> Collection[str]:
+        """The data types that any of the integrations supports; none of one that is not installed here."""
+        supported = [
+            self._registry[key].info.data_types for key in set(integration_keys) if key in self._registry
         ]
-
-    async def _read_companies(self, company_ids: Sequence[UUID]) -> list[_CompanyState]:
-        connections, (_, in_force) = await asyncio.gather(
-            companies.connections_of_companies(self._database, set(company_ids)),
-            settings.settings_of_companies(self._database, set(company_ids)),
-        )
-        return [_CompanyState(connections[company_id], in_force[company_id]) for company_id in company_ids]
-
-    def _supported(self, *connections: ConnectionSummary) -> Collection[str]:
-        """The data types that any of the connections supports; none for an integration not installed here."""
-        keys = {connection.integration_key for connection in connections}
-        return frozenset().union(
-            *(self._registry[key].info.data_types for key in keys & self._registry.keys())
-        )
+        return supported[0] if len(supported) == 1 else frozenset().union(*supported)
 
     def _queue_item(
-        self, request: SyncRequest, company: _CompanyState, trigger: Trigger, caller: str
+        self, request: SyncRequest, company: CompanyState, trigger: Trigger, caller: str
     ) -> QueueItem:
         if request.data_type not in DATA_TYPES:
             raise errors.DataTypeUnknown(request.data_type)
@@ -162,7 +163,7 @@ class SyncEngine:
             request.company_id,
             request.data_type,
             [
-                Candidate(one.id, one.status, self._supported(one), self.link_url(one.id))
+                Candidate(one.id, one.status, self._supported(one.integration_key), self.link_url(one.id))
                 for one in company.connections
             ],
         )
@@ -204,14 +205,15 @@ class SyncEngine:
                     return errors.RequestIdReused(str(request.request_id))
                 case _:
                     pass
-        try:
-            await self._company_must_exist(request.company_id, connections)
-        except errors.CompanyNotFound as exc:
-            return exc
+        if not connections:
+            try:
+                await self._company_must_exist(request.company_id)
+            except errors.CompanyNotFound as exc:
+                return exc
         return refusal
 
-    async def _company_must_exist(self, company_id: UUID, connections: Sequence[ConnectionSummary]) -> None:
-        if not connections and not await companies.existing_companies(self._database, [company_id]):
+    async def _company_must_exist(self, company_id: UUID) -> None:
+        if not await companies.existing_companies(self._database, [company_id]):
             raise errors.CompanyNotFound(str(company_id))
 
     async def _existing(self, results: Sequence[QueueResult]) -> Mapping[UUID, Dataset]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
@@ -66,13 +66,16 @@ FREQUENCIES = {number: name for name, number in _FREQUENCY_NUMBERS.items()}
 _CLOSING_NUMBERS = _numbers(watch_pb2.ClosingReason, "CLOSING_REASON", watch.ClosingReason)
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def timestamp(moment: datetime | None) -> Timestamp | None:
     """None stays absent: protobuf constructors take None so."""
     if moment is None:
         return None
-    message = Timestamp()
-    message.FromDatetime(moment)
-    return message
+    # As FromDatetime does, which takes ten times as long.
+    since = moment - _EPOCH
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
 
 
 def duration(length: timedelta) -> Duration:

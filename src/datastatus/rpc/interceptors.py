@@ -21,28 +21,37 @@ Context = grpc.aio.ServicerContext
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Servicers raise what they mean; this is the one place where it becomes a gRPC status."""
 
+    def __init__(self) -> None:
+        # By method: made once, not for every call.
+        self._guarded: dict[str, Handler] = {}
+
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        handler = await continuation(handler_call_details)
         method = handler_call_details.method
+        if (guarded := self._guarded.get(method)) is not None:
+            return guarded
+        handler = await continuation(handler_call_details)
         if handler is None or not method.startswith("/datastatus."):
             return handler
-        make = {
-            (False, False): grpc.unary_unary_rpc_method_handler,
-            (False, True): grpc.unary_stream_rpc_method_handler,
-            (True, False): grpc.stream_unary_rpc_method_handler,
-            (True, True): grpc.stream_stream_rpc_method_handler,
-        }[handler.request_streaming, handler.response_streaming]
-        behaviour = (
-            handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
-        )
-        serialize = handler.response_serializer
-        if handler.response_streaming:
-            serialize = _unless_bytes(serialize)
-        return make(_guard(behaviour, method), handler.request_deserializer, serialize)
+        self._guarded[method] = guarded = _guarded(handler, method)
+        return guarded
+
+
+def _guarded(handler: Handler, method: str) -> Handler:
+    make = {
+        (False, False): grpc.unary_unary_rpc_method_handler,
+        (False, True): grpc.unary_stream_rpc_method_handler,
+        (True, False): grpc.stream_unary_rpc_method_handler,
+        (True, True): grpc.stream_stream_rpc_method_handler,
+    }[handler.request_streaming, handler.response_streaming]
+    behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+    serialize = handler.response_serializer
+    if handler.response_streaming:
+        serialize = _unless_bytes(serialize)
+    return make(_guard(behaviour, method), handler.request_deserializer, serialize)
 
 
 def _unless_bytes(serialize: Any) -> Callable[[Any], bytes]:

@@ -15,8 +15,10 @@ from datastatus.domain.connection import (
     ConnectorPresence,
 )
 from datastatus.domain.dataset import DESCRIPTIONS, DatasetStatus, Trigger
+from datastatus.domain.settings import SyncSettings
 from datastatus.store.credentials import SealedCredentials
 from datastatus.store.database import Executor, Row
+from datastatus.store.settings import settings_in_force
 
 
 async def create_company(
@@ -101,6 +103,27 @@ async def connections_of_companies(
     for row in await executor.rows("connections_of_companies", list(company_ids)):
         found[row["company_id"]].append(_summary(row))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class CompanyState:
+    """What queueing must know of a company; one that does not exist has no connections."""
+
+    connections: Sequence[ConnectionSummary]
+    settings: SyncSettings
+
+
+async def company_states(executor: Executor, company_ids: Collection[UUID]) -> dict[UUID, CompanyState]:
+    """By company, its connections and its settings, in one call."""
+    rows = await executor.rows("company_states", list(company_ids))
+    connections: dict[UUID, list[ConnectionSummary]] = {company_id: [] for company_id in company_ids}
+    for row in rows:
+        if row["id"] is not None:
+            connections[row["company_id"]].append(_summary(row))
+    _, in_force = settings_in_force((row for row in rows if row["id"] is None), company_ids)
+    return {
+        company_id: CompanyState(connections[company_id], in_force[company_id]) for company_id in company_ids
+    }
 
 
 async def connections_by_id(

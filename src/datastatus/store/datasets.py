@@ -8,7 +8,15 @@ from datetime import datetime
 from uuid import UUID
 
 from datastatus.domain.data_status import DataTypePointers
-from datastatus.domain.dataset import Dataset, DatasetStatus, Progress, Trigger, ValidationCounts, WaitReason
+from datastatus.domain.dataset import (
+    STATUSES,
+    TRIGGERS,
+    Dataset,
+    DatasetStatus,
+    Progress,
+    ValidationCounts,
+    WaitReason,
+)
 from datastatus.domain.fetching import EVERYTHING, NO_HISTORY, FetchHistory, FetchScope
 from datastatus.domain.schedule import LatestSync
 from datastatus.store.database import Executor, Row, View
@@ -46,25 +54,41 @@ async def list_datasets(
     return [_dataset(row) for row in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class ConnectionPointers:
+    """A connection, and what it knows of each data type that was ever queued on it."""
+
+    connection_id: UUID
+    integration_key: str
+    pointers: list[DataTypePointers]
+
+
 async def data_status_pointers(
-    executor: Executor, company_ids: Collection[UUID], connection_id: UUID | None = None
-) -> dict[UUID, list[DataTypePointers]]:
-    """By company, what each of its connections knows of each data type that was ever queued on it."""
-    rows = await executor.rows("data_status_pointers", list(company_ids), connection_id)
-    pointers: dict[UUID, list[DataTypePointers]] = {company_id: [] for company_id in company_ids}
+    executor: Executor, company_ids: Collection[UUID]
+) -> dict[UUID, list[ConnectionPointers]]:
+    """By company, its connections; a company without any has an empty list, whether or not it exists."""
+    rows = await executor.rows("data_status_pointers", list(company_ids))
+    found: dict[UUID, dict[UUID, ConnectionPointers]] = {company_id: {} for company_id in company_ids}
     for row in rows:
-        pointers[row["company_id"]].append(
-            DataTypePointers(
-                row["data_type"],
-                row["latest_dataset_id"],
-                row["latest_seq"],
-                DatasetStatus(row["status"]),
-                row["successful_dataset_id"],
-                row["successful_seq"],
-                row["last_successful_sync"],
+        of_company, connection_id = found[row["company_id"]], row["connection_id"]
+        connection = of_company.get(connection_id)
+        if connection is None:
+            connection = of_company[connection_id] = ConnectionPointers(
+                connection_id, row["integration_key"], []
             )
-        )
-    return pointers
+        if row["data_type"] is not None:
+            connection.pointers.append(
+                DataTypePointers(
+                    row["data_type"],
+                    row["latest_dataset_id"],
+                    row["latest_seq"],
+                    STATUSES[row["status"]],
+                    row["successful_dataset_id"],
+                    row["successful_seq"],
+                    row["last_successful_sync"],
+                )
+            )
+    return {company_id: list(of_company.values()) for company_id, of_company in found.items()}
 
 
 async def latest_syncs(
@@ -236,10 +260,10 @@ def _dataset(row: Row) -> Dataset:
         company_id=row["company_id"],
         connection_id=row["connection_id"],
         data_type=row["data_type"],
-        status=DatasetStatus(row["status"]),
+        status=STATUSES[row["status"]],
         version=row["version"],
         attempt=row["attempt"],
-        trigger=Trigger(row["trigger"]),
+        trigger=TRIGGERS[row["trigger"]],
         requested=row["requested"],
         started=row["started"],
         completed=row["completed"],

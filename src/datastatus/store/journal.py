@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from datastatus.domain.connection import ConnectionStatus
-from datastatus.domain.dataset import DESCRIPTIONS, DatasetStatus, Transition, Trigger
+from datastatus.domain.dataset import DESCRIPTIONS, STATUSES, TRIGGERS, DatasetStatus, Transition, Trigger
 from datastatus.domain.retention import JournalPartition
 from datastatus.store.database import Executor, Row
 
@@ -185,7 +185,7 @@ def describe(change: Change) -> str:
 def _change_result(row: Row) -> ChangeResult:
     return ChangeResult(
         ChangeOutcome(row["outcome"]),
-        DatasetStatus(row["status"]) if row["status"] else None,
+        STATUSES[row["status"]] if row["status"] else None,
         row["seq"],
         row["version"],
         row["occurred"],
@@ -291,19 +291,14 @@ def _transition(row: Row) -> Transition:
         row["connection_id"],
         row["data_type"],
         row["version"],
-        _STATUSES[from_status] if from_status else None,
-        _STATUSES[row["to_status"]],
+        STATUSES[from_status] if from_status else None,
+        STATUSES[row["to_status"]],
         row["occurred"],
-        _TRIGGERS[row["trigger"]],
+        TRIGGERS[row["trigger"]],
         row["description"],
         row["error_message"],
         row["error_code"],
     )
-
-
-# Looking a name up is a tenth of the price of calling the enum, and this is done for every transition.
-_STATUSES = {str(status): status for status in DatasetStatus}
-_TRIGGERS = {str(trigger): trigger for trigger in Trigger}
 
 
 async def forget_requests(executor: Executor) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
 from datastatus.domain.settings import SyncFrequency, SyncSetting, SyncSettings
-from datastatus.store.database import Executor
+from datastatus.store.database import Executor, Row
 
 
 async def settings_of_companies(
     executor: Executor, company_ids: Collection[UUID]
 ) -> tuple[SyncSettings, Mapping[UUID, SyncSettings]]:
     """The defaults, and by company the settings in force; a company that has none of its own has the defaults."""
-    rows = await executor.rows("sync_settings", list(company_ids))
+    return settings_in_force(await executor.rows("sync_settings", list(company_ids)), company_ids)
+
+
+def settings_in_force(
+    rows: Iterable[Row], company_ids: Collection[UUID]
+) -> tuple[SyncSettings, Mapping[UUID, SyncSettings]]:
+    """The defaults, and by company the settings in force, of all rows of both."""
     found: dict[UUID | None, dict[str, SyncSetting]] = {None: {}}
     for row in rows:
         setting = SyncSetting(

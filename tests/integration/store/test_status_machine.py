@@ -275,8 +275,10 @@ class StatusMachine(RuleBasedStateMachine):
         transitions = self.run(self.store.transitions())
         for link in self.links:
             own = [one for one in transitions if one.connection_id == link.connection_id]
-            pointers = self.run(datasets.data_status_pointers(self.store.database, [link.company_id]))
-            told = roll_up(DATA_TYPES, pointers[link.company_id])
+            found = self.run(datasets.data_status_pointers(self.store.database, [link.company_id]))
+            told = roll_up(
+                DATA_TYPES, [pointer for one in found[link.company_id] for pointer in one.pointers]
+            )
             for data_type in DATA_TYPES:
                 of_type = [one for one in own if one.data_type == data_type]
                 queued = [one.dataset_id for one in of_type if one.from_status is None]

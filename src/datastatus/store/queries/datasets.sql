@@ -13,12 +13,13 @@ WHERE ($1::uuid IS NULL OR d.company_id = $1)
 ORDER BY d.id DESC LIMIT $6;
 
 -- name: data_status_pointers
-SELECT c.company_id, s.data_type, s.latest_dataset_id, s.latest_seq, d.status, s.successful_dataset_id,
-    s.successful_seq, s.last_successful_sync
+-- A connection on which nothing was ever queued has one row without a data type.
+SELECT c.company_id, c.id AS connection_id, c.integration_key, s.data_type, s.latest_dataset_id, s.latest_seq, d.status,
+    s.successful_dataset_id, s.successful_seq, s.last_successful_sync
 FROM connection c
-JOIN data_status s ON s.connection_id = c.id
-JOIN dataset d ON d.id = s.latest_dataset_id
-WHERE c.company_id = ANY ($1::uuid[]) AND c.deleted IS NULL AND ($2::uuid IS NULL OR c.id = $2);
+LEFT JOIN data_status s ON s.connection_id = c.id
+LEFT JOIN dataset d ON d.id = s.latest_dataset_id
+WHERE c.company_id = ANY ($1::uuid[]) AND c.deleted IS NULL;
 
 -- name: latest_syncs
 SELECT w.connection_id, w.data_type, d.id, d.requested, d.completed
