@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
-from benchmarks.seed import Link, seed_links
+from benchmarks.seed import INTEGRATION, Link, seed_links
 
 _COMPLETE = ("QUEUED", "FETCHING", "MAPPING", "VALIDATING", "PROCESSING", "COMPLETE")
 _FAILED = ("QUEUED", "FETCHING", "FETCH_ERROR")
@@ -76,7 +76,7 @@ def _dataset_rows(history: History) -> Iterator[str]:
         failed = one.statuses is _FAILED
         message, code = ("The source does not answer.", "SOURCE_DOWN") if failed else (r"\N", r"\N")
         yield (
-            f"{one.id}\t{one.link.company_id}\t{one.link.connection_id}\t{one.data_type}\tAPI\t1\t"
+            f"{one.id}\t{one.link.company_id}\t{one.link.connection_id}\t{INTEGRATION}\t{one.data_type}\tAPI\t1\t"
             f"{one.statuses[-1]}\t{last + 1}\t{one.occurred(0)}\t{one.occurred(1)}\t{one.occurred(last)}\t"
             f"{message}\t{code}\n"
         )
@@ -113,7 +113,7 @@ def _data_status_rows(history: History) -> Iterator[str]:
 
 
 _DATASET_COLUMNS = (
-    *("id", "company_id", "connection_id", "data_type", "trigger", "sync_order"),
+    *("id", "company_id", "connection_id", "integration_key", "data_type", "trigger", "sync_order"),
     *("status", "version", "requested", "started", "completed", "error_message", "error_code"),
 )
 
