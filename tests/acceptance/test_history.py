@@ -19,10 +19,11 @@ import pytest
 from history.checker import breaches
 from history.cluster import Cluster, a_cluster
 from history.faults import Faults
+from history.service_watcher import ServiceWatcher
 from history.watcher import some_watchers
 from history.writer import Writer
 
-TRANSITIONS = int(os.environ.get("HISTORY_TRANSITIONS", "15000"))
+TRANSITIONS = int(os.environ.get("HISTORY_TRANSITIONS", "10000"))
 SEED = int(os.environ.get("HISTORY_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
 FAULTS = 10 + TRANSITIONS // 5000
 WRITERS = 4
@@ -60,13 +61,17 @@ async def test_watchers_are_told_everything_once_and_in_order_whatever_goes_wron
     async with a_cluster(PARTITION_TRANSITIONS) as cluster:
         await cluster.fill()
         watchers = some_watchers(cluster, SEED)
+        service = ServiceWatcher()
         async with asyncio.TaskGroup() as tasks:
             historian = tasks.create_task(cluster.historian.run())
             watching = [tasks.create_task(one.run(cluster)) for one in watchers]
-            await asyncio.gather(*(one.opened.wait() for one in watchers))
+            serving = tasks.create_task(service.run(cluster))
+            await asyncio.gather(service.reached(0), *(one.opened.wait() for one in watchers))
             answers = await write_under_faults(cluster)
             await cluster.come_to_rest()
-            await asyncio.wait(watching)
+            assert cluster.final_seq is not None
+            await asyncio.gather(service.reached(cluster.final_seq), *watching)
+            serving.cancel()
             historian.cancel()
 
     facts = cluster.historian.journal[: cluster.final_seq]
@@ -75,7 +80,9 @@ async def test_watchers_are_told_everything_once_and_in_order_whatever_goes_wron
     streams = sum(len(watcher.watched.streams) for watcher in watchers)
     print(f"{len(facts)} transitions, by items answered {dict(answers)}")
     print(f"{deliveries} deliveries over {streams} streams, ended with {dict(refusals)}")
-    assert [one for watcher in watchers for one in breaches(facts, watcher.watched)] == []
+    print(f"a service restarted with {dict(service.restarts)}")
+    watched = [service.watched, *(watcher.watched for watcher in watchers)]
+    assert [one for each in watched for one in breaches(facts, each)] == []
     assert len(facts) >= TRANSITIONS
     assert {"RESUME_EXPIRED", "HISTORY_FORKED"} <= refusals.keys()
     assert {"DATASET_NOT_FOUND", "ILLEGAL_TRANSITION", "DATASET_ALREADY_IN_PROGRESS"} < answers.keys()

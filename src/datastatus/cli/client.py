@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
@@ -12,6 +12,7 @@ import grpc
 from cyclopts import Parameter
 
 from datastatus import errors
+from datastatus.channel import Line
 from datastatus.cli.output import print_error
 from datastatus.client import CallFailed, translate
 from datastatus.v1 import company_service_pb2_grpc, record_service_pb2_grpc, sync_service_pb2_grpc
@@ -34,8 +35,9 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The services, over one channel."""
+    """The services, over one channel; watches may dial anew."""
 
+    line: Line
     sync: sync_service_pb2_grpc.SyncServiceAsyncStub
     companies: company_service_pb2_grpc.CompanyServiceAsyncStub
     records: record_service_pb2_grpc.RecordServiceAsyncStub
@@ -44,12 +46,11 @@ class Client:
 
 @asynccontextmanager
 async def connected(server: str) -> AsyncIterator[Client]:
-    """A client of the service at `server`, on a connection of its own.
-
-    A shared one may be waiting before it dials again, because an earlier channel of this process failed.
-    """
-    async with grpc.aio.insecure_channel(server, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+    """A client of the service at `server`."""
+    line = Line(server)
+    async with aclosing(line), line.channel() as channel:
         yield Client(
+            line,
             sync_service_pb2_grpc.SyncServiceStub(channel),
             company_service_pb2_grpc.CompanyServiceStub(channel),
             record_service_pb2_grpc.RecordServiceStub(channel),

@@ -23,7 +23,9 @@ def watching(
 ) -> AsyncGenerator[watch_pb2.WatchStatusResponse, None]:
     """The messages of a watch; breaks are told to the person and survived."""
     return watch_responses(
-        client.sync, request, lambda why, seconds: print_note(f"{why}; reconnecting in {seconds:.1f} s")
+        client.line,
+        request,
+        on_retry=lambda why, seconds: print_note(f"{why}; reconnecting in {seconds:.1f} s"),
     )
 
 

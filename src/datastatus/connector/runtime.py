@@ -11,6 +11,7 @@ import grpc
 import structlog
 
 from datastatus import __version__
+from datastatus.channel import open_channel
 from datastatus.connector.fetching import TRANSIENT, CredentialsOf, Fetcher
 from datastatus.integrations.base import Integration
 from datastatus.v1 import connector_pb2, connector_service_pb2_grpc, dataset_pb2
@@ -78,7 +79,7 @@ class ConnectorRuntime:
         Raises grpc.aio.AioRpcError where the service refuses us.
         """
         failures = 0
-        async with asyncio.TaskGroup() as tasks, grpc.aio.insecure_channel(self._server) as channel:
+        async with asyncio.TaskGroup() as tasks, open_channel(self._server) as channel:
             stub = connector_service_pb2_grpc.ConnectorServiceStub(channel)
             fetcher = Fetcher(
                 self._integration, self._options, self._credentials_of, stub, report=self._reports.put

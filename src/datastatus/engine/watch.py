@@ -32,6 +32,8 @@ from datastatus.store import datasets, journal
 from datastatus.store.database import Database, Executor
 
 _SCAN_TRANSITIONS = 1000
+# What a message has beside its transitions, at most.
+_ENVELOPE_BYTES = 128
 _RETRY_AFTER_SECONDS_MAX = 5.0
 
 
@@ -126,7 +128,7 @@ class Watches:
         await self._hub.reached(bounds)
         match request.start:
             case ResumeToken() as token:
-                self._hub.check_token(token)
+                self._hub.check_token(token, bounds)
                 return _Start(bounds, token.seq, running)
             case Start.EARLIEST:
                 return _Start(bounds, bounds.oldest_seq - 1, running)
@@ -221,7 +223,7 @@ class _Follower:
         batches = []
         first = 0
         while first < len(passing):
-            size = len(passing[first].encoded)
+            size = _ENVELOPE_BYTES + len(passing[first].encoded)
             end = first + 1
             while (
                 end < len(passing)

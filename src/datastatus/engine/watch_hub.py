@@ -260,13 +260,13 @@ class WatchHub:
         """Up to where the history of that epoch is ours too."""
         return min([self.head_seq, *(seq for later, seq in self._forks if later > epoch)])
 
-    def check_token(self, token: ResumeToken) -> None:
-        """Raises HistoryForked where the token's history is not ours, ResumeExpired where it is forgotten."""
+    def check_token(self, token: ResumeToken, bounds: JournalBounds) -> None:
+        """Raises HistoryForked where the token's history is not ours, ResumeExpired where `bounds` forgets it."""
         fork_seq = self.fork_seq(token.epoch)
         if token.epoch > self.epoch or token.seq > fork_seq:
             raise errors.HistoryForked(fork_seq)
-        if token.seq + 1 < self._bounds.oldest_seq:
-            raise errors.ResumeExpired(self._bounds.oldest_seq)
+        if token.seq + 1 < bounds.oldest_seq:
+            raise errors.ResumeExpired(bounds.oldest_seq)
 
     async def read(
         self, subscription: Subscription, after_seq: int, count_max: int, wait_seconds: float | None = None

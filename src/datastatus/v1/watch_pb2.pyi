@@ -71,7 +71,9 @@ class WatchStatusRequest(_message.Message):
     max_batch_transitions: _builtins.int
     """Most transitions in one message, 1 to 10000. Absent: 256."""
     max_batch_bytes: _builtins.int
-    """Most bytes of transitions in one message, 1024 to 4194304; one transition is always sent. Absent: 1 MiB."""
+    """Most bytes in one message of transitions, 1024 to 4194304, which is what gRPC clients take unless told otherwise;
+    one transition is always sent. Absent: 1 MiB.
+    """
     until_terminal: _builtins.bool
     """End the stream with OK once every dataset named in the filters is terminal; its terminal transition is
     delivered first. Every filter must have dataset_ids and none may have to_statuses, else BAD_FILTER.
@@ -252,7 +254,9 @@ Global___WatchStatusResponse: _TypeAlias = WatchStatusResponse  # noqa: Y015
 
 @_typing.final
 class WatchOpened(_message.Message):
-    """The stream is open; the state of the journal where it was fixed."""
+    """The stream is open; the state of the journal where it begins, or, where a snapshot comes first, as the server knows
+    it before that is read.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -288,14 +292,16 @@ Global___WatchOpened: _TypeAlias = WatchOpened  # noqa: Y015
 
 @_typing.final
 class StatusSnapshot(_message.Message):
-    """A part of a snapshot: the latest dataset of each (connection, data type) selected, or exactly the named ones."""
+    """A part of a snapshot: the latest dataset of each (connection, data type) selected, or exactly the named ones. An
+    empty part comes every heartbeat while the snapshot is being read.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DATASETS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def datasets(self) -> _containers.RepeatedCompositeFieldContainer[_dataset_pb2.Dataset]:
-        """In no particular order."""
+        """In no particular order. Absent: a sign of life."""
 
     def __init__(
         self,

@@ -1,0 +1,71 @@
+"""Connections to the service that find out soon when it is gone, and are back soon after it is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+
+_OPTIONS = (
+    # By its defaults gRPC waits for up to two minutes before it dials again, and twenty seconds for an answer.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Not a pause, whatever its name says: how long an attempt may take.
+    ("grpc.min_reconnect_backoff_ms", 3_000),
+    # Nobody may have closed a dead connection; the service allows pings every ten seconds.
+    ("grpc.keepalive_time_ms", 15_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # A connection of its own: a shared one may be waiting because an earlier channel of this process failed.
+    ("grpc.use_local_subchannel_pool", 1),
+    # As much as the service takes.
+    ("grpc.max_receive_message_length", 8 << 20),
+)
+
+
+def open_channel(target: str, credentials: grpc.ChannelCredentials | None = None) -> grpc.aio.Channel:
+    """A channel to `target`: HOST:PORT, or any name that gRPC resolves to several servers."""
+    if credentials is not None:
+        return grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
+    return grpc.aio.insecure_channel(target, options=_OPTIONS)
+
+
+class Line:
+    """The channel in use to one service.
+
+    gRPC keeps a connection until it knows that it is dead. Whoever finds out earlier gives the channel up, and all
+    calls from then on go over a new one; the old one is closed when the last call over it has ended.
+    """
+
+    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None = None) -> None:
+        self._target = target
+        self._credentials = credentials
+        self._channel = open_channel(target, credentials)
+        self._calls = Counter[grpc.aio.Channel]()
+
+    @asynccontextmanager
+    async def channel(self) -> AsyncIterator[grpc.aio.Channel]:
+        """The channel for a call, for the length of the `with`."""
+        channel = self._channel
+        self._calls[channel] += 1
+        try:
+            yield channel
+        finally:
+            self._calls[channel] -= 1
+            if not self._calls[channel]:
+                del self._calls[channel]
+                if channel is not self._channel:
+                    await channel.close()
+
+    def give_up(self, channel: grpc.aio.Channel) -> None:
+        """Nothing comes over `channel`, which is in use, any more."""
+        if channel is self._channel:
+            self._channel = open_channel(self._target, self._credentials)
+
+    async def aclose(self) -> None:
+        """Close the channel, and those given up that are still in use."""
+        for channel in {self._channel, *self._calls}:
+            await channel.close()

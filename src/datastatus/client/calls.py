@@ -1,0 +1,105 @@
+"""Single calls: errors as the service meant them, and repetition where that may help."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from datastatus import errors
+from datastatus.channel import Line
+from datastatus.v1 import sync_service_pb2_grpc
+
+_RETRY_SECONDS_FIRST = 0.1
+_RETRY_SECONDS_MAX = 5.0
+# After which an answer is no longer expected over this connection.
+_ATTEMPT_SECONDS_MAX = 10.0
+
+# The service was not reached, or was cut off.
+_TORN = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+)
+
+Response = TypeVar("Response")
+
+
+class CallFailed(errors.DatastatusError):
+    """A failure without a reason of ours: no server there, a deadline, a proxy, or an error inside the service.
+
+    The last has a `correlation_id` in its metadata, under which the service's log tells more.
+    """
+
+    reason = "CALL_FAILED"
+
+    def __init__(self, code: grpc.StatusCode, details: str, **metadata: str) -> None:
+        super().__init__(f"{code.name}: {details}", code=code.name, **metadata)
+        self.code = code
+
+
+def translate(error: grpc.aio.AioRpcError) -> errors.DatastatusError:
+    """What the service meant, as one of `errors`; CallFailed where nothing of it is known."""
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    info = error_details_pb2.ErrorInfo()
+    metadata: dict[str, str] = {}
+    for detail in status.details if status is not None else ():
+        if detail.Unpack(info):
+            metadata = dict(info.metadata)
+            known = errors.from_reason(info.reason, error.details() or "", metadata)
+            if known is not None:
+                return known
+    metadata.pop("code", None)
+    return CallFailed(error.code(), error.details() or "", **metadata)
+
+
+def may_pass(error: errors.DatastatusError) -> bool:
+    """Whether the same call may succeed later, perhaps at another server."""
+    match error:
+        case CallFailed():
+            return error.code in _TORN
+        case _:
+            return isinstance(error, errors.Unavailable | errors.Exhausted)
+
+
+def jittered(failures: int) -> float:
+    """Full jitter: seconds up to a ceiling that doubles, so that clients do not come back all at once."""
+    return random.uniform(0, min(_RETRY_SECONDS_MAX, _RETRY_SECONDS_FIRST * 2 ** min(failures, 20)))
+
+
+async def call(
+    line: Line,
+    invoke: Callable[[sync_service_pb2_grpc.SyncServiceAsyncStub, float], Awaitable[Response]],
+    timeout_seconds: float,
+) -> Response:
+    """`invoke` with a stub and a deadline in seconds, and again while the time lasts where the failure may pass.
+
+    Only for calls that may be repeated. Raises the last failure.
+    """
+    end = time.monotonic() + timeout_seconds
+    failures = 0
+    while True:
+        left_seconds = max(end - time.monotonic(), 0.001)
+        async with line.channel() as channel:
+            try:
+                stub: sync_service_pb2_grpc.SyncServiceAsyncStub = sync_service_pb2_grpc.SyncServiceStub(
+                    channel
+                )
+                return await invoke(stub, min(left_seconds, _ATTEMPT_SECONDS_MAX))
+            except grpc.aio.AioRpcError as exc:
+                failure = translate(exc)
+                pause_seconds = jittered(failures)
+                if not may_pass(failure) or pause_seconds > end - time.monotonic():
+                    raise failure from exc
+                if exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                    line.give_up(channel)
+        failures += 1
+        await asyncio.sleep(pause_seconds)
