@@ -104,5 +104,9 @@ class Integration(Protocol[Credentials]):
         ...
 
     def map(self, data_type: str, raw: RawRecord) -> StandardRecord:
-        """Express one raw record in the standard model; pure. Raises MappingFailed naming record and field."""
+        """Express one raw record in the standard model; pure.
+
+        Raises MappingFailed naming record and field where the raw record makes no sense. What the model itself
+        refuses, such as a currency that is none, leaves as its ValidationError and becomes findings, all at once.
+        """
         ...

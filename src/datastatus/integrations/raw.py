@@ -6,9 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pydantic import ValidationError
-from pydantic.alias_generators import to_camel
-
 from datastatus.errors import MappingFailed
 
 
@@ -71,13 +68,6 @@ def id_of(raw: Mapping[str, Any]) -> str:
     if not isinstance(record_id, str) or not record_id:
         raise MappingFailed(show(record_id), "id", "is missing")
     return record_id
-
-
-def refused_by_model(record_id: str, error: ValidationError) -> MappingFailed:
-    """What the standard model refuses by itself: a currency that is no ISO code, a text with a NUL in it."""
-    first = error.errors(include_url=False)[0]
-    field = ".".join(to_camel(str(part)) for part in first["loc"])
-    return MappingFailed(record_id, field, f"{first['msg']}, found {show(first['input'])}")
 
 
 def show(value: Any) -> str:

@@ -7,8 +7,6 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from pydantic import ValidationError
-
 from datastatus.domain.records import (
     Account,
     AccountStatus,
@@ -34,19 +32,15 @@ from datastatus.integrations.gnucash.documents import map_bill, map_invoice
 from datastatus.integrations.gnucash.payments import map_bill_payment, map_payment
 from datastatus.integrations.gnucash.raw import Raw
 from datastatus.integrations.gnucash.reports import map_balance_sheet, map_profit_and_loss
-from datastatus.integrations.raw import id_of, refused_by_model
+from datastatus.integrations.raw import id_of
 
 
 def map_record(data_type: str, raw: RawRecord) -> StandardRecord:
-    """Raises MappingFailed naming record and field, and SourceUnsupported for a type without a mapping."""
+    """Raises as `Integration.map`, and SourceUnsupported for a type without a mapping."""
     mapper = _MAPPERS.get(data_type)
     if mapper is None:
         raise SourceUnsupported(f"GnuCash books have no {data_type}", code="DATA_TYPE_UNSUPPORTED")
-    record_id = id_of(raw)
-    try:
-        return mapper(Raw(record_id, raw))
-    except ValidationError as exc:
-        raise refused_by_model(record_id, exc) from exc
+    return mapper(Raw(id_of(raw), raw))
 
 
 def map_company(raw: Raw) -> Company:

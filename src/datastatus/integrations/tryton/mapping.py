@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pydantic import ValidationError
-
 from datastatus.domain.records import StandardRecord
 from datastatus.errors import SourceUnsupported
 from datastatus.integrations.base import RawRecord
-from datastatus.integrations.raw import id_of, refused_by_model
+from datastatus.integrations.raw import id_of
 from datastatus.integrations.tryton.documents import map_bill, map_invoice
 from datastatus.integrations.tryton.items import map_item
 from datastatus.integrations.tryton.ledger import map_account, map_journal_entry, map_tax_rate
@@ -33,12 +31,8 @@ _MAPPERS: Mapping[str, Callable[[Raw], StandardRecord]] = {
 
 
 def map_record(data_type: str, raw: RawRecord) -> StandardRecord:
-    """Raises MappingFailed naming record and field, and SourceUnsupported for a type without a mapping."""
+    """Raises as `Integration.map`, and SourceUnsupported for a type without a mapping."""
     mapper = _MAPPERS.get(data_type)
     if mapper is None:
         raise SourceUnsupported(f"Tryton has no {data_type} for us", code="DATA_TYPE_UNSUPPORTED")
-    record_id = id_of(raw)
-    try:
-        return mapper(Raw(record_id, raw))
-    except ValidationError as exc:
-        raise refused_by_model(record_id, exc) from exc
+    return mapper(Raw(id_of(raw), raw))
