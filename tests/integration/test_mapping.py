@@ -39,6 +39,7 @@ async def test_pages_are_mapped_alike_wherever_it_is_done() -> None:
                 with pytest.raises(errors.MappingFailed) as caught:
                     await mapper([wrong])
                 assert caught.value.field == field
+    mappers.end()
 
 
 async def pages_until_it_fails(mapper: MapPage) -> None:
@@ -57,4 +58,5 @@ async def test_a_process_that_is_killed_is_told_of_and_replaced() -> None:
         with pytest.raises(MapperDied):
             await pages_until_it_fails(mapper)
         assert await mapper([tax_rate("t1")]) == before
+    mappers.end()
     assert not mappers.process_ids

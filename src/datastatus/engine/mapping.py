@@ -1,7 +1,7 @@
 """Maps pages of raw records, and checks each record while its model is at hand.
 
-Few records are mapped in a thread; many in processes of their own, which live as long as somebody needs them, so
-that the server goes on serving beside them and uses more than one processor.
+Few records are mapped in a thread; many in processes of their own, started when they are needed, so that the server
+goes on serving beside them and uses more than one processor.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from datastatus.store.staging import MappedColumns
 
 # Starting a process takes as long as mapping thousands of records.
 _PROCESSES_FROM_RECORDS = 5_000
+# So they stay a while: where one dataset is large the next one may be.
+_IDLE_SECONDS = 60.0
 
 
 class MapperDied(Exception):
@@ -67,6 +69,7 @@ class Mappers:
         self._processes = processes
         self._pool: ProcessPoolExecutor | None = None
         self._users = 0
+        self._ending: asyncio.TimerHandle | None = None
 
     @property
     def at_once(self) -> int:
@@ -86,13 +89,20 @@ class Mappers:
             yield lambda raw_records: asyncio.to_thread(map_page, integration, job, raw_records)
             return
         self._users += 1
+        if self._ending is not None:
+            self._ending.cancel()
         try:
             yield lambda raw_records: self._in_process(job, raw_records)
         finally:
             self._users -= 1
-            if self._users == 0 and self._pool is not None:
-                self._pool.shutdown(wait=False, cancel_futures=True)
-                self._pool = None
+            if self._users == 0:
+                self._ending = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self.end)
+
+    def end(self) -> None:
+        """Send the processes home."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
 
     async def _in_process(self, job: MappingJob, raw_records: Sequence[bytes]) -> MappedPage:
         if self._pool is None:
@@ -139,9 +149,7 @@ def map_page(integration: Integration[Any], job: MappingJob, raw_records: Sequen
         columns.source_modified.append(record.source_modified_date)
         columns.days.append(record.dated)
         columns.party_ids.append(party_id(record))
-        columns.references.update(
-            (target.data_type, target.record_id) for _, target in validation.namings(record)
-        )
+        columns.references.update(target for _, target in validation.namings(record))
     return MappedPage(columns, findings, len(raw_records) - len(columns.record_ids))
 
 

@@ -95,10 +95,13 @@ class Pipeline:
 
     async def run(self) -> None:
         """Work until cancelled. What is unfinished then is found by its lease."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._renew())
-            for _ in range(_AT_ONCE_DATASETS):
-                tasks.create_task(self._work())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._renew())
+                for _ in range(_AT_ONCE_DATASETS):
+                    tasks.create_task(self._work())
+        finally:
+            self._mappers.end()
 
     async def _renew(self) -> None:
         while True:

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datastatus import errors
@@ -126,6 +126,7 @@ def test_what_is_refused_is_refused_with_its_place(text: str, position: int, wor
     assert words in str(caught.value)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60) | st.text("()-=<>!:.'\"\\ *ANDORNT idtotlAmuns0123456789", max_size=60))
 def test_no_text_whatever_does_anything_else(text: str) -> None:
     refusal = None

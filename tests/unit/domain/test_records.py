@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, get_type_hints
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
@@ -108,6 +108,7 @@ def test_a_record_survives_json_unchanged() -> None:
         assert again.to_json() == record.to_json()
 
 
+@settings(deadline=None)
 @given(st.data(), st.sampled_from(sorted(MODELS)))
 def test_any_record_that_a_model_allows_survives_json(data: st.DataObject, data_type: str) -> None:
     record = data.draw(any_record(MODELS[data_type]))

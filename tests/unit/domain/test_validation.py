@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datastatus.domain import validation
@@ -376,6 +378,7 @@ def storable(finding: Finding) -> bool:
     return all("\0" not in text and text.encode() is not None for text in texts if text is not None)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(MODELS)), ANYTHING, st.text(min_size=1))
 def test_no_json_whatever_makes_validation_crash(data_type: str, value: object, record_id: str) -> None:
     text = json.dumps(value)
@@ -385,6 +388,7 @@ def test_no_json_whatever_makes_validation_crash(data_type: str, value: object, 
     assert all(storable(finding) for finding in findings)
 
 
+@settings(deadline=None)
 @given(st.data(), st.sampled_from(sorted(MODELS)))
 def test_nor_does_a_record_with_something_else_in_a_field(data: st.DataObject, data_type: str) -> None:
     body = json.loads(data.draw(any_record(MODELS[data_type])).to_json())
@@ -395,3 +399,14 @@ def test_nor_does_a_record_with_something_else_in_a_field(data: st.DataObject, d
     assert all(storable(finding) for finding in findings)
     if record is not None:
         list(validation.namings(record))
+
+
+def test_every_rule_is_told_of_in_the_docs() -> None:
+    folder = Path(validation.__file__).parent
+    sources = "".join(path.read_text("utf-8") for path in folder.glob("*.py"))
+    rules = set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', sources))
+    told = set(
+        re.findall(r"`([A-Z_]+)`", (Path(__file__).parents[3] / "docs" / "reading.md").read_text("utf-8"))
+    )
+    assert rules
+    assert rules <= told

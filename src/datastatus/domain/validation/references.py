@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 from datastatus.domain.records import (
     Bill,
@@ -24,8 +24,7 @@ from datastatus.domain.validation.findings import Finding, Severity
 _ACCOUNTS = "chartOfAccounts"
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """A record that is named: its data type and its id."""
 
     data_type: str
