@@ -46,7 +46,7 @@ class Pair:
 async def started() -> AsyncIterator[tuple[str, list[RunningService]]]:
     environment = {
         "DATASTATUS_WATCHERS_MAX": str(WATCHERS_MAX),
-        "DATASTATUS_WATCH_SLOW_SECONDS_MAX": "1",
+        "DATASTATUS_WATCH_SLOW_SECONDS_MAX": "3",
     }
     async with running_services(2, environment) as started:
         yield started
@@ -240,8 +240,8 @@ async def test_a_watcher_that_is_merely_slow_is_waited_for(pair: Pair, link) -> 
         ids = await journal_some(pair, link, times=10)
         left = 2 * len(ids)
         async with asyncio.timeout(60):
-            for _ in range(5):
-                await asyncio.sleep(0.4)  # its pace: all of it takes longer than one may take nothing
+            for _ in range(4):
+                await asyncio.sleep(1)  # its pace: all of it takes longer than one may take nothing
                 for _ in range(20):
                     left -= len((await slow.next()).batch.transitions)
             await slow.told(left)

@@ -18,6 +18,8 @@ from datastatus.store.journal import Change
 from stores import Store, an_item, small_partitions
 from watching import StallingDatabase, a_request, journaled, of_company, running_watches, told_until
 
+LONG = timedelta(seconds=60)
+
 
 async def test_what_concerns_a_watcher_while_it_reads_the_table_is_not_lost(store: Store) -> None:
     quiet, busy = await store.connection(), await store.connection()
@@ -48,7 +50,7 @@ async def test_a_stampede_reads_each_page_once(store: Store) -> None:
     async with running_watches(database, ring_bytes_max=1) as (_, watches):
 
         async def resume() -> int:
-            watch = watches.watch(a_request(ResumeToken(1, 0), batch_transitions_max=10_000))
+            watch = watches.watch(a_request(ResumeToken(1, 0), batch_transitions_max=10_000, heartbeat=LONG))
             told = await told_until(watch, head_seq)
             await watch.aclose()
             return len(told)
@@ -71,7 +73,9 @@ async def test_watchers_at_scattered_places_meet_and_then_read_together(store: S
     async with running_watches(database, ring_bytes_max=8 * 1000 * 1500) as (_, watches):
 
         async def resume(after_seq: int) -> bool:
-            watch = watches.watch(a_request(ResumeToken(1, after_seq), batch_transitions_max=10_000))
+            watch = watches.watch(
+                a_request(ResumeToken(1, after_seq), batch_transitions_max=10_000, heartbeat=LONG)
+            )
             told = await told_until(watch, head_seq)
             await watch.aclose()
             return [one.seq for one in told] == list(range(after_seq + 1, head_seq + 1))
@@ -93,7 +97,9 @@ async def test_the_writer_goes_on_while_every_reader_is_stuck(store: Store) -> N
             running = tasks.create_task(writer.run())
             database.stall("read_transitions")
             telling = [
-                tasks.create_task(told_until(watches.watch(a_request(ResumeToken(1, 2 * n))), head_seq))
+                tasks.create_task(
+                    told_until(watches.watch(a_request(ResumeToken(1, 2 * n), heartbeat=LONG)), head_seq)
+                )
                 for n in range(1000)
             ]
             # All pages that there are, and no reader is left.
