@@ -60,12 +60,15 @@ class ConnectorClosing:
 
 @dataclass(eq=False)
 class ConnectorSession:
-    """The state of a stream. `draining`: the connector is about to leave, and gets nothing new."""
+    """The state of a stream. It gets nothing new once it is `draining`, because the connector is about to leave, or
+    `closing`, because the server is.
+    """
 
     hello: Hello
     id: UUID = field(default_factory=uuid.uuid4)
     in_hand: dict[UUID, Assignment] = field(default_factory=dict)
     draining: bool = False
+    closing: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     outbox: asyncio.Queue[Assignment | Revocation | ConnectorClosing] = field(
         default_factory=lambda: asyncio.Queue(_OUTBOX_MESSAGES_MAX)
@@ -89,7 +92,7 @@ class ConnectorSession:
     @property
     def room(self) -> int:
         """How many datasets more it may be given now."""
-        if self.draining or self._missed_beats >= _LATE_BEATS:
+        if self.draining or self.closing or self._missed_beats >= _LATE_BEATS:
             return 0
         return self.hello.capacity - len(self.in_hand)
 

@@ -88,6 +88,7 @@ class ConnectorHub:
     def drain(self) -> None:
         """Send every connector elsewhere; its leases stay."""
         for session in self._sessions:
+            session.closing = True
             retry_after = timedelta(seconds=random.uniform(0.1, 2))
             session.outbox.put_nowait(ConnectorClosing(retry_after))
 
@@ -134,7 +135,9 @@ class ConnectorHub:
     async def heartbeat(self, session: ConnectorSession) -> None:
         """The connector is alive: renew its presence and its leases; revoke what it has lost."""
         session.hear()
-        await companies.renew_connector_sessions(self._database, [session.id], self.lease_seconds)
+        if not await companies.renew_connector_session(self._database, session.id, self.lease_seconds):
+            # Forgotten: it was silent for an hour by the store's clock, which somebody has moved.
+            await companies.open_connector_session(self._database, _row(session), self.lease_seconds)
         held = [(one.dataset_id, one.lease_token) for one in session.in_hand.values()]
         if held:
             renewed = await datasets.renew_leases(self._database, held, self.lease_seconds)

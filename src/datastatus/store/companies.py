@@ -215,8 +215,9 @@ async def drain_connector_session(executor: Executor, session_id: UUID) -> None:
     await executor.rows("drain_connector_session", session_id)
 
 
-async def renew_connector_sessions(executor: Executor, session_ids: Collection[UUID], seconds: float) -> None:
-    await executor.rows("renew_connector_sessions", list(session_ids), seconds)
+async def renew_connector_session(executor: Executor, session_id: UUID, seconds: float) -> bool:
+    """Whether there still is such a session."""
+    return bool(await executor.rows("renew_connector_session", session_id, seconds))
 
 
 async def close_connector_session(executor: Executor, session_id: UUID) -> None:

@@ -92,8 +92,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, clock_timestamp() + make_interval(secs =
 -- name: drain_connector_session
 UPDATE connector_session SET capacity = 0, company_capacity = 0 WHERE id = $1;
 
--- name: renew_connector_sessions
-UPDATE connector_session SET expires = clock_timestamp() + make_interval(secs => $2) WHERE id = ANY ($1::uuid[]);
+-- name: renew_connector_session
+UPDATE connector_session SET expires = clock_timestamp() + make_interval(secs => $2) WHERE id = $1 RETURNING id;
 
 -- name: close_connector_session
 DELETE FROM connector_session WHERE id = $1;
