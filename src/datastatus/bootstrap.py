@@ -35,6 +35,7 @@ class Service:
 @asynccontextmanager
 async def running_service(settings: Settings) -> AsyncIterator[Service]:
     """Run the service for the length of the `with`; leaving it stops everything, the embedded Postgres last."""
+    registry = load_registry()
     async with AsyncExitStack() as stack:
         dsn = settings.database_url
         if dsn is None:
@@ -44,7 +45,6 @@ async def running_service(settings: Settings) -> AsyncIterator[Service]:
         database = await stack.enter_async_context(
             open_database(dsn, connections_max=settings.database_connections_max)
         )
-        registry = load_registry()
         options = EngineOptions(
             link_url_base=settings.link_url_base,
             lease_seconds=settings.lease_seconds,

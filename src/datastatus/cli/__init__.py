@@ -44,6 +44,12 @@ app.command(
     help="Care for the keys that credentials are sealed under.",
 )
 
+app.command(
+    "datastatus.cli.integrations:app",
+    name="integrations",
+    help="See what kinds of source are installed here.",
+)
+
 EXIT_USAGE = 2
 
 

@@ -20,7 +20,7 @@ from datastatus.cli.serve import LogLevel
 from datastatus.client import translate
 from datastatus.connector.runtime import ConnectorRuntime
 from datastatus.integrations.base import IntegrationInfo
-from datastatus.integrations.registry import find_integration, load_registry
+from datastatus.integrations.registry import IntegrationUnusable, find_integration, load_registry
 
 # How long a stop waits for fetches to end; what is left then goes to other connectors.
 _DRAIN_SECONDS = 20.0
@@ -58,8 +58,8 @@ def connector(
     configure_logs(log_level)
     try:
         found = find_integration(load_registry(), integration)
-    except errors.IntegrationNotFound as exc:
-        print_error(f"{exc}; `datastatus connection integrations` lists them")
+    except (errors.IntegrationNotFound, IntegrationUnusable) as exc:
+        print_error(f"{exc}; `datastatus integrations list` tells what is installed here")
         return EXIT_USAGE
     if problem := _problem(found.info, options):
         print_error(problem)

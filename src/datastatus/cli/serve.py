@@ -20,12 +20,21 @@ from datastatus.cli.process import first_cause, stop_signals
 from datastatus.config import Settings, settings_of, settings_problem
 from datastatus.embedded import EmbeddedPostgresError
 from datastatus.engine.credentials import KeyInvalid
+from datastatus.integrations.registry import IntegrationUnusable
 from datastatus.rpc.server import AddressTaken
 from datastatus.store.migrate import SchemaTooNew
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-_EXPECTED = (AddressTaken, EmbeddedPostgresError, KeyInvalid, SchemaTooNew, errors.Unavailable, OSError)
+_EXPECTED = (
+    AddressTaken,
+    EmbeddedPostgresError,
+    IntegrationUnusable,
+    KeyInvalid,
+    SchemaTooNew,
+    errors.Unavailable,
+    OSError,
+)
 
 
 def serve(

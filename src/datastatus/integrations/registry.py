@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib.metadata import entry_points
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from datastatus import errors
-from datastatus.integrations.base import Integration
+from datastatus.integrations.base import Integration, IntegrationInfo
 
 ENTRY_POINT_GROUP = "datastatus.integrations"
 
 Registry = Mapping[str, Integration[Any]]
 
 
-def load_registry() -> Registry:
-    """Every installed integration by its key. Two with one key, or one under another name, is a ValueError."""
-    registry: dict[str, Integration[Any]] = {}
+class IntegrationUnusable(Exception):
+    """What is installed under an entry point is no integration. The message says which, and why not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What one entry point offers: an integration, or why it is none. `source` names its distribution."""
+
+    name: str
+    source: str
+    integration: Integration[Any] | None
+    problem: str | None = None
+
+
+def installed_integrations() -> Iterator[Installed]:
+    """Everything under the entry point group, by name, whether or not it can be used."""
     for entry_point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda found: found.name):
-        integration: Integration[Any] = entry_point.load()
-        key = integration.info.key
-        if key in registry or key != entry_point.name:
-            raise ValueError(
-                f"entry point {entry_point.name} = {entry_point.value} offers the integration {key!r}; "
-                "names and keys must be equal and each stand once"
+        source = f"{entry_point.dist.name} {entry_point.dist.version}" if entry_point.dist else "(unknown)"
+        try:
+            yield Installed(entry_point.name, source, _load(entry_point))
+        except IntegrationUnusable as exc:
+            yield Installed(entry_point.name, source, None, str(exc))
+
+
+def load_registry() -> Registry:
+    """Every installed integration by its key. Raises IntegrationUnusable."""
+    registry: dict[str, Integration[Any]] = {}
+    for found in installed_integrations():
+        if found.integration is None:
+            raise IntegrationUnusable(f"{found.problem}; repair or uninstall {found.source}")
+        if found.name in registry:
+            raise IntegrationUnusable(
+                f"the integration {found.name} is installed twice; uninstall one of both"
             )
-        registry[key] = integration
+        registry[found.name] = found.integration
     return registry
 
 
@@ -35,3 +59,18 @@ def find_integration(registry: Registry, key: str) -> Integration[Any]:
         return registry[key]
     except KeyError as exc:
         raise errors.IntegrationNotFound(key) from exc
+
+
+def _load(entry_point: EntryPoint) -> Integration[Any]:
+    where = f"entry point {entry_point.name} = {entry_point.value}"
+    try:
+        integration = entry_point.load()
+    except Exception as exc:
+        # Anything can go wrong in somebody else's module.
+        raise IntegrationUnusable(f"{where} cannot be loaded: {type(exc).__name__}: {exc}") from exc
+    info = getattr(integration, "info", None)
+    if not isinstance(info, IntegrationInfo):
+        raise IntegrationUnusable(f"{where} is no integration: it has no `info` of type IntegrationInfo")
+    if info.key != entry_point.name:
+        raise IntegrationUnusable(f"{where} offers the integration {info.key!r}; name and key must be equal")
+    return integration
