@@ -10,6 +10,9 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import asyncpg
+
+from datastatus import errors
 from datastatus.domain.dataset import Transition
 from datastatus.domain.watch import Batch, ResumeToken, Start, StatusFilter, WatchMessage, WatchRequest
 from datastatus.engine.watch import Watches
@@ -58,8 +61,12 @@ class StallingDatabase(Database):
         self.counts[query] += 1
         if query in self._gates:
             # It holds a connection, as it would.
-            async with self._pool.acquire():
-                await self._pass(query)
+            try:
+                async with self._pool.acquire():
+                    await self._pass(query)
+            except asyncpg.InternalClientError as exc:
+                # The connection ended while it was held here.
+                raise errors.StoreDown from exc
         return await super().rows(query, *arguments, timeout_seconds=timeout_seconds)
 
     @asynccontextmanager

@@ -35,7 +35,7 @@ async def seen_until(
 ) -> list[StatusChange]:
     """The transitions of a watch up to one of a dataset."""
     seen = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         async for event in watch:
             if isinstance(event, StatusChange):
                 seen.append(event)

@@ -10,7 +10,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import asyncpg
+import grpc
 
+from datastatus.cli.client import Client
 from datastatus.store.migrate import migrate
 from datastatus.v1 import company_service_pb2, dataset_pb2, sync_service_pb2, transition_pb2
 from history.checker import Fact
@@ -128,14 +130,25 @@ class Cluster:
         """End all that is active, so that nothing follows."""
         async with client_of(self.servers[0]) as client:
             for _, connection_id in self.driven:
-                await client.companies.UnlinkConnection(
-                    company_service_pb2.UnlinkConnectionRequest(connection_id=connection_id)
-                )
+                await self._unlink(client, connection_id)
         final_seq = await self.sql.fetchval("SELECT max(seq) FROM transition")
         await self.historian.reached(final_seq)
         async with self._trimmed:
             self.final_seq = final_seq
             self._trimmed.notify_all()
+
+    async def _unlink(self, client: Client, connection_id: str) -> None:
+        """Until it is done: the last fault may have been a moment ago."""
+        while True:
+            try:
+                await client.companies.UnlinkConnection(
+                    company_service_pb2.UnlinkConnectionRequest(connection_id=connection_id)
+                )
+            except grpc.aio.AioRpcError as exc:
+                if exc.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+            else:
+                return
 
     async def trimmed(self, oldest_seq: int) -> None:
         """Tell that the journal begins there from now on."""
