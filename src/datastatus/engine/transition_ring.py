@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from uuid import UUID
 
@@ -10,19 +9,26 @@ from datastatus.domain.dataset import Transition
 from datastatus.domain.watch import Entry, WatchRequest
 
 # What an entry costs beside its encoded bytes: the transition, its texts, and its places in the index.
-_ENTRY_OVERHEAD_BYTES = 1200
+_ENTRY_OVERHEAD_BYTES = 900
+
+Links = tuple[int, int, int]
+"""For each of `ids_of` a transition: the newest one before it that has the id too, or 0."""
 
 
 class TransitionRing:
-    """Holds a run of consecutive transitions: appended at the head, given up at the tail past `bytes_max`."""
+    """Holds a run of consecutive transitions: appended at the head, given up at the tail past `bytes_max`.
+
+    From each the index leads back to the one before with the same id; that one may have been given up.
+    """
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._bytes = 0
         self._entries: list[Entry] = []
+        self._links: list[Links] = []
         # Given up, but not yet cut off: cutting a list for each entry would cost its length every time.
         self._given_up = 0
-        self._by_id: dict[UUID, deque[int]] = {}
+        self._newest_by_id: dict[UUID, int] = {}
 
     @property
     def first_seq(self) -> int:
@@ -34,31 +40,36 @@ class TransitionRing:
 
     def clear(self) -> None:
         self._entries.clear()
-        self._by_id.clear()
+        self._links.clear()
+        self._newest_by_id.clear()
         self._bytes = self._given_up = 0
 
     def extend(self, entries: Iterable[Entry]) -> None:
         """Append what follows the newest; gives up the oldest where there is no room."""
+        newest_by_id = self._newest_by_id
         for entry in entries:
+            company_id, connection_id, dataset_id = ids_of(entry.transition)
+            before = newest_by_id.get
+            self._links.append((before(company_id, 0), before(connection_id, 0), before(dataset_id, 0)))
+            newest_by_id[company_id] = newest_by_id[connection_id] = newest_by_id[dataset_id] = (
+                entry.transition.seq
+            )
             self._entries.append(entry)
-            self._bytes += held_bytes([entry])
-            for one in ids_of(entry.transition):
-                self._by_id.setdefault(one, deque()).append(entry.transition.seq)
+            self._bytes += len(entry.encoded) + _ENTRY_OVERHEAD_BYTES
         while self._bytes > self._bytes_max and len(self) > 1:
             self._give_up_oldest()
         if self._given_up > len(self._entries) // 2:
             del self._entries[: self._given_up]
+            del self._links[: self._given_up]
             self._given_up = 0
 
     def _give_up_oldest(self) -> None:
         entry = self._entries[self._given_up]
         self._given_up += 1
-        self._bytes -= held_bytes([entry])
+        self._bytes -= len(entry.encoded) + _ENTRY_OVERHEAD_BYTES
         for one in ids_of(entry.transition):
-            seqs = self._by_id[one]
-            seqs.popleft()
-            if not seqs:
-                del self._by_id[one]
+            if self._newest_by_id.get(one) == entry.transition.seq:
+                del self._newest_by_id[one]
 
     def covers(self, after_seq: int) -> bool:
         """Whether everything that follows `after_seq`, up to the head, is held."""
@@ -71,19 +82,20 @@ class TransitionRing:
 
     def select(self, after_seq: int, ids: Collection[UUID]) -> Sequence[Entry]:
         """What follows `after_seq` and has one of the ids, in order; it must be covered."""
+        offset = self._given_up - self.first_seq
         seqs: set[int] = set()
         for one in ids:
-            for seq in reversed(self._by_id.get(one, ())):
-                if seq <= after_seq:
-                    break
+            seq = self._newest_by_id.get(one, 0)
+            while seq > after_seq:
                 seqs.add(seq)
-        offset = self._given_up - self.first_seq
+                place = ids_of(self._entries[offset + seq].transition).index(one)
+                seq = self._links[offset + seq][place]
         return [self._entries[offset + seq] for seq in sorted(seqs)]
 
 
 def held_bytes(entries: Sequence[Entry]) -> int:
     """About what it costs to hold them."""
-    return sum(len(entry.encoded) + _ENTRY_OVERHEAD_BYTES for entry in entries)
+    return sum(len(entry.encoded) for entry in entries) + _ENTRY_OVERHEAD_BYTES * len(entries)
 
 
 def ids_of(transition: Transition) -> tuple[UUID, UUID, UUID]:
