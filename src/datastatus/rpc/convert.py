@@ -123,21 +123,36 @@ def dataset(one: Dataset) -> dataset_pb2.Dataset:
     )
 
 
-def transition(one: Transition) -> transition_pb2.StatusTransition:
+def transition_itself(one: Transition) -> transition_pb2.StatusTransition:
+    """What is a transition's alone. The rest is `transition_text`, and the two make up the whole."""
     return transition_pb2.StatusTransition(
         seq=one.seq,
         dataset_id=str(one.dataset_id),
         company_id=str(one.company_id),
         connection_id=str(one.connection_id),
-        data_type=one.data_type,
         version=one.version,
-        from_status=STATUS_NUMBERS[one.from_status] if one.from_status else None,  # type: ignore[arg-type]
-        to_status=STATUS_NUMBERS[one.to_status],  # type: ignore[arg-type]
         occurred=timestamp(one.occurred),
-        description=one.description,
-        error_message=one.error_message,
-        error_code=one.error_code,
-        trigger=_TRIGGER_NUMBERS[one.trigger],  # type: ignore[arg-type]
+    )
+
+
+def transition_text(
+    data_type: str,
+    from_status: DatasetStatus | None,
+    to_status: DatasetStatus,
+    trigger: Trigger,
+    description: str,
+    error_message: str | None,
+    error_code: str | None,
+) -> transition_pb2.StatusTransition:
+    """What many transitions have in common."""
+    return transition_pb2.StatusTransition(
+        data_type=data_type,
+        from_status=STATUS_NUMBERS[from_status] if from_status else None,  # type: ignore[arg-type]
+        to_status=STATUS_NUMBERS[to_status],  # type: ignore[arg-type]
+        trigger=_TRIGGER_NUMBERS[trigger],  # type: ignore[arg-type]
+        description=description,
+        error_message=error_message,
+        error_code=error_code,
     )
 
 

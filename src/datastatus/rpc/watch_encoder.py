@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
 from datastatus.domain import watch
 from datastatus.domain.dataset import Dataset, Transition
@@ -16,15 +18,35 @@ from datastatus.v1 import watch_pb2
 
 # A length-delimited field is its tag (number and wire type 2), its length, its bytes.
 _BATCH_TAG = bytes([watch_pb2.WatchStatusResponse.BATCH_FIELD_NUMBER << 3 | 2])
+_TRANSITION_TAG = bytes([watch_pb2.TransitionBatch.TRANSITIONS_FIELD_NUMBER << 3 | 2])
 _SNAPSHOT_TAG = bytes([watch_pb2.WatchStatusResponse.SNAPSHOT_FIELD_NUMBER << 3 | 2])
 
 # Watchers who see everything and are up to date get the same messages: these few are kept.
 _SHARED_MESSAGES_MAX = 64
 
 
+# A transition's texts are one of few: what the service says of each status, of each data type.
+_TEXTS_MAX = 1024
+
+
 def encode_transition(one: Transition) -> bytes:
-    """The transition as an element of a batch."""
-    return watch_pb2.TransitionBatch(transitions=[convert.transition(one)]).SerializeToString()
+    """The transition as an element of a batch: its own part, and its texts, which were encoded before."""
+    itself = convert.transition_itself(one).SerializeToString()
+    text = _encoded_text(
+        one.data_type,
+        one.from_status,
+        one.to_status,
+        one.trigger,
+        one.description,
+        one.error_message,
+        one.error_code,
+    )
+    return b"".join((_TRANSITION_TAG, _varint(len(itself) + len(text)), itself, text))
+
+
+@lru_cache(_TEXTS_MAX)
+def _encoded_text(*text: Any) -> bytes:
+    return convert.transition_text(*text).SerializeToString()
 
 
 def encode_snapshot(datasets: Sequence[Dataset]) -> bytes:
