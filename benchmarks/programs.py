@@ -43,7 +43,10 @@ async def program(*command: str, environment: Mapping[str, str] | None = None) -
         reading = asyncio.create_task(_read_on(process.stderr, said))
         yield Program(process.pid, address)
         if process.returncode is not None:
-            raise ProgramEnded(command, said)
+            raise ProgramEnded(command)
+    except Exception as exc:
+        exc.add_note(f"{' '.join(command)} has said:\n{''.join(said)}")
+        raise
     finally:
         if process.returncode is None:
             process.terminate()
@@ -56,8 +59,8 @@ async def program(*command: str, environment: Mapping[str, str] | None = None) -
 class ProgramEnded(Exception):
     """A server program ended by itself, or never served."""
 
-    def __init__(self, command: tuple[str, ...], said: deque[str]) -> None:
-        super().__init__(f"{' '.join(command)} ended; it said:\n{''.join(said)}")
+    def __init__(self, command: tuple[str, ...]) -> None:
+        super().__init__(f"{' '.join(command)} ended by itself or with a failure")
 
 
 async def _address(stderr: asyncio.StreamReader, said: deque[str]) -> str:
@@ -65,7 +68,7 @@ async def _address(stderr: asyncio.StreamReader, said: deque[str]) -> str:
         said.append(line.decode())
         if line.startswith(b"serving on "):
             return line.decode().split()[2].rstrip(";")
-    raise ProgramEnded(("the program",), said)
+    raise ProgramEnded(("the server program",))
 
 
 async def _read_on(stderr: asyncio.StreamReader, said: deque[str]) -> None:
@@ -92,4 +95,6 @@ async def run(*command: str) -> None:
     )
     said, _ = await process.communicate()
     if process.returncode != 0:
-        raise ProgramEnded(command, deque([said.decode()]))
+        error = ProgramEnded(command)
+        error.add_note(said.decode())
+        raise error

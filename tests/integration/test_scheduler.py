@@ -77,7 +77,7 @@ async def clock() -> AsyncIterator[MovedClock]:
 
 @asynccontextmanager
 async def running_writer(store: Store) -> AsyncIterator[JournalWriter]:
-    writer = JournalWriter(store.database, on_commit=lambda: None)
+    writer = JournalWriter(store.database, on_commit=lambda tail: None)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(writer.run())
         yield writer

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import structlog
 
 from datastatus import errors
+from datastatus.engine.watch_hub import WatchHub
 from datastatus.store import journal
 from datastatus.store.database import Database
+from datastatus.store.journal import Tail
 
 _log = structlog.get_logger(__name__)
 
@@ -24,16 +25,22 @@ _ANNOUNCE_SECONDS_MAX = 5.0
 
 
 class Announcements:
-    """`heard` is called when any process, this one too, has announced transitions."""
+    """Between the hub of this process and those of the others."""
 
-    def __init__(self, database: Database, heard: Callable[[], None]) -> None:
+    def __init__(self, database: Database, hub: WatchHub) -> None:
         self._database = database
-        self._heard = heard
+        self._hub = hub
         self._committed = asyncio.Event()
+        # The newest committed here since the last announcement; None where that is not known.
+        self._through_seq: int | None = 0
 
-    def committed(self) -> None:
-        """Transitions were committed here: look at once, and tell the others."""
-        self._heard()
+    def committed(self, tail: Tail | None = None) -> None:
+        """Transitions were committed here, those of `tail` if it is known: take notice, and tell the others."""
+        self._hub.committed(tail)
+        if tail is None:
+            self._through_seq = None
+        elif self._through_seq is not None:
+            self._through_seq = max(self._through_seq, tail.transitions[-1].seq)
         self._committed.set()
 
     async def run(self) -> None:
@@ -50,9 +57,12 @@ class Announcements:
             except TimeoutError:
                 pass
             self._committed.clear()
+            through_seq, self._through_seq = self._through_seq, 0
             try:
                 # After the commit and on a connection of its own: it cannot hold up or fail a writer.
-                await journal.announce_transitions(self._database, timeout_seconds=_ANNOUNCE_SECONDS_MAX)
+                await journal.announce_transitions(
+                    self._database, through_seq, timeout_seconds=_ANNOUNCE_SECONDS_MAX
+                )
             except errors.StoreDown as exc:
                 _log.warning("transitions_not_announced", cause=repr(exc.__cause__))
             await asyncio.sleep(_PAUSE_SECONDS)
@@ -61,12 +71,12 @@ class Announcements:
         """Meanwhile the tailer polls: all that a lost listener costs is a quarter of a second."""
         lost = False
 
-        def heard() -> None:
+        def heard(through_seq: str) -> None:
             nonlocal lost
             if lost:
                 _log.info("listener_back")
                 lost = False
-            self._heard()
+            self._hub.heard(int(through_seq) if through_seq else None)
 
         while True:
             try:

@@ -68,7 +68,7 @@ class Engine:
             watchers_max=options.watchers_max,
         )
         self.watches = Watches(database, self.hub, encoding.snapshot, options.watch_age_max)
-        announcements = Announcements(database, heard=self.hub.poke)
+        announcements = Announcements(database, self.hub)
         writer = JournalWriter(database, on_commit=announcements.committed)
         progress = ProgressBoard(database)
         pipeline = Pipeline(

@@ -15,6 +15,7 @@ from datastatus.domain.dataset import DatasetStatus
 from datastatus.engine.batching import SelfBatcher
 from datastatus.store import journal
 from datastatus.store.database import Database
+from datastatus.store.journal import Tail
 
 _log = structlog.get_logger(__name__)
 
@@ -25,13 +26,13 @@ Result = TypeVar("Result", journal.QueueResult, journal.ChangeResult)
 
 
 class JournalWriter:
-    """Queues datasets and changes their statuses, batched; `on_commit` is called after each call that did.
+    """Queues datasets and changes their statuses, batched; `on_commit` is told after each call what was journaled.
 
     Two lanes: what the store could not decide (a row was locked) is tried again on a second one, with growing
     pauses, so that one locked row never holds up the others.
     """
 
-    def __init__(self, database: Database, on_commit: Callable[[], None]) -> None:
+    def __init__(self, database: Database, on_commit: Callable[[Tail | None], None]) -> None:
         self._database = database
         self._on_commit = on_commit
         self._queue_lanes = [SelfBatcher(self._queue, key=_slot) for _ in range(2)]
@@ -39,7 +40,7 @@ class JournalWriter:
 
     def committed(self) -> None:
         """Tell that transitions were committed by a call other than those made here (publishing, linking)."""
-        self._on_commit()
+        self._on_commit(None)
 
     async def run(self) -> None:
         """Write until cancelled."""
@@ -68,18 +69,22 @@ class JournalWriter:
         assert change.to_status is DatasetStatus.AUTH_ERROR
 
         result = await journal.deauthorize_connection(self._database, change)
-        self._on_commit()
+        self._on_commit(None)
         return result
 
     async def _queue(self, items: Sequence[journal.QueueItem]) -> Sequence[journal.QueueResult]:
         results = await journal.queue_datasets(self._database, items)
-        self._on_commit()
+        self._tell(results)
         return results
 
     async def _change(self, changes: Sequence[journal.Change]) -> Sequence[journal.ChangeResult]:
         results = await journal.transition_datasets(self._database, changes)
-        self._on_commit()
+        self._tell(results)
         return results
+
+    def _tell(self, results: Sequence[journal.QueueResult] | Sequence[journal.ChangeResult]) -> None:
+        if (tail := journal.written(results)) is not None:
+            self._on_commit(tail)
 
 
 async def _decided(

@@ -18,7 +18,7 @@ from datastatus.engine.catch_up import CatchUp
 from datastatus.engine.transition_ring import TransitionRing, ids_of
 from datastatus.store import journal
 from datastatus.store.database import Database
-from datastatus.store.journal import JournalBounds
+from datastatus.store.journal import JournalBounds, Tail
 
 _log = structlog.get_logger(__name__)
 
@@ -97,8 +97,25 @@ class WatchHub:
         """The newest transition that this process has seen; the store may be ahead."""
         return self._bounds.head_seq
 
+    def committed(self, tail: Tail | None) -> None:
+        """Something was committed by this process; where it follows what we know it need not be read again."""
+        if (
+            tail is not None
+            and self._opened.is_set()
+            and tail.epoch == self.epoch
+            and tail.transitions[0].seq == self.head_seq + 1
+        ):
+            self._append(tail.transitions)
+        else:
+            self.poke()
+
+    def heard(self, through_seq: int | None) -> None:
+        """Some process has committed transitions up to `through_seq`; None: how far is not known."""
+        if through_seq is None or through_seq > self.head_seq:
+            self.poke()
+
     def poke(self) -> None:
-        """Something was committed: look at once."""
+        """Something may have been committed: look at once."""
         self._poked.set()
 
     def drain(self) -> None:
@@ -151,15 +168,14 @@ class WatchHub:
 
     async def _check_history(self) -> None:
         """Take notice of a new epoch, of a head that went back, and of retention."""
+        seen_seq = self.head_seq
         bounds = await journal.journal_bounds(self._database)
         if not self._opened.is_set():
             self._forks = await journal.forks(self._database)
             self._bounds = bounds
             self._opened.set()
-        elif bounds.epoch != self.epoch or bounds.head_seq < self.head_seq:
-            _log.warning(
-                "history_forked", epoch=bounds.epoch, head_seq=bounds.head_seq, seen_seq=self.head_seq
-            )
+        elif bounds.epoch != self.epoch or bounds.head_seq < seen_seq:
+            _log.warning("history_forked", epoch=bounds.epoch, head_seq=bounds.head_seq, seen_seq=seen_seq)
             self._forks = await journal.forks(self._database)
             self._bounds = bounds
             self._ring.clear()
@@ -183,11 +199,18 @@ class WatchHub:
                 continue
             page = tail.transitions
             self._skip_to(page[0].seq - 1)
-            self._ring.extend(Entry(one, self._encode(one)) for one in page)
-            self._bounds = replace(self._bounds, head_seq=page[-1].seq)
-            self._tell(page)
+            # Meanwhile some of them may have been committed here.
+            self._append(page[self.head_seq + 1 - page[0].seq :])
             if len(page) < _PAGE_TRANSITIONS:
                 return
+
+    def _append(self, transitions: Sequence[Transition]) -> None:
+        """Take what follows the head."""
+        if not transitions:
+            return
+        self._ring.extend(Entry(one, self._encode(one)) for one in transitions)
+        self._bounds = replace(self._bounds, head_seq=transitions[-1].seq)
+        self._tell(transitions)
 
     def _skip_to(self, seq: int) -> None:
         """Not even we are told of what retention has given up: go on where the journal begins."""

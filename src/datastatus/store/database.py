@@ -112,8 +112,8 @@ class Database:
             ):
                 yield View(connection)
 
-    async def listen(self, channel: str, heard: Callable[[], None], silence_seconds_max: float) -> None:
-        """Call `heard` for each notification, until the connection is lost or silent for too long.
+    async def listen(self, channel: str, heard: Callable[[str], None], silence_seconds_max: float) -> None:
+        """Call `heard` with each notification, until the connection is lost or silent for too long.
 
         Raises StoreDown then. Whoever listens sees to it that something is to be heard.
         """
@@ -122,9 +122,9 @@ class Database:
                 lost = asyncio.Event()
                 alive = asyncio.Event()
 
-                def on_notification(*_: object) -> None:
+                def on_notification(_connection: object, _pid: int, _channel: str, payload: object) -> None:
                     alive.set()
-                    heard()
+                    heard(str(payload))
 
                 def on_termination(*_: object) -> None:
                     lost.set()

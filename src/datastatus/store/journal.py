@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from operator import itemgetter
 from uuid import UUID
 
 import asyncpg
@@ -55,13 +56,18 @@ class QueueItem:
 
 @dataclass(frozen=True, slots=True)
 class QueueResult:
-    """`dataset_id` is the item's own where QUEUED, else the dataset that answers or stands in the way."""
+    """`dataset_id` is the item's own where QUEUED, else the dataset that answers or stands in the way.
+
+    `transitions` is what was journaled in `epoch`, in order.
+    """
 
     outcome: QueueOutcome
     dataset_id: UUID | None
     link: ConnectionStatus | None
     requested: datetime | None
     completed: datetime | None
+    epoch: int | None = None
+    transitions: tuple[Transition, ...] = ()
 
 
 async def queue_datasets(executor: Executor, items: Sequence[QueueItem]) -> list[QueueResult]:
@@ -84,16 +90,53 @@ async def queue_datasets(executor: Executor, items: Sequence[QueueItem]) -> list
         DESCRIPTIONS[DatasetStatus.NOT_SUPPORTED],
         REQUEST_ID_HOURS,
     )
-    return [
-        QueueResult(
-            QueueOutcome(row["outcome"]),
-            row["dataset_id"],
-            ConnectionStatus(row["link"]) if row["link"] else None,
-            row["requested"],
-            row["completed"],
-        )
-        for row in rows
-    ]
+    return [_queue_result(item, row) for item, row in zip(items, rows, strict=True)]
+
+
+def _queue_result(item: QueueItem, row: Row) -> QueueResult:
+    transitions: tuple[Transition, ...] = ()
+    if row["queued_seq"] is not None:
+        transitions = (_queued(item, row),)
+        if row["ended_seq"] is not None:
+            transitions = (*transitions, _not_supported(item, row))
+    return QueueResult(
+        _QUEUE_OUTCOMES[row["outcome"]],
+        row["dataset_id"],
+        ConnectionStatus(row["link"]) if row["link"] else None,
+        row["requested"],
+        row["completed"],
+        row["epoch"],
+        transitions,
+    )
+
+
+def _queued(item: QueueItem, row: Row) -> Transition:
+    return Transition(
+        row["queued_seq"],
+        item.dataset_id,
+        item.company_id,
+        item.connection_id,
+        item.data_type,
+        1,
+        None,
+        DatasetStatus.QUEUED,
+        row["queued"],
+        item.trigger,
+        DESCRIPTIONS[DatasetStatus.QUEUED],
+        None,
+        None,
+    )
+
+
+def _not_supported(item: QueueItem, row: Row) -> Transition:
+    return _queued(item, row)._replace(
+        seq=row["ended_seq"],
+        version=2,
+        from_status=DatasetStatus.QUEUED,
+        to_status=DatasetStatus.NOT_SUPPORTED,
+        occurred=row["completed"],
+        description=DESCRIPTIONS[DatasetStatus.NOT_SUPPORTED],
+    )
 
 
 class ChangeOutcome(StrEnum):
@@ -136,13 +179,18 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class ChangeResult:
-    """`status` is the dataset's after the call (None where UNKNOWN or not looked at); the rest where DONE."""
+    """`status` is the dataset's after the call (None where UNKNOWN or not looked at); the rest where DONE.
+
+    `transitions` is what was journaled in `epoch`; of a deauthorisation it is not told.
+    """
 
     outcome: ChangeOutcome
     status: DatasetStatus | None
     seq: int | None
     version: int | None
     occurred: datetime | None
+    epoch: int | None = None
+    transitions: tuple[Transition, ...] = ()
 
 
 async def transition_datasets(executor: Executor, changes: Sequence[Change]) -> list[ChangeResult]:
@@ -160,7 +208,30 @@ async def transition_datasets(executor: Executor, changes: Sequence[Change]) -> 
         [change.grant and change.grant.holder for change in changes],
         [change.grant and change.grant.seconds for change in changes],
     )
-    return [_change_result(row) for row in rows]
+    return [
+        _change_result(row, row["epoch"], (_changed(change, row),))
+        if row["seq"] is not None
+        else _change_result(row)
+        for change, row in zip(changes, rows, strict=True)
+    ]
+
+
+def _changed(change: Change, row: Row) -> Transition:
+    return Transition(
+        row["seq"],
+        change.dataset_id,
+        row["company_id"],
+        row["connection_id"],
+        row["data_type"],
+        row["version"],
+        STATUSES[row["from_status"]],
+        change.to_status,
+        row["occurred"],
+        TRIGGERS[row["trigger"]],
+        describe(change),
+        change.error_message,
+        change.error_code,
+    )
 
 
 async def deauthorize_connection(executor: Executor, change: Change) -> ChangeResult:
@@ -182,14 +253,41 @@ def describe(change: Change) -> str:
     return change.description or DESCRIPTIONS[change.to_status]
 
 
-def _change_result(row: Row) -> ChangeResult:
+def _change_result(
+    row: Row, epoch: int | None = None, transitions: tuple[Transition, ...] = ()
+) -> ChangeResult:
     return ChangeResult(
-        ChangeOutcome(row["outcome"]),
+        _CHANGE_OUTCOMES[row["outcome"]],
         STATUSES[row["status"]] if row["status"] else None,
         row["seq"],
         row["version"],
         row["occurred"],
+        epoch,
+        transitions,
     )
+
+
+_QUEUE_OUTCOMES = {str(outcome): outcome for outcome in QueueOutcome}
+_CHANGE_OUTCOMES = {str(outcome): outcome for outcome in ChangeOutcome}
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Transitions that follow each other, and the epoch of the same moment."""
+
+    epoch: int
+    transitions: Sequence[Transition]
+
+
+def written(results: Sequence[QueueResult] | Sequence[ChangeResult]) -> Tail | None:
+    """What a call has journaled, of which these are all results; None where that is nothing."""
+    transitions = [transition for result in results for transition in result.transitions]
+    if not transitions:
+        return None
+    # By seq, which is the first.
+    transitions.sort(key=itemgetter(0))
+    epoch = max(result.epoch for result in results if result.epoch is not None)
+    return Tail(epoch, transitions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,14 +354,6 @@ async def read_transitions(executor: Executor, after_seq: int, count_max: int) -
     return _unbroken([_transition(row) for row in rows])
 
 
-@dataclass(frozen=True, slots=True)
-class Tail:
-    """What follows a place in the journal, and the epoch of the same moment."""
-
-    epoch: int
-    transitions: Sequence[Transition]
-
-
 async def read_tail(
     executor: Executor, after_seq: int, count_max: int, *, timeout_seconds: float
 ) -> Tail | None:
@@ -314,6 +404,9 @@ async def recall_request(
     return (QueueOutcome(rows[0]["outcome"]), rows[0]["dataset_id"]) if rows else None
 
 
-async def announce_transitions(executor: Executor, *, timeout_seconds: float) -> None:
-    """Wake the tailers of all processes."""
-    await executor.rows("announce_transitions", timeout_seconds=timeout_seconds)
+async def announce_transitions(
+    executor: Executor, through_seq: int | None, *, timeout_seconds: float
+) -> None:
+    """Wake the tailers of all processes that have not seen `through_seq`; all of them for None."""
+    payload = "" if through_seq is None else str(through_seq)
+    await executor.rows("announce_transitions", payload, timeout_seconds=timeout_seconds)

@@ -92,7 +92,7 @@ async def test_the_writer_goes_on_while_every_reader_is_stuck(store: Store) -> N
     # As few connections as a server can be given.
     async with open_database(store.dsn, connections_max=6) as few:
         database = StallingDatabase(few)
-        writer = JournalWriter(database, on_commit=lambda: None)
+        writer = JournalWriter(database, on_commit=lambda tail: None)
         async with running_watches(database, ring_bytes_max=1) as (_, watches), asyncio.TaskGroup() as tasks:
             running = tasks.create_task(writer.run())
             database.stall("read_transitions")

@@ -23,9 +23,10 @@ from datastatus.domain.watch import (
 from datastatus.engine.watch_hub import WatchHub
 from datastatus.rpc.watch_encoder import encode_transition
 from datastatus.store import journal
+from datastatus.store.journal import Tail
 from datastatus.store.migrate import begin_new_epoch
 from postgres import PostgresServer
-from stores import Store, fresh_store
+from stores import Link, Store, an_item, fresh_store
 from watching import (
     StallingDatabase,
     a_request,
@@ -141,6 +142,58 @@ async def test_what_concerns_nobody_wakes_nobody(store: Store) -> None:
         assert (entry.transition.company_id, through_seq) == (mine.company_id, head_seq + 1)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def written(store: Store, link: Link, data_type: str) -> Tail:
+    """What the call that queues a dataset tells of it."""
+    tail = journal.written(await journal.queue_datasets(store.database, [an_item(link, data_type)]))
+    assert tail is not None
+    return tail
+
+
+async def test_what_this_process_commits_is_told_without_being_read(store: Store) -> None:
+    link = await store.connection()
+    database = StallingDatabase(store.database)
+    async with running_watches(database) as (hub, watches):
+        watch = watches.watch(a_request(Start.NOW))
+        await anext(watch)
+        # Reads go unanswered from here on.
+        database.stall("read_tail")
+        await database.held("read_tail")
+        tails = [await written(store, link, data_type) for data_type in ("bills", "items", "invoices")]
+        for tail in tails:
+            hub.committed(tail)
+        told = await told_until(watch, tails[-1].transitions[-1].seq)
+        assert told == [one for tail in tails for one in tail.transitions]
+        # What was read meanwhile is not told again.
+        database.go_on("read_tail")
+        head_seq = await journaled(store, link, 2)
+        hub.poke()
+        assert [one.seq for one in await told_until(watch, head_seq)] == [head_seq - 1, head_seq]
+
+
+async def test_what_this_process_commits_behind_others_is_read(store: Store) -> None:
+    link = await store.connection()
+    async with running_watches(store.database) as (hub, watches):
+        watch = watches.watch(a_request(Start.NOW))
+        await anext(watch)
+        tails = [await written(store, link, data_type) for data_type in ("bills", "items", "invoices")]
+        # The first is of another process, and the others are heard of in the wrong order.
+        hub.committed(tails[2])
+        hub.committed(tails[1])
+        told = await told_until(watch, tails[2].transitions[-1].seq)
+        assert told == [one for tail in tails for one in tail.transitions]
+
+
+async def test_what_this_process_commits_in_another_epoch_is_no_part_of_this_one(store: Store) -> None:
+    link = await store.connection()
+    async with running_watches(store.database) as (hub, watches):
+        watch = watches.watch(a_request(Start.NOW))
+        await anext(watch)
+        await begin_new_epoch(store.dsn)
+        hub.committed(await written(store, link, "bills"))
+        with pytest.raises(errors.HistoryForked):
+            await told_until(watch, 1)
 
 
 async def test_until_terminal_ends_behind_the_last_terminal_transition(store: Store) -> None:

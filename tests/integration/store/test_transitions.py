@@ -10,7 +10,7 @@ import pytest
 from uuid6 import uuid7
 
 from datastatus.domain.connection import ConnectionStatus
-from datastatus.domain.dataset import TRANSITIONS, DatasetStatus
+from datastatus.domain.dataset import TRANSITIONS, DatasetStatus, Trigger
 from datastatus.store import companies, datasets, journal
 from datastatus.store.datasets import ProgressReport
 from datastatus.store.journal import Change, ChangeOutcome, Grant, QueueOutcome
@@ -83,6 +83,42 @@ async def test_results_name_what_the_journal_holds(store: Store) -> None:
     ]
     # The journal has them in the order of the call.
     assert kept == told
+
+
+async def test_a_call_tells_exactly_what_it_has_journaled(store: Store) -> None:
+    """The tailer takes it as it is told, without reading it again."""
+    link, other = await store.connection(), await store.connection(linked=False)
+    before = await store.head_seq()
+    items = [
+        an_item(link, "items"),
+        an_item(link, "bills", supported=False),
+        an_item(other, "bills"),
+        an_item(link, "items"),
+        an_item(link, "invoices", trigger=Trigger.SCHEDULE),
+        an_item(link, "journals", supported=False),
+    ]
+    queued = journal.written(await journal.queue_datasets(store.database, items))
+    claimed = journal.written(
+        await store.change(
+            claim(items[4].dataset_id, uuid7()), claim(uuid7(), uuid7()), claim(items[0].dataset_id, uuid7())
+        )
+    )
+    failed = Change(
+        items[0].dataset_id,
+        DatasetStatus.CANCELLED,
+        description="No.",
+        error_message="Why.",
+        error_code="WHY",
+    )
+    ended = journal.written(await store.change(failed, Change(items[1].dataset_id, DatasetStatus.CANCELLED)))
+    assert queued is not None
+    assert claimed is not None
+    assert ended is not None
+    assert [queued.epoch, claimed.epoch, ended.epoch] == [1, 1, 1]
+    told = [*queued.transitions, *claimed.transitions, *ended.transitions]
+    assert told == await journal.read_transitions(store.database, before, 100)
+    assert len(told) == 6 + 2 + 1
+    assert journal.written(await store.change(Change(items[1].dataset_id, DatasetStatus.CANCELLED))) is None
 
 
 async def test_a_dataset_that_somebody_else_has_locked_is_left_for_later(store: Store) -> None:

@@ -127,7 +127,8 @@ END;
 -- Queue datasets; one row an item, in item order. With `supported` false a dataset is queued and ends
 -- NOT_SUPPORTED in one go; with `attach` an active dataset is the answer instead of a refusal; `request_id` is
 -- NULL where the caller gave none. Outcomes:
---   QUEUED        a new dataset; `completed` is set where it ended NOT_SUPPORTED at once
+--   QUEUED        a new dataset, as transition `queued_seq` at `queued`; where it ended NOT_SUPPORTED at once
+--                 `completed` is set too, and `ended_seq` the transition; `epoch` is that of them
 --   ATTACHED      `dataset_id` is the active dataset
 --   REPLAYED      the same request made `dataset_id` before
 --   ACTIVE        refused: `dataset_id` is running
@@ -141,7 +142,8 @@ CREATE FUNCTION queue_datasets(
     request_ids uuid[], fingerprints bytea[], queued_description text, not_supported_description text,
     request_id_hours integer
 ) RETURNS TABLE (
-    outcome text, dataset_id uuid, link connection_status, requested timestamptz, completed timestamptz
+    outcome text, dataset_id uuid, link connection_status, requested timestamptz, completed timestamptz,
+    queued_seq bigint, queued timestamptz, ended_seq bigint, epoch bigint
 )
 LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET jit = off
@@ -155,10 +157,12 @@ DECLARE
     outcomes text[];
     answers uuid[];
     links connection_status[];
-    queued uuid[];
+    inserted_ids uuid[];
     undone uuid[];
     unsupported change[];
     last_seq bigint;
+    journaled timestamptz;
+    first_ended_seq bigint;
     ended timestamptz;
 BEGIN
     PERFORM refuse_other_isolation();
@@ -192,9 +196,9 @@ BEGIN
         ON CONFLICT (connection_id, data_type) WHERE dataset.completed IS NULL DO NOTHING
         RETURNING id
     )
-    SELECT coalesce(array_agg(i.id), '{}') INTO queued FROM inserted i;
+    SELECT coalesce(array_agg(i.id), '{}') INTO inserted_ids FROM inserted i;
 
-    IF cardinality(queued) = cardinality(dataset_ids) THEN
+    IF cardinality(inserted_ids) = cardinality(dataset_ids) THEN
         outcomes := array_fill('QUEUED'::text, ARRAY[cardinality(dataset_ids)]);
         answers := dataset_ids;
     ELSE
@@ -203,7 +207,7 @@ BEGIN
         -- just finished; and a connection that looks fit was locked a moment ago.
         SELECT array_agg(CASE
                 WHEN u.decided IS NOT NULL THEN u.decided
-                WHEN u.dataset_id = ANY (queued) THEN 'QUEUED'
+                WHEN u.dataset_id = ANY (inserted_ids) THEN 'QUEUED'
                 WHEN r.outcome IS NOT NULL THEN r.outcome
                 WHEN c.status IS NULL THEN 'NO_CONNECTION'
                 WHEN c.status <> 'LINKED' THEN 'NOT_LINKED'
@@ -213,7 +217,7 @@ BEGIN
             END ORDER BY u.ordinal),
             array_agg(CASE
                 WHEN u.decided IS NOT NULL THEN u.answer
-                WHEN u.dataset_id = ANY (queued) THEN u.dataset_id
+                WHEN u.dataset_id = ANY (inserted_ids) THEN u.dataset_id
                 ELSE coalesce(r.dataset_id, d.id)
             END ORDER BY u.ordinal),
             array_agg(c.status ORDER BY u.ordinal)
@@ -256,18 +260,18 @@ BEGIN
 
     IF 'QUEUED' = ANY (outcomes) THEN
         last_seq := lock_journal();
-        ended := clock_timestamp();
-        WITH journaled AS (
+        journaled := clock_timestamp();
+        WITH appended AS (
             INSERT INTO transition
             SELECT last_seq + row_number() OVER (ORDER BY u.ordinal), u.dataset_id, u.company_id, u.connection_id,
-                u.data_type, 1, NULL, 'QUEUED', ended, u.trigger, queued_description, NULL, NULL
+                u.data_type, 1, NULL, 'QUEUED', journaled, u.trigger, queued_description, NULL, NULL
             FROM unnest(outcomes, dataset_ids, company_ids, connection_ids, data_types, triggers)
                 WITH ORDINALITY AS u (outcome, dataset_id, company_id, connection_id, data_type, trigger, ordinal)
             WHERE u.outcome = 'QUEUED'
             RETURNING transition.*
         )
         INSERT INTO data_status (connection_id, data_type, latest_dataset_id, latest_seq)
-        SELECT j.connection_id, j.data_type, j.dataset_id, j.seq FROM journaled j
+        SELECT a.connection_id, a.data_type, a.dataset_id, a.seq FROM appended a
         ON CONFLICT (connection_id, data_type) DO UPDATE
         SET latest_dataset_id = excluded.latest_dataset_id, latest_seq = excluded.latest_seq;
     END IF;
@@ -279,14 +283,25 @@ BEGIN
         FROM unnest(outcomes, dataset_ids, supported) WITH ORDINALITY AS u (outcome, dataset_id, supported, ordinal)
         WHERE u.outcome = 'QUEUED' AND NOT u.supported;
         IF unsupported IS NOT NULL THEN
-            SELECT a.occurred INTO ended FROM append_transitions(unsupported) a;
+            SELECT a.first_seq, a.occurred INTO first_ended_seq, ended FROM append_transitions(unsupported) a;
         END IF;
     END IF;
 
     RETURN QUERY
-    SELECT u.outcome, u.answer, u.link, CASE WHEN u.outcome = 'QUEUED' THEN called END,
-        CASE WHEN u.outcome = 'QUEUED' AND NOT u.supported THEN ended END
-    FROM unnest(outcomes, answers, links, supported) AS u (outcome, answer, link, supported);
+    SELECT u.outcome, u.answer, u.link,
+        CASE WHEN u.is_queued THEN called END,
+        CASE WHEN u.is_ended THEN ended END,
+        CASE WHEN u.is_queued THEN last_seq + count(*) FILTER (WHERE u.is_queued) OVER (ORDER BY u.ordinal) END,
+        CASE WHEN u.is_queued THEN journaled END,
+        CASE WHEN u.is_ended
+            THEN first_ended_seq - 1 + count(*) FILTER (WHERE u.is_ended) OVER (ORDER BY u.ordinal) END,
+        CASE WHEN u.is_queued THEN (SELECT max(e.number) FROM epoch e) END
+    FROM (
+        SELECT u.*, u.outcome = 'QUEUED' AS is_queued, u.outcome = 'QUEUED' AND NOT u.supported AS is_ended
+        FROM unnest(outcomes, answers, links, supported) WITH ORDINALITY AS u (
+            outcome, answer, link, supported, ordinal)
+    ) u
+    ORDER BY u.ordinal;
 END
 $$;
 
@@ -309,7 +324,7 @@ END;
 -- Change the status of many datasets; one row an item, in item order. `held_tokens` is the lease that the caller
 -- claims to hold, NULL for what needs none (claim, cancel, reap); `only_expired` asks for an expired lease. The
 -- grant_* are those of type change. Outcomes:
---   DONE         changed, as transition `seq` and `version`
+--   DONE         changed, as transition `seq` and `version`; the columns after them tell the rest of it
 --   UNKNOWN      there is no such dataset
 --   ILLEGAL      refused: the table of transitions has no way from `status` to there
 --   LEASE_LOST   refused: the lease is another's by now
@@ -320,7 +335,8 @@ CREATE FUNCTION transition_datasets(
     descriptions text[], error_messages text[], error_codes text[],
     grant_tokens uuid[], grant_holders uuid[], grant_seconds double precision[]
 ) RETURNS TABLE (
-    outcome text, status dataset_status, seq bigint, version integer, occurred timestamptz
+    outcome text, status dataset_status, seq bigint, version integer, occurred timestamptz, epoch bigint,
+    from_status dataset_status, company_id uuid, connection_id uuid, data_type text, trigger sync_trigger
 )
 LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET jit = off
@@ -331,6 +347,10 @@ DECLARE
     outcomes text[];
     statuses dataset_status[];
     versions integer[];
+    companies uuid[];
+    connections uuid[];
+    types text[];
+    triggers sync_trigger[];
     changes change[];
     first_seq bigint;
     moment timestamptz;
@@ -338,13 +358,15 @@ BEGIN
     PERFORM refuse_other_isolation();
 
     SELECT array_agg(j.outcome ORDER BY j.ordinal), array_agg(j.status ORDER BY j.ordinal),
-        array_agg(j.version ORDER BY j.ordinal),
+        array_agg(j.version ORDER BY j.ordinal), array_agg(j.company_id ORDER BY j.ordinal),
+        array_agg(j.connection_id ORDER BY j.ordinal), array_agg(j.data_type ORDER BY j.ordinal),
+        array_agg(j.trigger ORDER BY j.ordinal),
         array_agg(ROW(j.dataset_id, j.status, j.to_status, j.description, j.error_message, j.error_code,
             j.grant_token, j.grant_holder, j.grant_seconds)::change ORDER BY j.ordinal)
             FILTER (WHERE j.outcome = 'DONE')
-    INTO outcomes, statuses, versions, changes
+    INTO outcomes, statuses, versions, companies, connections, types, triggers, changes
     FROM (
-        SELECT u.*, d.status, d.version,
+        SELECT u.*, d.status, d.version, d.company_id, d.connection_id, d.data_type, d.trigger,
             CASE
                 WHEN d.status IS NULL AND NOT EXISTS (SELECT FROM dataset x WHERE x.id = u.dataset_id) THEN 'UNKNOWN'
                 WHEN d.status IS NULL OR row_number() OVER (PARTITION BY u.dataset_id ORDER BY u.ordinal) > 1
@@ -358,7 +380,9 @@ BEGIN
             grant_token, grant_holder, grant_seconds, ordinal)
         -- In whatever order: nobody waits for a lock here.
         LEFT JOIN LATERAL (
-            SELECT d.status, d.version, d.lease_token, d.lease_expires FROM dataset d
+            SELECT d.status, d.version, d.company_id, d.connection_id, d.data_type, d.trigger, d.lease_token,
+                d.lease_expires
+            FROM dataset d
             WHERE d.id = u.dataset_id FOR NO KEY UPDATE SKIP LOCKED
         ) d ON true
     ) j;
@@ -369,13 +393,19 @@ BEGIN
 
     RETURN QUERY
     SELECT u.outcome,
-        CASE WHEN u.outcome = 'DONE' THEN u.to_status ELSE u.status END,
-        CASE WHEN u.outcome = 'DONE'
-            THEN first_seq - 1 + count(*) FILTER (WHERE u.outcome = 'DONE') OVER (ORDER BY u.ordinal) END,
-        CASE WHEN u.outcome = 'DONE' THEN u.version + 1 END,
-        CASE WHEN u.outcome = 'DONE' THEN moment END
-    FROM unnest(outcomes, statuses, versions, to_statuses) WITH ORDINALITY AS u (
-        outcome, status, version, to_status, ordinal)
+        CASE WHEN u.is_done THEN u.to_status ELSE u.status END,
+        CASE WHEN u.is_done THEN first_seq - 1 + count(*) FILTER (WHERE u.is_done) OVER (ORDER BY u.ordinal) END,
+        CASE WHEN u.is_done THEN u.version + 1 END,
+        CASE WHEN u.is_done THEN moment END,
+        CASE WHEN u.is_done THEN (SELECT max(e.number) FROM epoch e) END,
+        CASE WHEN u.is_done THEN u.status END,
+        u.company_id, u.connection_id, u.data_type, u.trigger
+    FROM (
+        SELECT u.*, u.outcome = 'DONE' AS is_done
+        FROM unnest(outcomes, statuses, versions, to_statuses, companies, connections, types, triggers)
+            WITH ORDINALITY AS u (
+            outcome, status, version, to_status, company_id, connection_id, data_type, trigger, ordinal)
+    ) u
     ORDER BY u.ordinal;
 END
 $$;

@@ -1,9 +1,10 @@
 -- name: queue_datasets
-SELECT outcome, dataset_id, link, requested, completed
+SELECT outcome, dataset_id, link, requested, completed, queued_seq, queued, ended_seq, epoch
 FROM queue_datasets($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15);
 
 -- name: transition_datasets
-SELECT outcome, status, seq, version, occurred FROM transition_datasets($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
+SELECT outcome, status, seq, version, occurred, epoch, from_status, company_id, connection_id, data_type, trigger
+FROM transition_datasets($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
 
 -- name: deauthorize_connection
 SELECT outcome, status, seq, version, occurred FROM deauthorize_connection($1, $2, $3, $4, $5, $6);
@@ -56,4 +57,5 @@ FROM recall_request($1, $2, $3, clock_timestamp() - make_interval(hours => $4)) 
 SELECT clock_timestamp();
 
 -- name: announce_transitions
-SELECT pg_notify('datastatus_transitions', '');
+-- Nothing is lost with it, so its commit does not wait for the disk.
+SELECT set_config('synchronous_commit', 'off', true), pg_notify('datastatus_transitions', $1);
