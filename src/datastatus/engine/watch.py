@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -35,6 +36,8 @@ _SCAN_TRANSITIONS = 1000
 # What a message has beside its transitions, at most.
 _ENVELOPE_BYTES = 128
 _RETRY_AFTER_SECONDS_MAX = 5.0
+# Watchers who are up to date are told of few different runs.
+_CUTS_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Watches:
 
     def __init__(self, database: Database, hub: WatchHub, encode: EncodeSnapshot, age_max: timedelta) -> None:
         self._hub = hub
+        self._cuts = _Cuts()
         self._snapshots = Snapshots(database, encode)
         self._age_max = age_max
 
@@ -81,7 +85,9 @@ class Watches:
                 start = await self._fix(request)
                 yield self._opened(request, start.bounds, ResumeToken(start.bounds.epoch, start.seq))
             closes_at = time.monotonic() + self._age_max.total_seconds() * random.uniform(0.8, 1)
-            follower = _Follower(self._hub, subscription, request, start, is_authorized, closes_at)
+            follower = _Follower(
+                self._hub, self._cuts, subscription, request, start, is_authorized, closes_at
+            )
             async for message in follower.messages():
                 yield message
 
@@ -144,12 +150,51 @@ async def _running(view: Executor, request: WatchRequest) -> frozenset[UUID]:
     return frozenset(one.id for one in named.values() if not one.status.is_terminal)
 
 
+class _Cuts:
+    """Where runs of transitions are cut into batches; looked for once for all watchers who are told the same."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[int, ...], Sequence[int]] = OrderedDict()
+
+    def ends(
+        self, epoch: int, entries: Sequence[Entry], transitions_max: int, bytes_max: int
+    ) -> Sequence[int]:
+        """Behind which entry each batch ends; the last one ends with them. Every batch has one entry at least."""
+        if not entries:
+            return ()
+        first_seq, last_seq = entries[0].transition.seq, entries[-1].transition.seq
+        if last_seq - first_seq + 1 != len(entries):
+            # What passes one watcher's filters is hardly another's too.
+            return _ends(entries, transitions_max, bytes_max)
+        key = (epoch, first_seq, last_seq, transitions_max, bytes_max)
+        ends = self._known.get(key)
+        if ends is None:
+            ends = self._known[key] = _ends(entries, transitions_max, bytes_max)
+            if len(self._known) > _CUTS_MAX:
+                self._known.popitem(last=False)
+        return ends
+
+
+def _ends(entries: Sequence[Entry], transitions_max: int, bytes_max: int) -> list[int]:
+    ends = []
+    count, size = 0, _ENVELOPE_BYTES
+    for place, entry in enumerate(entries):
+        length = len(entry.encoded)
+        if count and (count == transitions_max or size + length > bytes_max):
+            ends.append(place)
+            count, size = 0, _ENVELOPE_BYTES
+        count += 1
+        size += length
+    return [*ends, len(entries)]
+
+
 class _Follower:
     """The live part of a watch."""
 
     def __init__(
         self,
         hub: WatchHub,
+        cuts: _Cuts,
         subscription: Subscription,
         request: WatchRequest,
         start: _Start,
@@ -157,6 +202,7 @@ class _Follower:
         closes_at: float,
     ) -> None:
         self._hub = hub
+        self._cuts = cuts
         self._subscription = subscription
         self._request = request
         self._is_authorized = is_authorized
@@ -208,9 +254,9 @@ class _Follower:
             return ClosingReason.MAX_AGE
         return None
 
-    def _passing(self, entries: Sequence[Entry]) -> list[Entry]:
+    def _passing(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         if not self._request.any_of:
-            return list(entries)
+            return entries
         passing = [entry for entry in entries if self._request.passes(entry.transition)]
         if self._running:
             self._running -= {
@@ -218,20 +264,13 @@ class _Follower:
             }
         return passing
 
-    def _batches(self, passing: list[Entry]) -> list[WatchMessage]:
+    def _batches(self, passing: Sequence[Entry]) -> list[WatchMessage]:
         """The entries in as many batches as the limits ask for; the last one tells up to where we looked."""
         batches = []
         first = 0
-        while first < len(passing):
-            size = _ENVELOPE_BYTES + len(passing[first].encoded)
-            end = first + 1
-            while (
-                end < len(passing)
-                and end - first < self._request.batch_transitions_max
-                and size + len(passing[end].encoded) <= self._request.batch_bytes_max
-            ):
-                size += len(passing[end].encoded)
-                end += 1
+        for end in self._cuts.ends(
+            self._epoch, passing, self._request.batch_transitions_max, self._request.batch_bytes_max
+        ):
             through_seq = self._scanned_seq if end == len(passing) else passing[end - 1].transition.seq
             batches.append(
                 WatchMessage(Batch(self._sent_seq, through_seq, passing[first:end]), self._token(through_seq))
