@@ -16,7 +16,7 @@ from datastatus.cli import EXIT_USAGE
 from datastatus.cli.client import EXIT_OK, EXIT_SERVER
 from datastatus.cli.logs import configure_logs
 from datastatus.cli.output import print_error, print_note
-from datastatus.cli.process import first_cause, stop_signals
+from datastatus.cli.process import first_cause, settle_memory, stop_signals
 from datastatus.config import Settings, settings_of, settings_problem
 from datastatus.embedded import EmbeddedPostgresError
 from datastatus.engine.credentials import KeyInvalid
@@ -100,6 +100,7 @@ async def _serve(settings: Settings) -> int:
         if settings.database_url is None:
             print_note(f"starting the embedded Postgres; its data lies in {settings.data_folder.absolute()}")
         async with running_service(settings) as service:
+            settle_memory()
             print_note(f"serving on {service.address}; Ctrl-C stops")
             await stopped.wait()
             print_note("stopping")
