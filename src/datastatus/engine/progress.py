@@ -39,6 +39,12 @@ class ProgressBoard:
             )
         self._noted[report.dataset_id] = report
 
+    def end_wait(self, dataset_id: UUID) -> None:
+        """The dataset moves on, which ends a wait by itself: one that is not written yet must not follow."""
+        earlier = self._noted.get(dataset_id)
+        if earlier is not None:
+            self._noted[dataset_id] = replace(earlier, wait_reason=None, retry_time=None)
+
     async def run(self) -> None:
         """Write once a second until cancelled. Progress is a courtesy: what cannot be written is dropped."""
         while True:

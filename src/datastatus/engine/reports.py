@@ -209,6 +209,17 @@ class Reporter:
                 raise errors.LeaseLost(dataset_id)
 
     def _note_progress(self, report: Report) -> None:
+        if report.to_status is not None and (
+            report.records_fetched,
+            report.records_total,
+            report.wait_reason,
+        ) == (
+            None,
+            None,
+            None,
+        ):
+            self._progress.end_wait(report.dataset_id)
+            return
         self._progress.note(
             ProgressReport(
                 report.dataset_id,
