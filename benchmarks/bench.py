@@ -82,8 +82,11 @@ class Bench:
             if not await asyncio.to_thread(one.wait, _EVENT_SECONDS_MAX):
                 raise TimeoutError("a load process was not ready in time")
 
-    async def alternate(self, *contenders: Callable[[], Awaitable[Sample]]) -> list[list[Sample]]:
-        return await alternate(self.rounds, *contenders)
+    async def alternate(
+        self, *contenders: Callable[[], Awaitable[Sample]], warm_up_rounds: int = 1
+    ) -> list[list[Sample]]:
+        """The samples of each contender, one a round; see `rounds.alternate`."""
+        return await alternate(self.rounds, *contenders, warm_up_rounds=warm_up_rounds)
 
     @asynccontextmanager
     async def database(self, template: str = _TEMPLATE) -> AsyncIterator[str]:

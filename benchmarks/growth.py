@@ -27,13 +27,14 @@ from datastatus.store.sql import queries
 from datastatus.v1 import connector_pb2, connector_service_pb2_grpc, dataset_pb2
 from datastatus.v1.sync_service_pb2 import GetDataStatusRequest, ListDatasetsRequest, SyncRequest
 
-_COMPANIES = 100
+# So that a company has more datasets than a page of ListDatasets, in the small store too.
+_RUNS_OF_SMALL = 3
 _REACH = Reach(ratio_max=1.5)
 
 
 @dataclass(frozen=True, slots=True)
-class _Store:
-    """A running service; its companies have synced every data type, once or very often."""
+class GrownStore:
+    """A running service; its companies have synced every data type, a few times or very often."""
 
     service: Service
     links: Sequence[Link]
@@ -48,15 +49,19 @@ class _Store:
 
 
 async def growth(bench: Bench) -> list[Figure]:
-    """One caller, on ten million transitions of two million datasets; and where everything was synced once only."""
+    """One caller, on ten million transitions of two million datasets; and where everything was synced thrice."""
     datasets = bench.scaled(2_000_000, 20_000)
+    companies = bench.scaled(100, 20)
     calls = bench.scaled(200, 40)
     async with AsyncExitStack() as stack:
         async with bench.service() as service:
             types = await data_types(service.address)
-        once = _COMPANIES * len(types)
-        stores = [await stack.enter_async_context(_store(bench, types, count)) for count in (datasets, once)]
-        measures: dict[str, Callable[[_Store], Awaitable[float]]] = {
+        few = _RUNS_OF_SMALL * companies * len(types)
+        stores = [
+            await stack.enter_async_context(grown_store(bench, types, companies, count))
+            for count in (datasets, few)
+        ]
+        measures: dict[str, Callable[[GrownStore], Awaitable[float]]] = {
             # First, since it leaves nothing queued that a connector might claim.
             "claim": lambda store: _claim_p50(bench, store, store.syncs(calls)),
             "queue_sync": lambda store: _p50(bench, store, "QueueSync", store.syncs(calls)),
@@ -76,26 +81,34 @@ async def growth(bench: Bench) -> list[Figure]:
         figures = []
         for name, measure in measures.items():
             grown, small = await bench.alternate(*[partial(measure, store) for store in stores])
-            beside = f"{once:,} datasets instead of {datasets:,}"
+            beside = f"{few:,} datasets instead of {datasets:,}"
             figures.append(Figure(f"growth.{name}_p50", "ms", Series(grown), Series(small), beside, _REACH))
         return figures + await _plans(*stores)
 
 
 @asynccontextmanager
-async def _store(bench: Bench, types: Sequence[str], datasets: int) -> AsyncIterator[_Store]:
-    template = await _history(bench, types, datasets)
+async def grown_store(
+    bench: Bench, types: Sequence[str], companies: int, datasets: int
+) -> AsyncIterator[GrownStore]:
+    """A service over so much history, which is built once."""
+    template = await history_template(bench, types, companies, datasets)
     async with bench.database(template) as dsn, bench.server(dsn) as service:
-        links = await _links(dsn)
-        yield _Store(service, links, iter([(link, one) for one in types for link in links]))
+        yield await grown(service, types)
 
 
-async def _history(bench: Bench, types: Sequence[str], datasets: int) -> str:
+async def grown(service: Service, types: Sequence[str]) -> GrownStore:
+    """With the companies that the history is of."""
+    links = await _links(service.dsn)
+    return GrownStore(service, links, iter([(link, one) for one in types for link in links]))
+
+
+async def history_template(bench: Bench, types: Sequence[str], companies: int, datasets: int) -> str:
     """The name of a database with so much history: built once, kept for later runs with the same schema."""
-    name = f"bench_history_{datasets}_{schema_fingerprint()}"
+    name = f"bench_history_{companies}_{datasets}_{schema_fingerprint()}"
     if not await bench.exists(name):
         bench.tell(f"building a history of {datasets:,} datasets and {5 * datasets:,} transitions")
         async with bench.database() as dsn:
-            await build_history(dsn, _COMPANIES, types, datasets)
+            await build_history(dsn, companies, types, datasets)
             await bench.rename(dsn, name)
     return name
 
@@ -109,12 +122,12 @@ async def _links(dsn: str) -> list[Link]:
     return [Link(str(row["company_id"]), str(row["id"])) for row in rows]
 
 
-async def _p50(bench: Bench, store: _Store, method: str, requests: Sequence[Message]) -> float:
+async def _p50(bench: Bench, store: GrownStore, method: str, requests: Sequence[Message]) -> float:
     load = await bench.load(unary, store.service.address, STUB, method, requests, callers=1)
     return load.p50_ms
 
 
-async def _claim_p50(bench: Bench, store: _Store, requests: Sequence[SyncRequest]) -> float:
+async def _claim_p50(bench: Bench, store: GrownStore, requests: Sequence[SyncRequest]) -> float:
     connection_ids = [link.connection_id for link in store.links]
     return percentile(await bench.load(claim, store.service.address, connection_ids, requests), 50)
 
@@ -147,9 +160,9 @@ async def claim(address: str, connection_ids: Sequence[str], requests: Sequence[
     return latencies_ms
 
 
-async def _plans(grown: _Store, small: _Store) -> list[Figure]:
+async def _plans(grown: GrownStore, small: GrownStore) -> list[Figure]:
     """Of each query behind these calls: the pages it looks at, and whether its plan is the same."""
-    plans = [await _touched(store) for store in (grown, small)]
+    plans = [await touched_by_calls(store) for store in (grown, small)]
     figures = [
         Figure(f"growth.{name}_pages", "pages", Series([one.pages]), Series([other.pages]), "", _REACH)
         for (name, one), other in zip(plans[0].items(), plans[1].values(), strict=True)
@@ -167,7 +180,8 @@ async def _plans(grown: _Store, small: _Store) -> list[Figure]:
     return figures
 
 
-async def _touched(store: _Store) -> dict[str, Touched]:
+async def touched_by_calls(store: GrownStore) -> dict[str, Touched]:
+    """By query, how Postgres goes about it."""
     company_id = UUID(store.links[0].company_id)
     connection_ids = [UUID(link.connection_id) for link in store.links]
     calls: dict[str, tuple[Any, ...]] = {

@@ -96,8 +96,8 @@ async def _etcd_latencies(
 
 async def watch_fan_out(bench: Bench) -> list[Figure]:
     """Transitions queued as fast as may be, each delivered to 200 watchers who filter nothing."""
-    watchers = 200
-    transitions = bench.scaled(10_000, 2_000)
+    watchers, callers = 200, 8
+    transitions = bench.scaled(16_000, 4_000)
     async with bench.service() as service, bench.bare_server() as bare:
         types = await data_types(service.address)
         messages: list[watch_pb2.WatchStatusResponse] = []
@@ -110,7 +110,7 @@ async def watch_fan_out(bench: Bench) -> list[Figure]:
                 bench.load(watch_loads.count_deliveries, service.address, watchers, transitions, ready)
             )
             await bench.all_set([ready])
-            await bench.load(unary, service.address, STUB, "BatchQueueSync", batches, callers=2)
+            await bench.load(unary, service.address, STUB, "BatchQueueSync", batches, callers=callers)
             rate, messages = await counting
             return rate
 
@@ -209,7 +209,8 @@ async def watch_memory(bench: Bench) -> list[Figure]:
             await bare_server.prepare(server.address, WATCH_STATUS, [opened], streams=1)
             return await _bytes_per_stream(bench, server.address, server.pid, requests, few)
 
-    watchers, streams = await bench.alternate(ours, bare)
+    # Each has a process of its own: there is nothing to warm up.
+    watchers, streams = await bench.alternate(ours, bare, warm_up_rounds=0)
     return [
         Figure(
             "watch_memory.per_watcher",

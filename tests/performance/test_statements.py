@@ -1,0 +1,142 @@
+"""How many statements calls cost: as many for a hundred items as for one, and few for many callers at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from dataclasses import dataclass
+from itertools import islice, product
+from uuid import UUID
+
+import pytest
+from uuid6 import uuid7
+
+from benchmarks.bench import Bench
+from benchmarks.seed import Link, seed_links
+from datastatus.domain.data_types import DATA_TYPES
+from datastatus.domain.dataset import Dataset, DatasetStatus
+from datastatus.domain.sync import SyncRequest
+from datastatus.engine.announcements import Announcements
+from datastatus.engine.journal_writer import JournalWriter
+from datastatus.engine.sync import SyncEngine
+from datastatus.engine.watch_hub import WatchHub
+from datastatus.integrations.registry import load_registry
+from datastatus.rpc.watch_encoder import encode_transition
+from datastatus.store import datasets
+from datastatus.store.database import open_database
+from datastatus.store.datasets import DatasetFilter
+from datastatus.store.journal import Change, Grant
+from watching import StallingDatabase
+
+TOKEN, HOLDER = UUID(int=1), UUID(int=2)
+# Statements that come and go with time, whatever is called.
+BACKGROUND = {"journal_bounds", "forks", "announce_transitions"}
+
+
+@dataclass
+class Parts:
+    """The parts of the engine that queue, change, read and tell, over a database that counts statements."""
+
+    database: StallingDatabase
+    hub: WatchHub
+    writer: JournalWriter
+    sync: SyncEngine
+    slots: list[tuple[str, Link]]
+
+    def requests(self, count: int) -> list[SyncRequest]:
+        """Of slots where nothing is queued yet."""
+        taken, self.slots = self.slots[:count], self.slots[count:]
+        return [SyncRequest(UUID(link.company_id), data_type) for data_type, link in taken]
+
+    async def statements(self, *calls: Awaitable[object]) -> Counter[str]:
+        """What these calls cost, made at once."""
+        before = Counter(self.database.counts)
+        await asyncio.gather(*calls)
+        spent = self.database.counts - before
+        return Counter({name: count for name, count in spent.items() if name not in BACKGROUND})
+
+    async def queued(self, count: int) -> Sequence[UUID]:
+        answers = await self.sync.queue_syncs(self.requests(count))
+        assert all(isinstance(one, Dataset) for one in answers)
+        return [one.id for one in answers if isinstance(one, Dataset)]
+
+
+@pytest.fixture
+async def parts(bench: Bench) -> AsyncIterator[Parts]:
+    async with bench.database() as dsn, open_database(dsn, connections_max=10) as pool:
+        links = await seed_links(dsn, 40)
+        database = StallingDatabase(pool)
+        hub = WatchHub(database, encode_transition, ring_bytes_max=1 << 24, watchers_max=10)
+        announcements = Announcements(database, hub)
+        writer = JournalWriter(database, on_commit=announcements.committed)
+        sync = SyncEngine(database, writer, load_registry(), "http://localhost")
+        running = [asyncio.create_task(one.run()) for one in (hub, announcements, writer, sync)]
+        await hub.opened()
+        # Nothing but what is called reads the journal from here on, unless it has to.
+        yield Parts(database, hub, writer, sync, list(islice(product(DATA_TYPES, links), 1000)))
+        for one in running:
+            one.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def test_queueing_takes_two_statements_whatever_is_queued(parts: Parts) -> None:
+    two = {"company_states": 1, "queue_datasets": 1}
+    [one] = parts.requests(1)
+    assert await parts.statements(parts.sync.queue_sync(one)) - tail() == two
+    assert await parts.statements(parts.sync.queue_syncs(parts.requests(100))) - tail() == two
+
+
+async def test_many_callers_at_once_share_statements(parts: Parts) -> None:
+    spent = await parts.statements(*(parts.sync.queue_sync(one) for one in parts.requests(200)))
+    # The first of them does not wait for the others.
+    assert spent - tail() <= Counter(company_states=2, queue_datasets=3)
+
+
+async def test_changing_takes_one_statement_whatever_is_changed(parts: Parts) -> None:
+    ids = await parts.queued(101)
+    claims = [Change(one, DatasetStatus.FETCHING, grant=Grant(TOKEN, HOLDER, 60)) for one in ids]
+    for changes in (claims[:1], claims[1:]):
+        spent = await parts.statements(parts.writer.change(changes))
+        assert spent - tail() == {"transition_datasets": 1}
+
+
+async def test_what_was_committed_here_is_not_read_again(parts: Parts) -> None:
+    head_seq = parts.hub.head_seq
+    spent = await parts.statements(parts.queued(100))
+    assert parts.hub.head_seq == head_seq + 100
+    # Polls go on, and find nothing.
+    assert spent["read_tail"] <= 2
+
+
+async def test_reading_where_a_company_stands_takes_one_statement(parts: Parts) -> None:
+    await parts.queued(40)
+    company_id = (await parts.sync.list_datasets(DatasetFilter(), None, 1))[0].company_id
+    assert await parts.statements(parts.sync.data_status(company_id)) - tail() == {"data_status_pointers": 1}
+    companies = {one.company_id for one in await parts.sync.list_datasets(DatasetFilter(), None, 40)}
+    spent = await parts.statements(*(parts.sync.data_status(one) for one in companies))
+    assert len(companies) == 40
+    assert spent - tail() <= Counter(data_status_pointers=5)
+    selected = DatasetFilter(company_id=company_id)
+    assert await parts.statements(parts.sync.list_datasets(selected, None, 50)) - tail() == {
+        "list_datasets": 1
+    }
+
+
+async def test_claiming_takes_one_statement_to_look_and_one_to_claim(parts: Parts) -> None:
+    await parts.queued(100)
+
+    async def claim() -> None:
+        found = await datasets.claimable_datasets(
+            parts.database, ["external"], [], barred_companies=[], after_company=UUID(int=0), count_max=50
+        )
+        assert len(found) == 50
+        grants = [Change(one[0], DatasetStatus.FETCHING, grant=Grant(uuid7(), HOLDER, 60)) for one in found]
+        await parts.writer.change(grants)
+
+    assert await parts.statements(claim()) - tail() == {"claimable_datasets": 1, "transition_datasets": 1}
+
+
+def tail() -> Counter[str]:
+    """The tailer polls four times a second."""
+    return Counter(read_tail=100)
