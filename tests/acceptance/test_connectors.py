@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import signal
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
@@ -39,6 +40,7 @@ from running_service import (
     linked,
     reason_of,
     running_service,
+    started,
     transitions_until,
 )
 
@@ -464,6 +466,30 @@ async def test_a_connector_that_is_stopped_leaves_to_others_what_takes_too_long(
         client, connection.company_id, "suppliers", dataset_pb2.DATASET_STATUS_FETCH_ERROR
     )
     assert steps == ["QUEUED", "FETCHING", "QUEUED", "FETCHING", "FETCH_ERROR"]
+
+
+async def test_a_connector_that_was_frozen_comes_back_by_itself(
+    service: RunningService, client: Client
+) -> None:
+    connection, dataset_id = await alone(client, "customers")
+    program = await started(
+        service, "connector", "gnucash", "--book", str(DEMO_BOOK), "--connection", connection.id
+    )
+    assert (await ended(client, dataset_id)).status == COMPLETE
+    program.send_signal(signal.SIGSTOP)
+    # As when a notebook is closed: its stream is open, but nothing is heard. What is queued is not given to it for
+    # long.
+    async with asyncio.timeout(30):
+        while (await show(client, connection.id)).HasField("connector"):  # noqa: ASYNC110 (not journaled)
+            await asyncio.sleep(0.05)
+    queued_then = await client.sync.QueueSync(
+        sync_service_pb2.SyncRequest(company_id=connection.company_id, data_type="customers")
+    )
+    program.send_signal(signal.SIGCONT)
+    dataset = await ended(client, queued_then.id)
+    assert (dataset.status, dataset.attempt) == (COMPLETE, 1)
+    program.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(program.wait(), timeout=10) == 0
 
 
 async def test_a_server_that_stops_leaves_its_fetches_to_the_next_one(tmp_path: Path) -> None:

@@ -321,6 +321,14 @@ async def test_settings_from_the_command_line(service: RunningService, client: C
     again = await datastatus(service, "settings", "reset", "invoices", "--company", company, "--json")
     assert again.documents[0]["frequency"] == "SYNC_FREQUENCY_NONE"
 
+    connection = await linked(client, "gnucash")
+    await datastatus(
+        *(service, "settings", "set", "bills", "--company", connection.company_id, "--frequency", "daily")
+    )
+    scheduled = await datastatus(service, "settings", "schedule", connection.company_id, "--json")
+    assert [one["dataType"] for one in scheduled.documents] == ["bills"]
+    assert "daily" in (await datastatus(service, "settings", "schedule", connection.company_id)).output
+
     assert (await datastatus(service, "settings", "set", "bills", "--company", company)).code == 2
     unknown = await datastatus(service, "settings", "set", "bills", "--frequency", "fortnightly")
     assert unknown.code == 2

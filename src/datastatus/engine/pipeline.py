@@ -18,6 +18,7 @@ from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.leases import after_loss
 from datastatus.engine.mapping import MapPage, MappedPage, MapperDied, Mappers, MappingJob
 from datastatus.engine.progress import ProgressBoard
+from datastatus.engine.turns import CompanyTurns
 from datastatus.engine.validating import Tally, check_ids, check_references, check_vanished
 from datastatus.store import datasets, staging
 from datastatus.store.database import Database
@@ -47,6 +48,7 @@ class Work:
     dataset_id: UUID
     lease_token: UUID
     attempt: int
+    company_id: UUID
     connection_id: UUID
     data_type: str
     integration_key: str
@@ -78,7 +80,7 @@ class Pipeline:
         self._options = options
         self._holder = uuid.uuid4()
         self._in_hand: dict[UUID, Work] = {}
-        self._accepted: asyncio.Queue[Work] = asyncio.Queue()
+        self._accepted: CompanyTurns[Work] = CompanyTurns()
 
     def grant(self) -> Grant:
         """A lease for the pipeline of this process, to be given with the transition to MAPPING."""
@@ -91,7 +93,7 @@ class Pipeline:
         in the database.
         """
         self._in_hand[work.dataset_id] = work
-        self._accepted.put_nowait(work)
+        self._accepted.put(work.company_id, work)
 
     async def run(self) -> None:
         """Work until cancelled. What is unfinished then is found by its lease."""

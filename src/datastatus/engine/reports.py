@@ -195,6 +195,7 @@ class Reporter:
                             assignment.dataset_id,
                             change.grant.token,
                             assignment.attempt,
+                            assignment.company_id,
                             assignment.connection_id,
                             assignment.data_type,
                             assignment.integration_key,
