@@ -21,6 +21,7 @@ from datastatus.store.database import Executor
 from datastatus.store.journal import Change, ChangeOutcome
 from datastatus.store.record_query import Listing
 from datastatus.store.records import Record, RecordSet
+from datastatus.store.sql import queries
 from datastatus.store.staging import MappedColumns, StagingLost
 from stores import Link, Store
 
@@ -292,3 +293,25 @@ async def test_a_claimed_dataset_knows_what_the_cache_has(store: Store) -> None:
     again = await history()
     assert again.newest_source_modified == moment("2025-02-02"), "what is whole begins anew"
     assert again.whole_from is None
+
+
+async def test_looking_records_up_costs_as_much_as_there_are_whatever_the_planner_knows(store: Store) -> None:
+    """Without statistics of the records, as after a first sync; the plan must not compare all with all."""
+    link = await store.connection()
+    count = 4000
+    content = {f"r{number:05}": "x" for number in range(count)}
+    for changed in ({}, {"r00007": "changed"}):
+        dataset_id, token = await staged(store, link, content | changed, whole=True, page_records=200)
+        before = await records_looked_at(store)
+        await store.sql.fetch(queries()["count_vanished"], dataset_id, 1)
+        await store.sql.fetch(queries()["publish_dataset"], dataset_id, token, "done")
+        looked_at = await records_looked_at(store) - before
+    assert count < looked_at < 5 * count
+
+
+async def records_looked_at(store: Store) -> int:
+    await store.sql.execute("SELECT pg_stat_force_next_flush()")
+    await store.sql.execute("SELECT pg_stat_clear_snapshot()")
+    return await store.sql.fetchval(
+        "SELECT idx_tup_fetch + seq_tup_read FROM pg_stat_user_tables WHERE relname = 'record'"
+    )

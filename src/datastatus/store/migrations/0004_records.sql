@@ -148,37 +148,41 @@ BEGIN
 END
 $$;
 
+-- How records are looked up by id: by a subquery with a LIMIT of its own for each, in a LATERAL join. The planner takes a
+-- data type that it has no statistics of for a single record; a plain join of it with a page of ids would compare all
+-- its records with all of them.
+
 -- What some mapped pages refer to at other data types of their connection and that is doubtful: DANGLING or ARCHIVED.
 -- Nothing is said of a data type that has never been published.
 CREATE FUNCTION doubtful_references(dataset uuid, this_attempt integer, pages bigint[])
 RETURNS TABLE (page bigint, data_type text, record_id text, doubt text)
 LANGUAGE sql STABLE
--- Each reference is looked up; see 0002_journal.sql.
-SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET jit = off
+SET enable_seqscan = off SET jit = off
 AS $$
     WITH named AS MATERIALIZED (
-        SELECT p.page, s.id AS record_set_id, n.data_type, n.record_id
+        SELECT s.id AS record_set_id, n.data_type, n.record_id, array_agg(p.page) AS pages
         FROM dataset d
         CROSS JOIN unnest(pages) chosen (page)
         JOIN mapped_page p ON p.dataset_id = d.id AND p.attempt = this_attempt AND p.page = chosen.page
         CROSS JOIN unnest(p.reference_types, p.reference_ids) n (data_type, record_id)
         JOIN record_set s ON s.connection_id = d.connection_id AND s.data_type = n.data_type AND s.publication > 0
         WHERE d.id = dataset
+        GROUP BY 1, 2, 3
     ), looked_up AS MATERIALIZED (
-        SELECT distinct_one.record_set_id, distinct_one.record_id,
+        SELECT n.*,
             CASE
-                WHEN r.record_id IS NULL OR r.is_deleted THEN 'DANGLING'
-                WHEN distinct_one.data_type = 'chartOfAccounts' AND r.body ->> 'status' = 'Archived' THEN 'ARCHIVED'
+                WHEN r.is_deleted IS NOT FALSE THEN 'DANGLING'
+                WHEN n.data_type = 'chartOfAccounts' AND r.status = 'Archived' THEN 'ARCHIVED'
             END AS doubt
-        FROM (SELECT DISTINCT n.record_set_id, n.data_type, n.record_id FROM named n) distinct_one
-        LEFT JOIN record r ON r.record_set_id = distinct_one.record_set_id AND r.record_id = distinct_one.record_id
-            AND r.valid_to IS NULL
-    ), doubted AS MATERIALIZED (
-        SELECT * FROM looked_up WHERE doubt IS NOT NULL
+        FROM named n
+        LEFT JOIN LATERAL (
+            SELECT c.is_deleted, c.body ->> 'status' AS status FROM record c
+            WHERE c.record_set_id = n.record_set_id AND c.record_id = n.record_id AND c.valid_to IS NULL LIMIT 1
+        ) r ON true
     )
-    -- Mostly empty: then nothing is compared.
-    SELECT n.page, n.data_type, n.record_id, o.doubt
-    FROM doubted o JOIN named n ON n.record_set_id = o.record_set_id AND n.record_id = o.record_id
+    SELECT of_page, l.data_type, l.record_id, l.doubt
+    FROM looked_up l CROSS JOIN unnest(l.pages) of_page
+    WHERE l.doubt IS NOT NULL
 $$;
 
 -- Close the versions of records that are current in a set and not among the staged ones, and add one that says that
@@ -188,7 +192,7 @@ CREATE FUNCTION publish_vanished(
 ) RETURNS bigint
 LANGUAGE plpgsql
 -- How many are staged the planner cannot know: any plan but a hash of them could take for ever.
-SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
+SET enable_hashjoin = on SET enable_nestloop = off SET enable_mergejoin = off SET jit = off SET work_mem = '64MB'
 AS $$
 DECLARE
     vanished_count bigint;
@@ -221,7 +225,6 @@ $$;
 CREATE FUNCTION publish_dataset(dataset uuid, held_token uuid, description text)
 RETURNS TABLE (record_count bigint, seq bigint, version integer, occurred timestamptz)
 LANGUAGE plpgsql
--- Each page looks its records up; see 0002_journal.sql.
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET jit = off
 AS $$
 #variable_conflict use_column
@@ -232,12 +235,15 @@ DECLARE
     page mapped_page;
     next_publication bigint;
     moment timestamptz;
+    -- Of a page: the places of what is new or has changed, the ids whose current versions end with that, and how many
+    -- of these were deleted.
     fresh bigint[];
+    stale text[];
+    revived_count bigint;
     found_count bigint := 0;
     added_count bigint := 0;
     closed_count bigint := 0;
-    page_closed bigint;
-    page_revived bigint;
+    page_count bigint;
     readable bigint;
     newest timestamptz;
     verdict text;
@@ -267,22 +273,21 @@ BEGIN
         found_count := found_count + cardinality(page.record_ids);
         newest := greatest(newest, (SELECT max(m) FROM unnest(page.source_modified) m));
         IF target.publication > 0 THEN
-            WITH closed AS (
-                UPDATE record r SET valid_to = next_publication
-                FROM unnest(page.record_ids, page.content_hashes) s (record_id, content_hash)
-                WHERE r.record_set_id = target.id AND r.record_id = s.record_id AND r.valid_to IS NULL
-                    AND (r.content_hash <> s.content_hash OR r.is_deleted)
-                RETURNING r.is_deleted
-            )
-            SELECT count(*), count(*) FILTER (WHERE c.is_deleted) INTO page_closed, page_revived FROM closed c;
-            closed_count := closed_count + page_closed;
-            readable := readable + page_revived;
-            SELECT array_agg(s.ordinal) INTO fresh
-            FROM unnest(page.record_ids) WITH ORDINALITY s (record_id, ordinal)
-            WHERE NOT EXISTS (
-                SELECT FROM record r
-                WHERE r.record_set_id = target.id AND r.record_id = s.record_id AND r.valid_to IS NULL);
+            SELECT array_agg(s.ordinal) FILTER (WHERE c.is_same IS NOT TRUE),
+                array_agg(s.record_id) FILTER (WHERE NOT c.is_same),
+                count(*) FILTER (WHERE NOT c.is_same AND c.is_deleted)
+            INTO fresh, stale, revived_count
+            FROM unnest(page.record_ids, page.content_hashes) WITH ORDINALITY s (record_id, content_hash, ordinal)
+            LEFT JOIN LATERAL (
+                SELECT r.is_deleted, r.content_hash = s.content_hash AND NOT r.is_deleted AS is_same FROM record r
+                WHERE r.record_set_id = target.id AND r.record_id = s.record_id AND r.valid_to IS NULL LIMIT 1
+            ) c ON true;
             CONTINUE WHEN fresh IS NULL;
+            UPDATE record r SET valid_to = next_publication
+            WHERE r.record_set_id = target.id AND r.record_id = ANY (stale) AND r.valid_to IS NULL;
+            GET DIAGNOSTICS page_count = ROW_COUNT;
+            closed_count := closed_count + page_count;
+            readable := readable + revived_count;
         END IF;
         INSERT INTO record (record_set_id, record_id, valid_from, body, content_hash, modified, source_modified,
             dated, party_id)
@@ -292,8 +297,8 @@ BEGIN
             page.party_ids) WITH ORDINALITY
             s (record_id, body, content_hash, source_modified, dated, party_id, ordinal)
         WHERE target.publication = 0 OR s.ordinal = ANY (fresh);
-        GET DIAGNOSTICS page_closed = ROW_COUNT;
-        added_count := added_count + page_closed;
+        GET DIAGNOSTICS page_count = ROW_COUNT;
+        added_count := added_count + page_count;
     END LOOP;
     IF found_count IS DISTINCT FROM staged.mapped_records THEN
         RAISE EXCEPTION 'mapped records of dataset % were lost', dataset USING ERRCODE = 'DS002';

@@ -37,8 +37,12 @@ SELECT r.record_count AS cached, CASE WHEN t.whole_from IS NULL THEN r.record_co
         AND (c.dated IS NULL OR c.dated >= t.whole_from)
 ) END - (
     SELECT count(*) FROM mapped_page p CROSS JOIN unnest(p.record_ids) s (record_id)
-    JOIN record c ON c.record_set_id = r.id AND c.record_id = s.record_id AND c.valid_to IS NULL AND NOT c.is_deleted
-        AND (c.dated IS NULL OR t.whole_from IS NULL OR c.dated >= t.whole_from)
+    CROSS JOIN LATERAL (
+        SELECT FROM record c
+        WHERE c.record_set_id = r.id AND c.record_id = s.record_id AND c.valid_to IS NULL AND NOT c.is_deleted
+            AND (c.dated IS NULL OR t.whole_from IS NULL OR c.dated >= t.whole_from)
+        LIMIT 1
+    ) still_there
     WHERE p.dataset_id = t.dataset_id AND p.attempt = t.attempt
 ) AS vanished
 FROM staging t
