@@ -55,7 +55,7 @@ async def write_under_faults(cluster: Cluster) -> Counter[str]:
     return sum((writer.answers for writer in writers), Counter[str]())
 
 
-@pytest.mark.timeout(120 + TRANSITIONS // 200)
+@pytest.mark.timeout(240 + TRANSITIONS // 200)
 async def test_watchers_are_told_everything_once_and_in_order_whatever_goes_wrong() -> None:
     print(f"HISTORY_SEED={SEED} HISTORY_TRANSITIONS={TRANSITIONS}")
     async with a_cluster(PARTITION_TRANSITIONS) as cluster:

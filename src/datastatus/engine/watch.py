@@ -64,8 +64,8 @@ class Watches:
         """The messages of one stream: Opened, the snapshot if asked for, then Batch and WatchProgress.
 
         Ends by itself with `until_terminal` once all named datasets are terminal, or after Closing.
-        `is_authorized` is asked again at least every heartbeat. Raises BadFilter, BadToken, DatasetNotFound,
-        ResumeExpired, HistoryForked, TooManyWatchers, Draining.
+        Once it is live, `is_authorized` is asked again at least every heartbeat. Raises BadFilter, BadToken,
+        DatasetNotFound, ResumeExpired, HistoryForked, TooManyWatchers, Draining.
         """
         request.check()
         await self._hub.opened()
@@ -83,7 +83,8 @@ class Watches:
                     start = filling.result()
             else:
                 start = await self._fix(request)
-                yield self._opened(request, start.bounds, ResumeToken(start.bounds.epoch, start.seq))
+                # With a token: whoever breaks off before the first batch must not miss what lies between.
+                yield _opened(request, start.bounds, ResumeToken(start.bounds.epoch, start.seq))
             closes_at = time.monotonic() + self._age_max.total_seconds() * random.uniform(0.8, 1)
             follower = _Follower(
                 self._hub, self._cuts, subscription, request, start, is_authorized, closes_at
@@ -91,18 +92,11 @@ class Watches:
             async for message in follower.messages():
                 yield message
 
-    def _opened(
-        self, request: WatchRequest, bounds: journal.JournalBounds, token: ResumeToken | None
-    ) -> WatchMessage:
-        opened = Opened(bounds.epoch, bounds.head_seq, bounds.oldest_seq, request.heartbeat)
-        # Whoever breaks off before the first batch must not miss what lies between.
-        return WatchMessage(opened, token)
-
     async def _snapshot(
         self, request: WatchRequest, spool: Spool, filling: asyncio.Future[_Start]
     ) -> AsyncGenerator[WatchMessage, None]:
         known = self._hub.known_bounds
-        yield self._opened(request, known, None)
+        yield _opened(request, known, None)
         while not (await asyncio.wait([filling], timeout=request.heartbeat.total_seconds()))[0]:
             # A sign of life, while many wait or there is much to read.
             yield WatchMessage(Snapshot(b""))
@@ -140,6 +134,10 @@ class Watches:
                 return _Start(bounds, bounds.oldest_seq - 1, running)
             case _:
                 return _Start(bounds, bounds.head_seq, running)
+
+
+def _opened(request: WatchRequest, bounds: journal.JournalBounds, token: ResumeToken | None) -> WatchMessage:
+    return WatchMessage(Opened(bounds.epoch, bounds.head_seq, bounds.oldest_seq, request.heartbeat), token)
 
 
 async def _running(view: Executor, request: WatchRequest) -> frozenset[UUID]:
