@@ -50,8 +50,13 @@ class Subscription:
             self.first_seq = seq
         self._wake.set()
 
+    def concern_all(self) -> None:
+        """The history forked: what was noted is of another one, and anything in this one may concern you."""
+        self.first_seq = 0
+        self._wake.set()
+
     def wake(self) -> None:
-        """Look up, although nothing new concerns you: the server drains, or the history forked."""
+        """Look up, although nothing new concerns you: the server drains."""
         self._wake.set()
 
     async def wait(self, timeout_seconds: float) -> None:
@@ -121,7 +126,8 @@ class WatchHub:
     def drain(self) -> None:
         """End every watch with a word about where to go on."""
         self.draining = True
-        self._wake_everybody()
+        for subscription in self._subscriptions():
+            subscription.wake()
 
     async def opened(self) -> None:
         """Wait until the head is known."""
@@ -180,7 +186,8 @@ class WatchHub:
             self._bounds = bounds
             self._ring.clear()
             self._catch_up.forget()
-            self._wake_everybody()
+            for subscription in self._subscriptions():
+                subscription.concern_all()
         else:
             # The head is the tailer's own: what lies between has not been read yet.
             self._bounds = replace(bounds, head_seq=self.head_seq)
@@ -234,10 +241,6 @@ class WatchHub:
 
     def _subscriptions(self) -> set[Subscription]:
         return self._concerned_by_all.union(*self._concerned_by_id.values())
-
-    def _wake_everybody(self) -> None:
-        for subscription in self._subscriptions():
-            subscription.wake()
 
     @contextmanager
     def admitted(self) -> Iterator[None]:

@@ -250,6 +250,28 @@ async def test_a_token_of_a_server_that_knows_more_is_waited_for(store: Store) -
         assert (await opening).token == ResumeToken(2, head_seq)
 
 
+async def test_what_came_before_an_epoch_that_a_server_has_not_seen_is_told(store: Store) -> None:
+    """The server learns of both at once: it goes on at the head, and its watchers where they stand."""
+    link = await store.connection()
+    await journaled(store, link, 10)
+    database = StallingDatabase(store.database)
+    async with running_watches(database) as (hub, watches):
+        database.stall("read_tail")
+        await database.held("read_tail")
+        await journaled(store, link, 10)
+        await begin_new_epoch(store.dsn)
+        assert (hub.epoch, hub.head_seq) == (1, 10)
+        # It is there before its server knows.
+        database.stall("journal_bounds")
+        watch = watches.watch(a_request(ResumeToken(1, 10), of_company(link)))
+        opening = asyncio.create_task(anext(watch))
+        await database.held("journal_bounds")
+        database.go_on("journal_bounds")
+        database.go_on("read_tail")
+        assert (await opening).token == ResumeToken(2, 10)
+        assert [one.seq for one in await told_until(watch, 20)] == list(range(11, 21))
+
+
 async def test_a_restore_of_an_older_state_forks_what_was_seen_past_it(
     newest_server: PostgresServer, newest_template: str
 ) -> None:
