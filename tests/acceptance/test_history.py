@@ -44,14 +44,18 @@ async def a_foreign_transaction(cluster: Cluster) -> AsyncIterator[None]:
 
 async def write_under_faults(cluster: Cluster) -> Counter[str]:
     """How many items were answered how."""
-    writers = [
-        Writer(cluster, TRANSITIONS, random.Random(f"{SEED} writer {number}")) for number in range(WRITERS)
-    ]
     faults = Faults(cluster, random.Random(f"{SEED} faults"))
     async with a_foreign_transaction(cluster), asyncio.TaskGroup() as tasks:
+        striking = tasks.create_task(faults.strike(FAULTS, TRANSITIONS))
+
+        def enough() -> bool:
+            return striking.done() and len(cluster.historian.journal) >= TRANSITIONS
+
+        writers = [
+            Writer(cluster, enough, random.Random(f"{SEED} writer {number}")) for number in range(WRITERS)
+        ]
         for writer in writers:
             tasks.create_task(writer.run())
-        tasks.create_task(faults.strike(FAULTS, TRANSITIONS))
     return sum((writer.answers for writer in writers), Counter[str]())
 
 

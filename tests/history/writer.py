@@ -6,7 +6,7 @@ import asyncio
 import random
 import uuid
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import grpc
@@ -38,16 +38,16 @@ _REPORTED = {_ACCEPTED, "ILLEGAL_TRANSITION", "LEASE_LOST"}
 
 @dataclass
 class Writer:
-    """Queues, reports and cancels until the journal has `goal` transitions."""
+    """Queues, reports and cancels until it is enough: faults wait for what is written meanwhile."""
 
     cluster: Cluster
-    goal: int
+    enough: Callable[[], bool]
     chance: random.Random
     # How many items of its batches were answered how.
     answers: Counter[str] = field(default_factory=Counter)
 
     async def run(self) -> None:
-        while len(self.cluster.historian.journal) < self.goal:
+        while not self.enough():
             address = self.chance.choice(self.cluster.servers).address
             async with grpc.aio.insecure_channel(address) as channel:
                 try:
