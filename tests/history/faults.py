@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -9,6 +10,8 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+
+import asyncpg
 
 from datastatus.engine.retention import JournalKeeper
 from datastatus.store import journal
@@ -106,30 +109,40 @@ class Faults:
 
     async def roll_back(self) -> None:
         """A batch that gets as far as the journal and is taken back."""
+        while not await self._rolled_back():
+            # The journal was full; the servers make room.
+            await asyncio.sleep(0.05)
+
+    async def _rolled_back(self) -> bool:
         company_id, connection_id = self._chance.choice(self._cluster.ending)
         size = 50
         transaction = self._cluster.sql.transaction()
         await transaction.start()
-        rows = await self._cluster.sql.fetch(
-            queries()["queue_datasets"],
-            [uuid.uuid4() for _ in range(size)],
-            [company_id] * size,
-            [connection_id] * size,
-            [f"rolled back {number}" for number in range(size)],
-            ["API"] * size,
-            [1] * size,
-            [False] * size,
-            [False] * size,
-            [False] * size,
-            [""] * size,
-            [None] * size,
-            [None] * size,
-            "queued",
-            "not supported",
-            24,
-        )
+        try:
+            rows = await self._cluster.sql.fetch(
+                queries()["queue_datasets"],
+                [uuid.uuid4() for _ in range(size)],
+                [company_id] * size,
+                [connection_id] * size,
+                [f"rolled back {number}" for number in range(size)],
+                ["API"] * size,
+                [1] * size,
+                [False] * size,
+                [False] * size,
+                [False] * size,
+                [""] * size,
+                [None] * size,
+                [None] * size,
+                "queued",
+                "not supported",
+                24,
+            )
+        except asyncpg.CheckViolationError:
+            return False
+        finally:
+            await transaction.rollback()
         assert {row["outcome"] for row in rows} <= {"QUEUED", "RETRY"}
-        await transaction.rollback()
+        return True
 
     async def trim(self) -> None:
         """Give up all but the newest partition, once the historian has read them."""
