@@ -109,8 +109,8 @@ class Faults:
 
     async def roll_back(self) -> None:
         """A batch that gets as far as the journal and is taken back."""
-        while not await self._rolled_back():
-            # The journal was full; the servers make room.
+        # Where the journal is full the servers make room, and tell nobody.
+        while not await self._rolled_back():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
     async def _rolled_back(self) -> bool:
