@@ -12,10 +12,10 @@ PROTOC = $(BIN)/python -m grpc_tools.protoc -Iprotos -Iprotos_third_party \
 	--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test robustness check gen fmt bench bench-quick clean
+.PHONY: help setup demo serve test test-sources test-performance robustness check gen fmt bench bench-quick clean
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1mmake %-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1mmake %-17s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # One environment for everything: the tools that the demo's last lines and the README call are in it too.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -34,7 +34,7 @@ $(TRYTON_VENV)/installed: tests/tryton-requirements.txt
 	@$(TRYTON_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
-setup: $(VENV)/installed $(TRYTON_VENV)/installed ## Set up .venv, and .venv-tryton for the tests
+setup: $(VENV)/installed $(TRYTON_VENV)/installed ## Set up .venv, and .venv-tryton for test-sources
 
 demo: $(VENV)/installed ## See it work: a real book, queued, synchronised, watched
 	@$(BIN)/datastatus demo
@@ -42,9 +42,17 @@ demo: $(VENV)/installed ## See it work: a real book, queued, synchronised, watch
 serve: $(VENV)/installed ## Start the service on 127.0.0.1:50051 with the embedded Postgres
 	@$(BIN)/datastatus serve
 
-test: setup ## Run every test, with real Postgres, real server processes and a real ERP
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+test: $(VENV)/installed ## Test it, with real Postgres and real server processes
+	@$(PYTEST) tests/unit tests/integration tests/acceptance
+
+# Filling the ERP takes a minute, so it is done once, before the tests share it.
+test-sources: setup ## Test it against a real ERP and GnuCash's own engine
 	@$(BIN)/python tests/tryton_server.py
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	@$(PYTEST) tests/sources
+
+test-performance: $(VENV)/installed ## Hold what calls cost to what does not depend on the machine
+	@$(BIN)/python -m pytest tests/performance
 
 TRANSITIONS ?= 300000
 SEED ?= 0

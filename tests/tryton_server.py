@@ -55,7 +55,7 @@ class PreparedCompany:
 
 def prepared_company() -> PreparedCompany:
     """The company, filled if it is not there yet."""
-    assert _BIN.exists(), "Tryton is not installed: run `make setup`"
+    assert _BIN.exists(), "Tryton is not installed: run `make test-sources`"
     parts = (_REQUIREMENTS, _BUILD, _COMPANY, _DESCRIBE)
     digest = hashlib.sha256(b"\0".join(part.read_bytes() for part in parts)).hexdigest()[:16]
     kept = ROOT / "build" / "tryton" / digest
