@@ -42,7 +42,7 @@ demo: $(VENV)/installed ## See it work: a real book, queued, synchronised, watch
 serve: $(VENV)/installed ## Start the service on 127.0.0.1:50051 with the embedded Postgres
 	@$(BIN)/datastatus serve
 
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 test: $(VENV)/installed ## Test it, with real Postgres and real server processes
 	@$(PYTEST) tests/unit tests/integration tests/acceptance
 
@@ -58,7 +58,7 @@ TRANSITIONS ?= 300000
 SEED ?= 0
 robustness: $(VENV)/installed ## Hold the watch contract under faults, for long; SEED= repeats a run
 	@HISTORY_TRANSITIONS=$(TRANSITIONS) HISTORY_SEED=$(SEED) \
-		$(BIN)/python -m pytest -s tests/acceptance/test_history.py
+		$(BIN)/python -m pytest -s tests/robustness
 
 check: $(VENV)/installed ## Style, types, layers, protos, generated code
 	$(BIN)/ruff check .

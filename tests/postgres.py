@@ -49,7 +49,11 @@ async def postgres_server(major: int) -> AsyncIterator[PostgresServer]:
     try:
         running = _debian_15(folder) if major == 15 else embedded_postgres(folder, major=major)
         async with running as dsn:
-            yield PostgresServer(major, dsn)
+            server = PostgresServer(major, dsn)
+            # Nothing here outlives the machine; what has to be durable is tested with servers of their own.
+            await server.execute("ALTER SYSTEM SET fsync = off")
+            await server.execute("SELECT pg_reload_conf()")
+            yield server
     finally:
         if (location := folder / "location").exists():
             shutil.rmtree(location.read_text().strip())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ from grpc_status import rpc_status
 from datastatus.cli.client import Client, connected
 from datastatus.client import translate
 from datastatus.embedded import embedded_postgres
+from datastatus.store.migrate import migrate
 from datastatus.v1 import company_service_pb2, connection_pb2, dataset_pb2, sync_service_pb2, watch_pb2
 
 ROOT = Path(__file__).parents[1]
@@ -117,10 +119,12 @@ async def running_service(
     *arguments: str, environment: Mapping[str, str] | None = None, data_folder: Path | None = None
 ) -> AsyncIterator[RunningService]:
     """A service for the length of the `with`; on a data folder of its own unless it shares one."""
-    # The tests' own temporary folders are private to root, where the embedded Postgres cannot run.
-    own = Path(tempfile.mkdtemp(prefix="datastatus-"))
-    os.chmod(own, 0o711)
-    service = RunningService(data_folder or own / "data", environment or {}, arguments)
+    own = _folder_of_postgres()
+    if data_folder is None:
+        data_folder = own / "data"
+        if not (environment or {}).get("DATASTATUS_DATABASE_URL"):
+            await _copy_of_a_first_start(data_folder)
+    service = RunningService(data_folder, environment or {}, arguments)
     try:
         await service.start()
         yield service
@@ -128,6 +132,35 @@ async def running_service(
         if service.is_running:
             await service.stop()
         shutil.rmtree(own)
+
+
+_first_start: asyncio.Task[Path] | None = None
+
+
+async def _copy_of_a_first_start(data_folder: Path) -> None:
+    """Fill the folder with what a first start makes, which takes seconds; each test process makes it once."""
+    global _first_start  # noqa: PLW0603
+    if _first_start is None:
+        _first_start = asyncio.create_task(_made_first_start())
+    made = await asyncio.shield(_first_start)
+    # It belongs to the user that Postgres runs as.
+    copying = await asyncio.create_subprocess_exec("cp", "--archive", made, data_folder)
+    assert await copying.wait() == 0
+
+
+async def _made_first_start() -> Path:
+    folder = _folder_of_postgres()
+    atexit.register(shutil.rmtree, folder)
+    async with embedded_postgres(folder / "data") as dsn:
+        await migrate(dsn)
+    return folder / "data"
+
+
+def _folder_of_postgres() -> Path:
+    """The tests' own temporary folders are private to root, where the embedded Postgres cannot run."""
+    folder = Path(tempfile.mkdtemp(prefix="datastatus-"))
+    os.chmod(folder, 0o711)
+    return folder
 
 
 @asynccontextmanager
@@ -138,8 +171,7 @@ async def running_services(
     prepare: Callable[[str], Awaitable[None]] | None = None,
 ) -> AsyncIterator[tuple[str, list[RunningService]]]:
     """(dsn, services): several on one Postgres, which `prepare` may have been given to before."""
-    folder = Path(tempfile.mkdtemp(prefix="datastatus-shared-"))
-    os.chmod(folder, 0o711)
+    folder = _folder_of_postgres()
     async with AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, folder)
         dsn = await stack.enter_async_context(embedded_postgres(folder))

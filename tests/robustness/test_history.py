@@ -1,7 +1,7 @@
 """Three servers on one Postgres, writers, watchers, and everything that can go wrong; nothing may be lost.
 
-A short run is a part of the tests. `make robustness` makes it as long as HISTORY_TRANSITIONS says. The seed is
-printed; HISTORY_SEED repeats a run's choices, though not the machine's timing.
+`make robustness` makes it as long as HISTORY_TRANSITIONS says. The seed is printed; HISTORY_SEED repeats a run's
+choices, though not the machine's timing.
 """
 
 from __future__ import annotations
