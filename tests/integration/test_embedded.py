@@ -98,6 +98,19 @@ async def test_processes_share_a_server_and_the_last_one_stops_it(folder: Path) 
     assert not is_alive(server)
 
 
+async def kill(pid: int) -> None:
+    """Until it is dead: it may be on its way for a moment, and look alive."""
+    death = os.pidfd_open(pid)
+    try:
+        os.kill(pid, signal.SIGKILL)
+        died = asyncio.Event()
+        asyncio.get_running_loop().add_reader(death, died.set)
+        await asyncio.wait_for(died.wait(), timeout=10)
+    finally:
+        asyncio.get_running_loop().remove_reader(death)
+        os.close(death)
+
+
 @pytest.mark.parametrize("victim", ["the server", "its user"])
 async def test_a_kill_costs_nothing_that_was_committed(folder: Path, victim: str) -> None:
     data = folder / "data"
@@ -107,9 +120,9 @@ async def test_a_kill_costs_nothing_that_was_committed(folder: Path, victim: str
     assert process.stdout is not None
     dsn = (await process.stdout.readline()).decode().strip()
     await answer(dsn, "CREATE TABLE kept AS SELECT 42 AS answer")
-    os.kill(postmaster_pid(data) if victim == "the server" else process.pid, signal.SIGKILL)
     if victim == "the server":
-        process.kill()
+        await kill(postmaster_pid(data))
+    process.kill()
     await process.communicate()
 
     async with embedded_postgres(data) as dsn:

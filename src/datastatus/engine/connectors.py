@@ -141,9 +141,16 @@ class ConnectorHub:
         held = [(one.dataset_id, one.lease_token) for one in session.in_hand.values()]
         if held:
             renewed = await datasets.renew_leases(self._database, held, self.lease_seconds)
-            for dataset_id, lease_token in held:
-                if dataset_id not in renewed:
-                    session.revoke(dataset_id, RevokeReason.LEASE_LOST, lease_token)
+            if lost := [lease for lease in held if lease[0] not in renewed]:
+                await self._revoke_lost(session, lost)
+
+    async def _revoke_lost(self, session: ConnectorSession, lost: Sequence[tuple[UUID, UUID]]) -> None:
+        """A cancel may be found out here before its transition is heard of."""
+        found = await datasets.datasets_by_id(self._database, [dataset_id for dataset_id, _ in lost])
+        for dataset_id, lease_token in lost:
+            is_cancelled = dataset_id in found and found[dataset_id].status is DatasetStatus.CANCELLED
+            reason = RevokeReason.CANCELLED if is_cancelled else RevokeReason.LEASE_LOST
+            session.revoke(dataset_id, reason, lease_token)
 
     async def report(
         self, session: ConnectorSession, reports: Sequence[Report]
