@@ -35,7 +35,7 @@ def draw(documents: dict[str, dict[str, Any]]) -> Figure:
 
     many = ("watch_many.p50", "watch_many.p99")
     _pairs(watchers, ("p50", "p99"), [documents[name] for name in many], "50 watchers", "5,000 watchers")
-    watchers.set(title="Watchers: call to event, 1,000 a second", ylabel="ms")
+    watchers.set(title="Watchers: call to event", ylabel="ms")
     return figure
 
 

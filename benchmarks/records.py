@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import asyncpg
 import grpc
@@ -39,7 +40,9 @@ async def records(bench: Bench) -> list[Figure]:
             lambda: bench.load(copy, service.dsn, count),
         )
         async with _growth(service) as growth:
-            rate = await bench.load(synchronise, service.address, next(links), many)
+            link = next(links)
+            rate = await bench.load(synchronise, service.address, link, many)
+        stages = await _stages(service.dsn, link)
     return [
         Figure(
             "records.rate",
@@ -50,31 +53,57 @@ async def records(bench: Bench) -> list[Figure]:
             Reach(ratio_min=0.15),
         ),
         Figure("records.rate_of_many", "records/s", Series([rate]), beside=f"{many:,} records, once"),
+        *(
+            Figure(f"records.{stage.lower()}", "s", Series([seconds]), beside=f"of these {many:,} records")
+            for stage, seconds in stages
+        ),
         Figure(
             "records.memory",
             "MB",
             Series([max(growth)]),
-            beside=f"growth of the server over {many:,} records, once",
+            beside=f"growth of the server and its mapping processes over {many:,} records, once",
             reach=Reach(value_max=100),
         ),
+    ]
+
+
+async def _stages(dsn: str, link: Link) -> list[tuple[str, float]]:
+    """(status, seconds in it) of the connection's only sync, as the journal has it, from FETCHING on."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        rows = await connection.fetch(
+            "SELECT to_status, occurred FROM transition WHERE connection_id = $1 ORDER BY version",
+            link.connection_id,
+        )
+    finally:
+        await connection.close()
+    return [
+        (entered["to_status"], (left["occurred"] - entered["occurred"]).total_seconds())
+        for entered, left in pairwise(rows[1:])
     ]
 
 
 @asynccontextmanager
 async def _growth(service: Service) -> AsyncIterator[list[float]]:
     """Megabytes that the server has grown by, again and again for the length of the `with`."""
-    process = psutil.Process(service.pid)
-    before = process.memory_info().rss
+    server = psutil.Process(service.pid)
+    # It maps in processes that are there by now: the rounds before were large enough.
+    before = _resident(server)
     growth: list[float] = []
 
     async def sample() -> None:
         while True:
-            growth.append((process.memory_info().rss - before) / 1e6)
+            growth.append((_resident(server) - before) / 1e6)
             await asyncio.sleep(_SAMPLE_SECONDS)
 
     sampling = asyncio.create_task(sample())
     yield growth
     sampling.cancel()
+
+
+def _resident(server: psutil.Process) -> int:
+    """Bytes of the server and of its mapping processes; the embedded Postgres is none of its children here."""
+    return sum(one.memory_info().rss for one in (server, *server.children(recursive=True)))
 
 
 def _raw_pages(count: int) -> Iterator[list[bytes]]:
