@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -23,6 +23,8 @@ from datastatus.store.database import Database, Row, View
 from stores import Link, Store, an_item
 
 HEARTBEAT = timedelta(seconds=0.1)
+
+Result = TypeVar("Result")
 
 
 class StallingDatabase(Database):
@@ -131,6 +133,13 @@ async def told_until(watch: AsyncGenerator[WatchMessage, None], seq: int) -> lis
         if through_seq >= seq:
             break
     return told
+
+
+async def past_dead_connections(call: Callable[[], Awaitable[Result]]) -> Result:
+    """What a call answers once no dead connection is in its way: idle ones do not all know at once."""
+    while True:
+        with suppress(errors.StoreDown):
+            return await call()
 
 
 async def journaled(store: Store, link: Link, transitions: int) -> int:
