@@ -210,15 +210,8 @@ class Reporter:
                 raise errors.LeaseLost(dataset_id)
 
     def _note_progress(self, report: Report) -> None:
-        if report.to_status is not None and (
-            report.records_fetched,
-            report.records_total,
-            report.wait_reason,
-        ) == (
-            None,
-            None,
-            None,
-        ):
+        told = (report.records_fetched, report.records_total, report.wait_reason)
+        if report.to_status is not None and all(one is None for one in told):
             self._progress.end_wait(report.dataset_id)
             return
         self._progress.note(

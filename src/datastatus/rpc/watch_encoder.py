@@ -24,7 +24,6 @@ _SNAPSHOT_TAG = bytes([watch_pb2.WatchStatusResponse.SNAPSHOT_FIELD_NUMBER << 3 
 # Watchers who see everything and are up to date get the same messages: these few are kept.
 _SHARED_MESSAGES_MAX = 64
 
-
 # A transition's texts are one of few: what the service says of each status, of each data type.
 _TEXTS_MAX = 1024
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import pytest
@@ -20,6 +22,7 @@ from datastatus.domain.watch import (
     StatusFilter,
     WatchProgress,
 )
+from datastatus.engine.watch import Watches
 from datastatus.engine.watch_hub import WatchHub
 from datastatus.rpc.watch_encoder import encode_transition
 from datastatus.store import journal
@@ -235,14 +238,23 @@ async def test_a_live_stream_of_an_old_epoch_ends_and_is_told_nothing_of_the_new
             await anext(watches.watch(a_request(ResumeToken(1, 11))))
 
 
-async def test_a_token_of_a_server_that_knows_more_is_waited_for(store: Store) -> None:
-    """The other server has seen a new epoch, and transitions in it, that this one has not."""
-    link = await store.connection()
+@asynccontextmanager
+async def falling_behind(
+    store: Store, link: Link
+) -> AsyncIterator[tuple[StallingDatabase, WatchHub, Watches]]:
+    """A server that has seen ten transitions, and sees no more until `read_tail` goes on."""
     await journaled(store, link, 10)
     database = StallingDatabase(store.database)
     async with running_watches(database) as (hub, watches):
         database.stall("read_tail")
         await database.held("read_tail")
+        yield database, hub, watches
+
+
+async def test_a_token_of_a_server_that_knows_more_is_waited_for(store: Store) -> None:
+    """The other server has seen a new epoch, and transitions in it, that this one has not."""
+    link = await store.connection()
+    async with falling_behind(store, link) as (database, hub, watches):
         await begin_new_epoch(store.dsn)
         head_seq = await journaled(store, link, 10)
         assert (hub.epoch, hub.head_seq) == (1, 10)
@@ -254,11 +266,7 @@ async def test_a_token_of_a_server_that_knows_more_is_waited_for(store: Store) -
 async def test_what_came_before_an_epoch_that_a_server_has_not_seen_is_told(store: Store) -> None:
     """The server learns of both at once: it goes on at the head, and its watchers where they stand."""
     link = await store.connection()
-    await journaled(store, link, 10)
-    database = StallingDatabase(store.database)
-    async with running_watches(database) as (hub, watches):
-        database.stall("read_tail")
-        await database.held("read_tail")
+    async with falling_behind(store, link) as (database, hub, watches):
         await journaled(store, link, 10)
         await begin_new_epoch(store.dsn)
         assert (hub.epoch, hub.head_seq) == (1, 10)
