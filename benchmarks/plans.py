@@ -19,7 +19,7 @@ _WARM_UP_RUNS = 6
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """The nodes of a plan with what they read, and the pages read in all, functions that it calls included."""
+    """The nodes of a plan that ran, with what they read, and the pages read in all, functions called included."""
 
     shape: tuple[str, ...]
     pages: int
@@ -40,6 +40,9 @@ async def touched(connection: asyncpg.Connection, query: str, *arguments: Any) -
 
 
 def _nodes(plan: Mapping[str, Any]) -> Iterator[str]:
+    if not plan["Actual Loops"]:
+        # Such as the partitions of the journal past those that were looked for.
+        return
     read = plan.get("Index Name") or plan.get("Relation Name") or ""
     yield f"{plan['Node Type']} {_PARTITION.sub('', read)}".strip()
     for child in plan.get("Plans", ()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from uuid import UUID
 
 import asyncpg
 import grpc
@@ -10,10 +11,12 @@ import grpc
 from benchmarks.bench import Bench
 from benchmarks.growth import GrownStore, claim, grown, grown_store, history_template, touched_by_calls
 from benchmarks.loads import run_sql, unary
-from benchmarks.queueing import STUB
+from benchmarks.plans import touched
+from benchmarks.queueing import BATCH, STUB, in_batches
 from benchmarks.records import synchronise
-from benchmarks.seed import Link, data_types, seed_links
+from benchmarks.seed import Link, data_types, seed_links, seed_syncs
 from benchmarks.watch_loads import catch_up
+from datastatus.store.sql import queries
 from datastatus.v1 import record_service_pb2, record_service_pb2_grpc, watch_pb2
 from datastatus.v1.sync_service_pb2 import (
     CancelSyncRequest,
@@ -44,6 +47,31 @@ async def test_plans_and_pages_are_those_of_a_small_store(bench: Bench) -> None:
     }
     more = {name: one.pages / small[name].pages for name, one in large.items()}
     assert max(more.values()) <= 1.5, more
+
+
+async def test_a_claim_looks_at_what_waits_only_however_old_the_statistics(bench: Bench) -> None:
+    companies = 100
+    async with bench.service() as service:
+        syncs = await seed_syncs(
+            service.dsn, await data_types(service.address), 4_000, companies=companies, name_connections=True
+        )
+        named = {UUID(one.connection_id) for one in syncs}
+        connection = await asyncpg.connect(service.dsn)
+        try:
+            claimable = queries()["claimable_datasets"]
+            arguments = ([], list(named), [], UUID(int=0), 10)
+            # Planned while nothing waits, and kept.
+            await run_sql(service.dsn, "ANALYZE")
+            await touched(connection, claimable, *arguments)
+            await unary(service.address, STUB, "BatchQueueSync", in_batches(syncs, BATCH), callers=2)
+            stale = await touched(connection, claimable, *arguments)
+            await run_sql(service.dsn, "VACUUM ANALYZE")
+            fresh = await touched(connection, claimable, *arguments)
+        finally:
+            await connection.close()
+    assert stale.pages <= 1.5 * fresh.pages
+    # A few for each company.
+    assert fresh.pages <= 20 * companies
 
 
 async def test_no_big_table_is_read_from_end_to_end(bench: Bench) -> None:

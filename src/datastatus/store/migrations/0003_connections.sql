@@ -171,6 +171,9 @@ $$;
 -- What a connector that serves these integrations and connections may claim, at most `room` in the order in which it
 -- should: the companies take turns, beginning after `after_company`, and of each what goes first by its sync order.
 -- Those in `barred` are left out. However much one company has waiting, another's is no further away.
+--
+-- Each look into `dataset` asks for what dataset_claimable leads with and in its order. No other index gives that
+-- without sorting, so that even a plan made while the table was empty takes this one, and never reads what is leased.
 CREATE FUNCTION claimable_datasets(
     keys text[], connections uuid[], barred uuid[], after_company uuid, room integer
 ) RETURNS TABLE (dataset_id uuid, company_id uuid)
@@ -179,8 +182,9 @@ SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SE
 AS $$
 #variable_conflict use_column
 DECLARE
-    companies uuid[] := '{}';
-    all_keys text[] := keys;
+    -- Who has something, under which integration: the n-th of each.
+    company_ids uuid[] := '{}';
+    company_keys text[] := '{}';
     one_key text;
     again boolean;
     turn uuid;
@@ -197,34 +201,41 @@ BEGIN
                     AND d.company_id > turn AND d.company_id <> ALL (barred)
                 ORDER BY d.company_id LIMIT 1;
                 EXIT WHEN NOT FOUND OR turns >= room OR (again AND turn > after_company);
-                companies := companies || turn;
+                company_ids := company_ids || turn;
+                company_keys := company_keys || one_key;
                 turns := turns + 1;
             END LOOP;
         END LOOP;
     END LOOP;
 
     IF cardinality(connections) > 0 THEN
-        SELECT companies || coalesce(array_agg(DISTINCT c.company_id), '{}'),
-            all_keys || coalesce(array_agg(DISTINCT c.integration_key), '{}')
-        INTO companies, all_keys
-        FROM connection c
-        WHERE c.id = ANY (connections) AND c.company_id <> ALL (barred) AND EXISTS (
+        SELECT company_ids || coalesce(array_agg(s.company_id), '{}'),
+            company_keys || coalesce(array_agg(s.integration_key), '{}')
+        INTO company_ids, company_keys
+        FROM (
+            SELECT DISTINCT c.company_id, c.integration_key FROM connection c
+            WHERE c.id = ANY (connections) AND c.company_id <> ALL (barred) AND c.integration_key <> ALL (keys)
+        ) s
+        CROSS JOIN LATERAL (
             SELECT FROM dataset d
-            WHERE d.connection_id = c.id AND d.completed IS NULL AND d.lease_token IS NULL);
+            WHERE d.integration_key = s.integration_key AND d.company_id = s.company_id
+                AND d.completed IS NULL AND d.lease_token IS NULL
+            ORDER BY d.sync_order, d.id LIMIT 1
+        ) d;
     END IF;
 
     RETURN QUERY
     SELECT f.id, f.company_id FROM (
         SELECT d.id, d.company_id, row_number() OVER (PARTITION BY d.company_id ORDER BY d.sync_order, d.id) AS nth
-        FROM (SELECT DISTINCT unnest(companies) AS id) company
+        FROM unnest(company_ids, company_keys) AS s (company_id, integration_key)
         CROSS JOIN LATERAL (
             SELECT d.id, d.company_id, d.sync_order FROM dataset d
             JOIN connection c ON c.id = d.connection_id AND c.status = 'LINKED'
-            WHERE d.integration_key = ANY (all_keys) AND d.company_id = company.id
+            WHERE d.integration_key = s.integration_key AND d.company_id = s.company_id
                 AND d.completed IS NULL AND d.lease_token IS NULL
                 AND (d.integration_key = ANY (keys) OR d.connection_id = ANY (connections))
             ORDER BY d.sync_order, d.id
-            LIMIT room / greatest(1, cardinality(companies)) + 1
+            LIMIT room / greatest(1, cardinality(company_ids)) + 1
         ) d
     ) f
     ORDER BY f.nth, f.company_id <= after_company, f.company_id LIMIT room;
