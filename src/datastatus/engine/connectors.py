@@ -39,6 +39,8 @@ _log = structlog.get_logger(__name__)
 # Datasets queued through other servers are heard of at once; this is for what slips through, such as a lease
 # that ran out while nobody was online.
 _CLAIM_AGAIN_SECONDS = 5.0
+# Of how many connections it is remembered whose they are; past that it is asked anew.
+_KNOWN_CONNECTIONS_MAX = 50_000
 
 
 class ConnectorHub:
@@ -62,6 +64,8 @@ class ConnectorHub:
         self._registry = registry
         self.lease_seconds = lease_seconds
         self._sessions: set[ConnectorSession] = set()
+        # The integration of a connection, which never changes.
+        self._integration_keys: dict[UUID, str] = {}
 
     @property
     def heartbeat_seconds(self) -> float:
@@ -77,8 +81,9 @@ class ConnectorHub:
                 await subscription.wait(_CLAIM_AGAIN_SECONDS)
                 try:
                     while seq < self._hub.head_seq:
-                        entries, seq = await self._hub.read(subscription, seq, 1000)
-                        self._notice([entry.transition for entry in entries])
+                        entries, through_seq = await self._hub.read(subscription, seq, 1000)
+                        await self._notice([entry.transition for entry in entries])
+                        seq = through_seq
                 except errors.ResumeExpired:
                     seq = self._hub.head_seq
                 except errors.StoreDown as exc:
@@ -198,18 +203,30 @@ class ConnectorHub:
         for dataset_id in held.keys() - session.in_hand.keys():
             session.outbox.put_nowait(Revocation(dataset_id, held[dataset_id], RevokeReason.LEASE_LOST))
 
-    def _notice(self, transitions: Collection[Transition]) -> None:
+    async def _notice(self, transitions: Collection[Transition]) -> None:
         for transition in transitions:
-            for session in self._sessions:
-                if transition.to_status is DatasetStatus.QUEUED:
-                    # Whether it may have it, the claim finds out; its integration is not told here.
-                    if (
-                        session.hello.integration_keys
-                        or transition.connection_id in session.hello.connection_ids
-                    ):
-                        session.wake.set()
-                elif transition.to_status is DatasetStatus.CANCELLED:
+            if transition.to_status is DatasetStatus.CANCELLED:
+                for session in self._sessions:
                     session.revoke(transition.dataset_id, RevokeReason.CANCELLED)
+        queued_on = {one.connection_id for one in transitions if one.to_status is DatasetStatus.QUEUED}
+        queued_under = await self._integrations_of(queued_on)
+        for session in self._sessions:
+            hello = session.hello
+            if not (
+                hello.connection_ids.isdisjoint(queued_on) and hello.integration_keys.isdisjoint(queued_under)
+            ):
+                session.wake.set()
+
+    async def _integrations_of(self, connection_ids: Collection[UUID]) -> set[str]:
+        """The integrations of these connections, except of those that were deleted meanwhile."""
+        known = self._integration_keys
+        if unknown := [one for one in connection_ids if one not in known]:
+            if len(known) > _KNOWN_CONNECTIONS_MAX:
+                known.clear()
+                unknown = list(connection_ids)
+            found = await companies.connections_by_id(self._database, unknown)
+            known.update({one.id: one.integration_key for one in found.values()})
+        return {known[one] for one in connection_ids if one in known}
 
     async def _claim_until_cancelled(self, session: ConnectorSession) -> None:
         while True:
