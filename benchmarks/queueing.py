@@ -147,6 +147,7 @@ def function_arguments(requests: Sequence[SyncRequest]) -> tuple[Any, ...]:
         [""] * count,
         [None] * count,
         [None] * count,
+        [None] * count,
         "It waits for its connector.",
         "Its integration cannot read it.",
         24,

@@ -17,8 +17,13 @@ from benchmarks.seed import Link, seed_links
 from datastatus.domain.data_types import DATA_TYPES
 from datastatus.domain.dataset import Dataset, DatasetStatus
 from datastatus.domain.sync import SyncRequest
+from datastatus.engine import connectors
 from datastatus.engine.announcements import Announcements
 from datastatus.engine.journal_writer import JournalWriter
+from datastatus.engine.mapping import Mappers
+from datastatus.engine.pipeline import Pipeline, PipelineOptions
+from datastatus.engine.progress import ProgressBoard
+from datastatus.engine.reports import Reporter
 from datastatus.engine.sync import SyncEngine
 from datastatus.engine.watch_hub import WatchHub
 from datastatus.integrations.registry import load_registry
@@ -43,6 +48,7 @@ class Parts:
     writer: JournalWriter
     sync: SyncEngine
     slots: list[tuple[str, Link]]
+    dsn: str
 
     def requests(self, count: int) -> list[SyncRequest]:
         """Of slots where nothing is queued yet."""
@@ -74,17 +80,22 @@ async def parts(bench: Bench) -> AsyncIterator[Parts]:
         running = [asyncio.create_task(one.run()) for one in (hub, announcements, writer, sync)]
         await hub.opened()
         # Nothing but what is called reads the journal from here on, unless it has to.
-        yield Parts(database, hub, writer, sync, list(islice(product(DATA_TYPES, links), 1000)))
+        yield Parts(database, hub, writer, sync, list(islice(product(DATA_TYPES, links), 1000)), dsn)
         for one in running:
             one.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
 
-async def test_queueing_takes_two_statements_whatever_is_queued(parts: Parts) -> None:
+async def test_queueing_takes_one_statement_and_one_for_companies_not_heard_of(parts: Parts) -> None:
     two = {"company_states": 1, "queue_datasets": 1}
     [one] = parts.requests(1)
     assert await parts.statements(parts.sync.queue_sync(one)) - tail() == two
     assert await parts.statements(parts.sync.queue_syncs(parts.requests(100))) - tail() == two
+    # By now it has heard of all of them.
+    [one] = parts.requests(1)
+    assert await parts.statements(parts.sync.queue_sync(one)) - tail() == {"queue_datasets": 1}
+    spent = await parts.statements(parts.sync.queue_syncs(parts.requests(100)))
+    assert spent - tail() == {"queue_datasets": 1}
 
 
 async def test_many_callers_at_once_share_statements(parts: Parts) -> None:
@@ -135,6 +146,36 @@ async def test_claiming_takes_one_statement_to_look_and_one_to_claim(parts: Part
         await parts.writer.change(grants)
 
     assert await parts.statements(claim()) - tail() == {"claimable_datasets": 1, "transition_datasets": 1}
+
+
+async def test_connectors_look_only_for_what_is_theirs(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    # It is woken, or it does not look.
+    monkeypatch.setattr(connectors, "_CLAIM_AGAIN_SECONDS", 3600)
+    database, writer, registry = parts.database, parts.writer, load_registry()
+    progress = ProgressBoard(database)
+    pipeline = Pipeline(database, writer, progress, Mappers(registry, 0), PipelineOptions(60, 0.5))
+    reporter = Reporter(database, writer, pipeline, progress, registry)
+    hub = connectors.ConnectorHub(database, writer, parts.hub, reporter, progress, registry, 60)
+    running = asyncio.create_task(hub.run())
+    hello = connectors.Hello("in test", "1", "here", frozenset({"gnucash"}), frozenset(), capacity=1)
+    database.stall("claimable_datasets")
+    async with hub.session(hello) as session:
+        await database.held("claimable_datasets")
+        database.go_on("claimable_datasets")
+        database.stall("connections_by_id")
+        await parts.queued(100)
+        # It has heard of them, and finds out whose they are.
+        await database.held("connections_by_id")
+        database.go_on("connections_by_id")
+        [book] = await seed_links(parts.dsn, 1, integration_key="gnucash")
+        own = await parts.sync.queue_sync(SyncRequest(UUID(book.company_id), "invoices"))
+        assignment = await session.outbox.get()
+        assert isinstance(assignment, datasets.Assignment)
+        assert assignment.dataset_id == own.id
+        # When it came, and for its own.
+        assert database.counts["claimable_datasets"] == 2
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 def tail() -> Counter[str]:

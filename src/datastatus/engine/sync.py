@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from uuid6 import uuid7
@@ -15,16 +16,28 @@ from datastatus.domain.data_types import DATA_TYPES
 from datastatus.domain.dataset import Dataset, DatasetStatus, OnActive, Trigger
 from datastatus.domain.sync import SyncRequest
 from datastatus.engine.batching import SelfBatcher
+from datastatus.engine.company_states import CompanyStates
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.integrations.registry import Registry, find_integration
 from datastatus.store import companies, datasets, journal
-from datastatus.store.companies import CompanyState, ConnectionSummary
+from datastatus.store.companies import CompanyState
 from datastatus.store.database import Database
 from datastatus.store.datasets import ConnectionPointers, DatasetFilter
 from datastatus.store.journal import QueueItem, QueueOutcome, QueueResult
 
 # A batch is answered as a whole: one of many companies with all their data types would hold up the first of them.
 _DATA_STATUSES_MAX = 16
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """A request by what is known of its company: the item it became and what came of that, or why it is refused."""
+
+    request: SyncRequest
+    company: CompanyState
+    item: QueueItem | None = None
+    result: QueueResult | None = None
+    refusal: errors.DatastatusError | None = None
 
 
 class SyncEngine:
@@ -37,7 +50,7 @@ class SyncEngine:
         self._writer = writer
         self._registry = registry
         self._link_url_base = link_url_base
-        self._companies: SelfBatcher[UUID, CompanyState] = SelfBatcher(self._read_companies)
+        self._companies = CompanyStates(database)
         self._pointers: SelfBatcher[UUID, list[ConnectionPointers]] = SelfBatcher(
             self._read_pointers, batch_items_max=_DATA_STATUSES_MAX
         )
@@ -64,25 +77,46 @@ class SyncEngine:
         self, requests: Sequence[SyncRequest], *, trigger: Trigger = Trigger.API, caller: str = ""
     ) -> list[Dataset | errors.DatastatusError]:
         """A dataset or what was wrong, for each request in order; requests fail alone."""
-        states = await self._companies.submit([request.company_id for request in requests])
-        answers: list[Dataset | errors.DatastatusError | None] = [None] * len(requests)
-        items: dict[int, QueueItem] = {}
-        for index, request in enumerate(requests):
-            try:
-                items[index] = self._queue_item(request, states[index], trigger, caller)
-            except errors.DatastatusError as exc:
-                answers[index] = await self._recall_or_refuse(request, caller, exc, states[index].connections)
-        results = await self._writer.queue(list(items.values())) if items else []
-        existing = await self._existing(results)
-        for (index, item), result in zip(items.items(), results, strict=True):
-            answers[index] = self._answer(requests[index], item, result, existing)
-        return answers  # type: ignore[return-value]
+        states = await self._companies.remembered([request.company_id for request in requests])
+        attempts = await self._attempt(requests, states, trigger, caller)
+        # What could not be done may be out of date knowledge.
+        again = [
+            index
+            for index, one in enumerate(attempts)
+            if one.result is None or one.result.outcome is QueueOutcome.STALE
+        ]
+        if again:
+            left = [requests[index] for index in again]
+            fresh = await self._companies.fresh([request.company_id for request in left])
+            unchecked = [replace(state, revision=None) for state in fresh]
+            for index, one in zip(again, await self._attempt(left, unchecked, trigger, caller), strict=True):
+                attempts[index] = one
+        existing = await self._existing([one.result for one in attempts if one.result])
+        return [
+            self._answer(one.request, one.item, one.result, existing)
+            if one.item and one.result
+            else await self._recall_or_refuse(one, caller)
+            for one in attempts
+        ]
+
+    async def _attempt(
+        self, requests: Sequence[SyncRequest], states: Sequence[CompanyState], trigger: Trigger, caller: str
+    ) -> list[_Attempt]:
+        attempts = [
+            self._prepare(request, state, trigger, caller)
+            for request, state in zip(requests, states, strict=True)
+        ]
+        ready = [one for one in attempts if one.item]
+        results = await self._writer.queue([one.item for one in ready if one.item]) if ready else []
+        for one, result in zip(ready, results, strict=True):
+            one.result = result
+        return attempts
 
     async def refresh_company(
         self, company_id: UUID, caller: str = ""
     ) -> list[Dataset | errors.DatastatusError]:
         """Queue every fetch-on-first-link type that the company's linked connections support."""
-        [company] = await self._companies.submit([company_id])
+        [company] = await self._companies.fresh([company_id])
         if not company.connections:
             await self._company_must_exist(company_id)
         requests = [
@@ -135,10 +169,6 @@ class SyncEngine:
         found = await datasets.data_status_pointers(self._database, company_ids)
         return [(company_id, self._rolled_up(found[company_id])) for company_id in company_ids]
 
-    async def _read_companies(self, company_ids: Sequence[UUID]) -> list[CompanyState]:
-        found = await companies.company_states(self._database, set(company_ids))
-        return [found[company_id] for company_id in company_ids]
-
     async def _read_pointers(self, company_ids: Sequence[UUID]) -> list[list[ConnectionPointers]]:
         found = await datasets.data_status_pointers(self._database, set(company_ids))
         return [found[company_id] for company_id in company_ids]
@@ -153,6 +183,12 @@ class SyncEngine:
             self._registry[key].info.data_types for key in set(integration_keys) if key in self._registry
         ]
         return supported[0] if len(supported) == 1 else frozenset().union(*supported)
+
+    def _prepare(self, request: SyncRequest, state: CompanyState, trigger: Trigger, caller: str) -> _Attempt:
+        try:
+            return _Attempt(request, state, self._queue_item(request, state, trigger, caller))
+        except errors.DatastatusError as exc:
+            return _Attempt(request, state, refusal=exc)
 
     def _queue_item(
         self, request: SyncRequest, company: CompanyState, trigger: Trigger, caller: str
@@ -184,16 +220,12 @@ class SyncEngine:
             caller=caller,
             request_id=request.request_id,
             fingerprint=request.fingerprint if request.request_id else None,
+            company_revision=company.revision,
         )
 
-    async def _recall_or_refuse(
-        self,
-        request: SyncRequest,
-        caller: str,
-        refusal: errors.DatastatusError,
-        connections: Sequence[ConnectionSummary],
-    ) -> Dataset | errors.DatastatusError:
+    async def _recall_or_refuse(self, attempt: _Attempt, caller: str) -> Dataset | errors.DatastatusError:
         """A request that cannot be carried out now may have been carried out before."""
+        request = attempt.request
         if request.request_id is not None:
             recalled = await journal.recall_request(
                 self._database, caller, request.request_id, request.fingerprint
@@ -205,12 +237,13 @@ class SyncEngine:
                     return errors.RequestIdReused(str(request.request_id))
                 case _:
                     pass
-        if not connections:
+        if not attempt.company.connections:
             try:
                 await self._company_must_exist(request.company_id)
             except errors.CompanyNotFound as exc:
                 return exc
-        return refusal
+        assert attempt.refusal is not None
+        return attempt.refusal
 
     async def _company_must_exist(self, company_id: UUID) -> None:
         if not await companies.existing_companies(self._database, [company_id]):
@@ -247,7 +280,7 @@ class SyncEngine:
                 return errors.ConnectionNotLinked(
                     f"connection {item.connection_id}", self.link_url(item.connection_id)
                 )
-            case QueueOutcome.RETRY:
+            case QueueOutcome.RETRY | QueueOutcome.STALE:
                 return errors.StoreDown()
 
 

@@ -107,22 +107,29 @@ async def connections_of_companies(
 
 @dataclass(frozen=True, slots=True)
 class CompanyState:
-    """What queueing must know of a company; one that does not exist has no connections."""
+    """What queueing must know of a company. `revision` goes up with whatever of it changes.
+
+    A company that has no connections has no revision, whether or not it exists.
+    """
 
     connections: Sequence[ConnectionSummary]
     settings: SyncSettings
+    revision: int | None
 
 
 async def company_states(executor: Executor, company_ids: Collection[UUID]) -> dict[UUID, CompanyState]:
     """By company, its connections and its settings, in one call."""
     rows = await executor.rows("company_states", list(company_ids))
     connections: dict[UUID, list[ConnectionSummary]] = {company_id: [] for company_id in company_ids}
+    revisions: dict[UUID, int] = {}
     for row in rows:
         if row["id"] is not None:
             connections[row["company_id"]].append(_summary(row))
+            revisions[row["company_id"]] = row["revision"]
     _, in_force = settings_in_force((row for row in rows if row["id"] is None), company_ids)
     return {
-        company_id: CompanyState(connections[company_id], in_force[company_id]) for company_id in company_ids
+        company_id: CompanyState(connections[company_id], in_force[company_id], revisions.get(company_id))
+        for company_id in company_ids
     }
 
 

@@ -27,6 +27,7 @@ class QueueOutcome(StrEnum):
     REPLAYED = "REPLAYED"
     ACTIVE = "ACTIVE"
     REUSED = "REUSED"
+    STALE = "STALE"
     NO_CONNECTION = "NO_CONNECTION"
     NOT_LINKED = "NOT_LINKED"
     RETRY = "RETRY"
@@ -37,7 +38,8 @@ class QueueItem:
     """A dataset to be queued under `dataset_id`, which nobody else has used.
 
     `supported` false: it ends NOT_SUPPORTED at once. `caller` scopes `request_id`; `fingerprint` is of the
-    request as sent, and both are None where the caller gave no request_id.
+    request as sent, and both are None where the caller gave no request_id. `company_revision` is that of the
+    CompanyState that the item was made from; where there is another by now it is STALE. None: it is all the same.
     """
 
     dataset_id: UUID
@@ -52,6 +54,7 @@ class QueueItem:
     caller: str = ""
     request_id: UUID | None = None
     fingerprint: bytes | None = None
+    company_revision: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ async def queue_datasets(executor: Executor, items: Sequence[QueueItem]) -> list
         [item.caller for item in items],
         [item.request_id for item in items],
         [item.fingerprint for item in items],
+        [item.company_revision for item in items],
         DESCRIPTIONS[DatasetStatus.QUEUED],
         DESCRIPTIONS[DatasetStatus.NOT_SUPPORTED],
         REQUEST_ID_HOURS,

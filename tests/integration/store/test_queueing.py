@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -11,7 +13,8 @@ from uuid6 import uuid7
 
 from datastatus.domain.connection import ConnectionStatus
 from datastatus.domain.dataset import DatasetStatus
-from datastatus.store import journal
+from datastatus.domain.settings import built_in_setting
+from datastatus.store import companies, journal, settings
 from datastatus.store.journal import Change, ChangeOutcome, QueueItem, QueueOutcome, QueueResult
 from stores import Store, an_item
 
@@ -200,3 +203,49 @@ async def test_statuses_do_not_change_under_an_older_snapshot(store: Store, isol
                 " '{NULL}', '{NULL}', '{NULL}', '{NULL}')",
                 dataset_id,
             )
+
+
+async def test_an_item_made_by_old_knowledge_of_its_company_is_stale(store: Store) -> None:
+    link, other = await store.connection(), await store.connection()
+    own = replace(built_in_setting("invoices"), sync_order=7)
+
+    async def revision() -> int:
+        state = (await companies.company_states(store.database, [link.company_id]))[link.company_id]
+        assert state.revision is not None
+        return state.revision
+
+    async def set_order(company_id: UUID | None) -> None:
+        await settings.update_settings(store.database, company_id, [own], {"sync_order"}, [])
+
+    def create() -> Awaitable[bool]:
+        return companies.create_connection(store.database, uuid7(), link.company_id, "gnucash")
+
+    changes: list[Callable[[], Awaitable[object]]] = [
+        create,
+        lambda: set_order(link.company_id),
+        lambda: settings.update_settings(store.database, link.company_id, [], set(), ["invoices"]),
+        lambda: set_order(None),
+        lambda: settings.update_settings(store.database, None, [], set(), ["invoices"]),
+    ]
+    for change in changes:
+        known = await revision()
+        await change()
+        [stale] = await queue(store, an_item(link, company_revision=known))
+        assert stale.outcome is QueueOutcome.STALE
+
+    # What happens to others does not matter.
+    known = await revision()
+    await set_order(other.company_id)
+    await companies.unlink_connection(
+        store.database, other.connection_id, delete=False, description="Unlinked."
+    )
+    [queued] = await queue(store, an_item(link, company_revision=known))
+    assert queued.outcome is QueueOutcome.QUEUED
+
+
+async def test_a_repeated_request_is_answered_by_whatever_knowledge(store: Store) -> None:
+    link = await store.connection()
+    repeated = an_item(link, caller="a", request_id=uuid7(), fingerprint=b"items", company_revision=0)
+    [first] = await queue(store, replace(repeated, company_revision=None))
+    [again] = await queue(store, repeated)
+    assert (again.outcome, again.dataset_id) == (QueueOutcome.REPLAYED, first.dataset_id)

@@ -43,7 +43,9 @@ CREATE TABLE company (
     name text NOT NULL CHECK (name <> ''),
     external_id text,
     created timestamptz NOT NULL DEFAULT clock_timestamp(),
-    deleted timestamptz
+    deleted timestamptz,
+    -- Goes up with every change of its connections or of its own settings: what was read before it is out of date.
+    revision bigint NOT NULL DEFAULT 1
 );
 
 CREATE UNIQUE INDEX company_external_id ON company (external_id) WHERE deleted IS NULL;
@@ -67,6 +69,17 @@ CREATE TABLE connection (
 CREATE INDEX connection_company ON connection (company_id, id) WHERE deleted IS NULL;
 CREATE INDEX connection_integration ON connection (integration_key, id) WHERE status = 'LINKED';
 CREATE INDEX connection_not_linked ON connection (id) WHERE status <> 'LINKED';
+
+CREATE FUNCTION revise_company() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE company SET revision = revision + 1 WHERE id = coalesce(NEW.company_id, OLD.company_id);
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER revise_company AFTER INSERT OR UPDATE OR DELETE ON connection
+FOR EACH ROW EXECUTE FUNCTION revise_company();
 
 -- What a connection was authorised with, sealed under a key that lies elsewhere. Apart from the connection, so that
 -- whatever reads connections never reads this.

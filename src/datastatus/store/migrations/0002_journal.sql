@@ -124,23 +124,33 @@ BEGIN ATOMIC
     WHERE r.caller = recall_request.caller AND r.request_id = recall_request.request_id AND r.created > forgotten;
 END;
 
+-- Goes up with whatever queueing must know of a company: its connections, its settings, and the defaults.
+CREATE FUNCTION revision_of(company uuid) RETURNS bigint
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT k.revision + s.revision FROM company k CROSS JOIN default_settings s WHERE k.id = company);
+END
+$$;
+
 -- Queue datasets; one row an item, in item order. With `supported` false a dataset is queued and ends
 -- NOT_SUPPORTED in one go; with `attach` an active dataset is the answer instead of a refusal; `request_id` is
--- NULL where the caller gave none. Outcomes:
+-- NULL where the caller gave none; `revisions` is what company_states told of the company that the item was made for,
+-- NULL where it is all the same. Outcomes:
 --   QUEUED        a new dataset, as transition `queued_seq` at `queued`; where it ended NOT_SUPPORTED at once
 --                 `completed` is set too, and `ended_seq` the transition; `epoch` is that of them
 --   ATTACHED      `dataset_id` is the active dataset
 --   REPLAYED      the same request made `dataset_id` before
 --   ACTIVE        refused: `dataset_id` is running
 --   REUSED        refused: the request_id belongs to another request
+--   STALE         refused: the company or the settings have changed since `revisions`
 --   NO_CONNECTION refused: the company has no such connection
 --   NOT_LINKED    refused: see `link`
 --   RETRY         not decided; call again
 CREATE FUNCTION queue_datasets(
     dataset_ids uuid[], company_ids uuid[], connection_ids uuid[], data_types text[], triggers sync_trigger[],
     sync_orders integer[], supported boolean[], attach boolean[], mass_deletions boolean[], callers text[],
-    request_ids uuid[], fingerprints bytea[], queued_description text, not_supported_description text,
-    request_id_hours integer
+    request_ids uuid[], fingerprints bytea[], revisions bigint[], queued_description text,
+    not_supported_description text, request_id_hours integer
 ) RETURNS TABLE (
     outcome text, dataset_id uuid, link connection_status, requested timestamptz, completed timestamptz,
     queued_seq bigint, queued timestamptz, ended_seq bigint, epoch bigint
@@ -183,15 +193,17 @@ BEGIN
             allow_mass_deletion, requested)
         SELECT u.dataset_id, u.company_id, u.connection_id, c.integration_key, u.data_type, u.trigger, u.sync_order,
             u.allow_mass_deletion, called
-        FROM unnest(dataset_ids, company_ids, connection_ids, data_types, triggers, sync_orders, mass_deletions)
-            WITH ORDINALITY AS u (
-            dataset_id, company_id, connection_id, data_type, trigger, sync_order, allow_mass_deletion, ordinal)
+        FROM unnest(dataset_ids, company_ids, connection_ids, data_types, triggers, sync_orders, mass_deletions,
+            revisions) WITH ORDINALITY AS u (
+            dataset_id, company_id, connection_id, data_type, trigger, sync_order, allow_mass_deletion, revision,
+            ordinal)
         CROSS JOIN LATERAL (
             SELECT c.status, c.integration_key FROM connection c
             WHERE c.id = u.connection_id AND c.company_id = u.company_id AND c.deleted IS NULL
             FOR SHARE SKIP LOCKED
         ) c
         WHERE c.status = 'LINKED' AND outcomes[u.ordinal] IS NULL
+            AND (u.revision IS NULL OR u.revision = revision_of(u.company_id))
         ORDER BY u.connection_id, u.data_type, u.ordinal
         ON CONFLICT (connection_id, data_type) WHERE dataset.completed IS NULL DO NOTHING
         RETURNING id
@@ -209,6 +221,7 @@ BEGIN
                 WHEN u.decided IS NOT NULL THEN u.decided
                 WHEN u.dataset_id = ANY (inserted_ids) THEN 'QUEUED'
                 WHEN r.outcome IS NOT NULL THEN r.outcome
+                WHEN u.revision <> revision_of(u.company_id) THEN 'STALE'
                 WHEN c.status IS NULL THEN 'NO_CONNECTION'
                 WHEN c.status <> 'LINKED' THEN 'NOT_LINKED'
                 WHEN d.id IS NULL OR d.id = ANY (dataset_ids) THEN 'RETRY'
@@ -223,9 +236,9 @@ BEGIN
             array_agg(c.status ORDER BY u.ordinal)
         INTO outcomes, answers, links
         FROM unnest(dataset_ids, company_ids, connection_ids, data_types, attach, callers, request_ids, fingerprints,
-            outcomes, answers) WITH ORDINALITY AS u (
-            dataset_id, company_id, connection_id, data_type, attach, caller, request_id, fingerprint, decided,
-            answer, ordinal)
+            revisions, outcomes, answers) WITH ORDINALITY AS u (
+            dataset_id, company_id, connection_id, data_type, attach, caller, request_id, fingerprint, revision,
+            decided, answer, ordinal)
         LEFT JOIN LATERAL recall_request(u.caller, u.request_id, u.fingerprint, forgotten) r ON true
         LEFT JOIN connection c ON c.id = u.connection_id AND c.company_id = u.company_id AND c.deleted IS NULL
         LEFT JOIN dataset d

@@ -58,7 +58,7 @@ BEGIN
         dataset_ids, array_fill(company, ARRAY[size]), array_fill(connection, ARRAY[size]), data_types,
         array_fill(trigger, ARRAY[size]), sync_orders, array_fill(true, ARRAY[size]), array_fill(false, ARRAY[size]),
         array_fill(false, ARRAY[size]), array_fill(''::text, ARRAY[size]), array_fill(NULL::uuid, ARRAY[size]),
-        array_fill(NULL::bytea, ARRAY[size]), queued_description, '', 0) q;
+        array_fill(NULL::bytea, ARRAY[size]), array_fill(NULL::bigint, ARRAY[size]), queued_description, '', 0) q;
     RETURN NEXT;
 END
 $$;

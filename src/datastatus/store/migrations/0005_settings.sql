@@ -18,3 +18,25 @@ CREATE TABLE sync_setting (
     CHECK (num_nulls(sync_from, sync_from_window_months) > 0),
     CHECK (company_id IS NULL OR NOT locked)
 );
+
+-- As company.revision, of the defaults for everybody.
+CREATE TABLE default_settings (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    revision bigint NOT NULL DEFAULT 1
+);
+
+INSERT INTO default_settings DEFAULT VALUES;
+
+CREATE FUNCTION revise_default_settings() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE default_settings SET revision = revision + 1 WHERE coalesce(NEW.company_id, OLD.company_id) IS NULL;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER revise_company AFTER INSERT OR UPDATE OR DELETE ON sync_setting
+FOR EACH ROW EXECUTE FUNCTION revise_company();
+
+CREATE TRIGGER revise_default_settings AFTER INSERT OR UPDATE OR DELETE ON sync_setting
+FOR EACH ROW EXECUTE FUNCTION revise_default_settings();

@@ -1,6 +1,6 @@
 -- name: queue_datasets
 SELECT outcome, dataset_id, link, requested, completed, queued_seq, queued, ended_seq, epoch
-FROM queue_datasets($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15);
+FROM queue_datasets($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
 
 -- name: transition_datasets
 SELECT outcome, status, seq, version, occurred, epoch, from_status, company_id, connection_id, data_type, trigger

@@ -1,0 +1,57 @@
+"""What queueing must know of companies, remembered: the store itself refuses what was decided by old knowledge."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from uuid import UUID
+
+from datastatus.engine.batching import SelfBatcher
+from datastatus.store import companies
+from datastatus.store.companies import CompanyState
+from datastatus.store.database import Database
+
+# A few kilobytes each.
+_REMEMBERED_MAX = 5_000
+
+
+class CompanyStates:
+    """The states of companies, read in batches."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._reads: SelfBatcher[UUID, CompanyState] = SelfBatcher(self._read)
+        # Those asked for last stand last.
+        self._remembered: OrderedDict[UUID, CompanyState] = OrderedDict()
+
+    async def run(self) -> None:
+        """Serve reads until cancelled."""
+        await self._reads.run()
+
+    async def remembered(self, company_ids: Sequence[UUID]) -> list[CompanyState]:
+        """One a company, in order, as it was when it was read last: its revision tells whether it still is."""
+        known = self._remembered
+        found: list[CompanyState] = []
+        for company_id in company_ids:
+            state = known.get(company_id)
+            if state is None:
+                return await self.fresh(company_ids)
+            known.move_to_end(company_id)
+            found.append(state)
+        return found
+
+    async def fresh(self, company_ids: Sequence[UUID]) -> list[CompanyState]:
+        """One a company, in order, as it is now."""
+        return await self._reads.submit(company_ids)
+
+    async def _read(self, company_ids: Sequence[UUID]) -> list[CompanyState]:
+        found = await companies.company_states(self._database, set(company_ids))
+        for company_id, state in found.items():
+            # Without a revision it could not be told when it is out of date.
+            if state.revision is None:
+                self._remembered.pop(company_id, None)
+            else:
+                self._remembered[company_id] = state
+        while len(self._remembered) > _REMEMBERED_MAX:
+            self._remembered.popitem(last=False)
+        return [found[company_id] for company_id in company_ids]
