@@ -9,6 +9,11 @@ from typing import Generic, TypeVar
 
 from datastatus import errors
 
+# A request takes a few turns of the event loop from its socket to here.
+_QUIET_TURNS = 8
+# Past that, more in one call make an item hardly cheaper.
+_GATHERED_ITEMS_MAX = 32
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -16,8 +21,9 @@ Result = TypeVar("Result")
 class SelfBatcher(Generic[Item, Result]):
     """Turns many single requests into few calls with many items, without waiting for company.
 
-    A lone item is sent at once; under load the batches grow, so that the cost of an item falls. Of items with
-    equal `key` only one goes into a batch; the others follow in order. Without a key all may go together.
+    A lone item is sent at once; under load the batches grow, so that the cost of an item falls: after one that had
+    several, those on their way are let into the next. Of items with equal `key` only one goes into a batch; the
+    others follow in order. Without a key all may go together.
     """
 
     def __init__(
@@ -31,6 +37,7 @@ class SelfBatcher(Generic[Item, Result]):
         self._call = call
         self._key = key
         self._batch_items_max = batch_items_max
+        self._gathered_items_max = min(_GATHERED_ITEMS_MAX, batch_items_max)
         self._pending_items_max = pending_items_max
         self._pending: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._arrived = asyncio.Event()
@@ -63,12 +70,23 @@ class SelfBatcher(Generic[Item, Result]):
                 await self._arrived.wait()
                 self._arrived.clear()
                 while self._pending:
-                    await self._send(self._take())
+                    batch = self._take()
+                    await self._send(batch)
+                    if 1 < len(batch) < self._gathered_items_max:
+                        await self._gather()
         finally:
             self._closed = True
             for _, future in self._pending:
                 if not future.done():
                     future.set_exception(errors.Draining())
+
+    async def _gather(self) -> None:
+        """Until nobody has come for a few turns: not by time, which would make few callers wait for nothing."""
+        quiet_turns = 0
+        while quiet_turns < _QUIET_TURNS and len(self._pending) < self._gathered_items_max:
+            waiting = len(self._pending)
+            await asyncio.sleep(0)
+            quiet_turns = quiet_turns + 1 if len(self._pending) == waiting else 0
 
     def _take(self) -> list[tuple[Item, asyncio.Future[Result]]]:
         """The next batch; what shares a key with an item of it stays, in order."""

@@ -52,6 +52,27 @@ async def test_what_comes_while_a_call_is_in_flight_goes_together() -> None:
     assert calls.batches == [["a"], ["b", "B", "c", "C", "d", "D"]]
 
 
+@pytest.mark.parametrize(
+    ("first", "then"), [("a", [["x"], ["y"]]), ("ab", [["x", "y"]])], ids=["a lone caller", "several"]
+)
+async def test_where_several_ask_at_once_those_on_their_way_are_let_in(
+    first: str, then: Sequence[Sequence[str]]
+) -> None:
+    calls = Calls()
+    calls.may_end.set()
+    batcher: SelfBatcher[str, str] = SelfBatcher(calls)
+
+    async def late(item: str, turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await batcher.submit([item])
+
+    async with running(batcher):
+        await batcher.submit(list(first))
+        await asyncio.gather(late("x", 1), late("y", 5))
+    assert calls.batches == [list(first), *then]
+
+
 async def test_of_equal_keys_one_goes_into_a_batch_and_the_others_follow_in_order() -> None:
     calls = Calls()
     calls.may_end.set()
