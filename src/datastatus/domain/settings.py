@@ -85,9 +85,9 @@ class SyncSettings:
 
     def scheduled(self, supported: Collection[str]) -> list[SyncSetting]:
         """Those of the supported data types that are synchronised by themselves, in order."""
-        return [
-            setting for setting in self.in_order(supported) if setting.frequency is not SyncFrequency.NONE
-        ]
+        # None of the built-in settings has a frequency: only those that were changed need a look.
+        changed = (self._defaults.keys() | self._own.keys()).intersection(supported)
+        return [setting for setting in self.in_order(changed) if setting.frequency is not SyncFrequency.NONE]
 
     def of_first_link(self, supported: Collection[str]) -> list[SyncSetting]:
         """Those of the supported data types that a first link queues, in order."""

@@ -25,7 +25,8 @@ from datastatus.store.journal import QueueItem, QueueOutcome
 
 _log = structlog.get_logger(__name__)
 
-_PAGE_CONNECTIONS = 500
+# Between pages others have their turn.
+_PAGE_CONNECTIONS = 100
 _BATCH_RUNS = 1000
 # Whose request ids the runs are: no caller of the API can be it.
 _CALLER = "@schedule"
@@ -62,7 +63,7 @@ class Scheduler:
         return queued
 
     async def due(self, now: datetime) -> AsyncIterator[list[Schedule]]:
-        """The runs that are due, of a few hundred connections at a time."""
+        """The runs that are due, of a page of connections at a time."""
         after: UUID | None = None
         while page := await companies.linked_connections(self._database, after, _PAGE_CONNECTIONS):
             after = page[-1].id

@@ -44,6 +44,25 @@ def test_a_first_link_queues_by_settings_in_their_order() -> None:
     assert chosen == ["bills", "customers"]
 
 
+def test_what_has_a_frequency_is_scheduled_in_its_order() -> None:
+    daily = {
+        key: replace(built_in_setting(key), frequency=SyncFrequency.DAILY, sync_order=order)
+        for order, key in enumerate(("bills", "invoices", "items", "suppliers"))
+    }
+    off = {key: replace(daily[key], frequency=SyncFrequency.NONE) for key in ("items", "suppliers")}
+    settings = SyncSettings(
+        {
+            "invoices": daily["invoices"],
+            "items": daily["items"],
+            "suppliers": replace(off["suppliers"], locked=True),
+        },
+        {"bills": daily["bills"], "items": off["items"], "suppliers": daily["suppliers"]},
+    )
+    supported = {"customers", "invoices", "bills", "items", "suppliers"}
+    assert [one.data_type for one in settings.scheduled(supported)] == ["bills", "invoices"]
+    assert [one.data_type for one in settings.scheduled({"invoices"})] == ["invoices"]
+
+
 @pytest.mark.parametrize(
     ("setting", "sync_from"),
     [
