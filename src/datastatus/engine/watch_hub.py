@@ -41,32 +41,56 @@ class Subscription:
     def __init__(self, ids: Collection[UUID] | None, since_seq: int) -> None:
         self.ids = ids
         self.since_seq = since_seq
-        self._wake = asyncio.Event()
         # Of what came since the last look, the first that concerns us.
         self.first_seq: int | None = None
+        # Asked for once, not for each wait.
+        self._loop = asyncio.get_running_loop()
+        self._woken = False
+        self._waiting: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def concern(self, seq: int) -> None:
         if self.first_seq is None:
             self.first_seq = seq
-        self._wake.set()
+        self.wake()
 
     def concern_all(self) -> None:
         """The history forked: what was noted is of another one, and anything in this one may concern you."""
         self.first_seq = 0
-        self._wake.set()
+        self.wake()
 
     def wake(self) -> None:
-        """Look up, although nothing new concerns you: the server drains."""
-        self._wake.set()
+        """Look up, although nothing new concerns you: the server drains, or the time is over."""
+        self._woken = True
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
     async def wait(self, timeout_seconds: float) -> None:
-        """Until something concerns us, or the time is over."""
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
-        self._wake.clear()
+        """Until something concerns us or the time is over, or now and then sooner, for nothing.
+
+        The timer of the wait before is kept where it runs out first: under load there are thousands a second.
+        """
+        if not self._woken:
+            due = self._loop.time() + timeout_seconds
+            if self._timer is None or self._timer.when() > due:
+                self.stop_timer()
+                self._timer = self._loop.call_at(due, self._time_over)
+            self._waiting = self._loop.create_future()
+            try:
+                await self._waiting
+            finally:
+                self._waiting = None
+        self._woken = False
+
+    def _time_over(self) -> None:
+        self._timer = None
+        self.wake()
+
+    def stop_timer(self) -> None:
+        """Leave no timer behind."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class WatchHub:
@@ -269,6 +293,7 @@ class WatchHub:
         try:
             yield subscription
         finally:
+            subscription.stop_timer()
             for group in groups:
                 group.discard(subscription)
             for one in ids or ():

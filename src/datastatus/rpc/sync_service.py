@@ -18,6 +18,7 @@ from datastatus.domain.sync import SyncRequest
 from datastatus.engine.engine import Engine
 from datastatus.rpc import convert, error_table
 from datastatus.rpc.fields import Fields, id_of_page_token, page_token_of_id
+from datastatus.rpc.slow_clients import SlowClients
 from datastatus.rpc.watch_encoder import WatchEncoder
 from datastatus.store.datasets import DatasetFilter
 from datastatus.v1 import data_status_pb2, dataset_pb2, sync_service_pb2, sync_service_pb2_grpc, watch_pb2
@@ -35,6 +36,7 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
     def __init__(self, engine: Engine, watch_slow_seconds_max: float) -> None:
         self._engine = engine
         self._slow_seconds_max = watch_slow_seconds_max
+        self._slow_clients = SlowClients(watch_slow_seconds_max)
         self._encoder = WatchEncoder()
 
     async def QueueSync(self, request: sync_service_pb2.SyncRequest, context: Context) -> dataset_pb2.Dataset:
@@ -148,15 +150,19 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
         self, request: watch_pb2.WatchStatusRequest, context: Context
     ) -> None:
         wanted = _watch_request(request)
-        async with aclosing(self._engine.watches.watch(wanted)) as messages:
-            async for message in messages:
-                try:
+        token = None
+        limit = asyncio.timeout(None)
+        try:
+            async with limit, aclosing(self._engine.watches.watch(wanted)) as messages:
+                async for message in messages:
+                    token = message.token
                     # Waits while the client takes nothing; meanwhile this one message is all that is held for it.
-                    async with asyncio.timeout(self._slow_seconds_max):
-                        await context.write(self._encoder.encode(message))
-                except TimeoutError as exc:
-                    _log.info("watch_ended_slow", peer=context.peer(), token=str(message.token))
-                    raise errors.SlowWatcher(self._slow_seconds_max) from exc
+                    await self._slow_clients.write(context, self._encoder.encode(message), limit)
+        except TimeoutError as exc:
+            if not limit.expired():
+                raise
+            _log.info("watch_ended_slow", peer=context.peer(), token=str(token))
+            raise errors.SlowWatcher(self._slow_seconds_max) from exc
 
 
 def _sync_request(fields: Fields, request: sync_service_pb2.SyncRequest) -> SyncRequest:
