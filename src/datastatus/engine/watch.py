@@ -36,8 +36,8 @@ _SCAN_TRANSITIONS = 1000
 # What a message has beside its transitions, at most.
 _ENVELOPE_BYTES = 128
 _RETRY_AFTER_SECONDS_MAX = 5.0
-# Watchers who are up to date are told of few different runs.
-_CUTS_MAX = 64
+# Watchers who are up to date are told of few different runs. A run has up to `_SCAN_TRANSITIONS`.
+_RUNS_MAX = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Watches:
 
     def __init__(self, database: Database, hub: WatchHub, encode: EncodeSnapshot, age_max: timedelta) -> None:
         self._hub = hub
-        self._cuts = _Cuts()
+        self._shared_batches = _SharedBatches()
         self._snapshots = Snapshots(database, encode)
         self._age_max = age_max
 
@@ -87,7 +87,7 @@ class Watches:
                 yield _opened(request, start.bounds, ResumeToken(start.bounds.epoch, start.seq))
             closes_at = time.monotonic() + self._age_max.total_seconds() * random.uniform(0.8, 1)
             follower = _Follower(
-                self._hub, self._cuts, subscription, request, start, is_authorized, closes_at
+                self._hub, self._shared_batches, subscription, request, start, is_authorized, closes_at
             )
             async for message in follower.messages():
                 yield message
@@ -148,32 +148,52 @@ async def _running(view: Executor, request: WatchRequest) -> frozenset[UUID]:
     return frozenset(one.id for one in named.values() if not one.status.is_terminal)
 
 
-class _Cuts:
-    """Where runs of transitions are cut into batches; looked for once for all watchers who are told the same."""
+class _SharedBatches:
+    """Batches of everything in a run of transitions: made once for all watchers who are told the same."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[int, ...], Sequence[int]] = OrderedDict()
+        self._known: OrderedDict[tuple[int, ...], Sequence[WatchMessage]] = OrderedDict()
 
-    def ends(
-        self, epoch: int, entries: Sequence[Entry], transitions_max: int, bytes_max: int
-    ) -> Sequence[int]:
-        """Behind which entry each batch ends; the last one ends with them. Every batch has one entry at least."""
+    def of(
+        self, request: WatchRequest, epoch: int, after_seq: int, through_seq: int, entries: Sequence[Entry]
+    ) -> Sequence[WatchMessage]:
+        """See `_batches`."""
         if not entries:
             return ()
-        first_seq, last_seq = entries[0].transition.seq, entries[-1].transition.seq
-        if last_seq - first_seq + 1 != len(entries):
+        if len(entries) != through_seq - after_seq:
             # What passes one watcher's filters is hardly another's too.
-            return _ends(entries, transitions_max, bytes_max)
-        key = (epoch, first_seq, last_seq, transitions_max, bytes_max)
-        ends = self._known.get(key)
-        if ends is None:
-            ends = self._known[key] = _ends(entries, transitions_max, bytes_max)
-            if len(self._known) > _CUTS_MAX:
+            return _batches(request, epoch, after_seq, through_seq, entries)
+        # Not by number: a history that forked numbers others alike. What is kept cannot share its id.
+        run = (id(entries[0]), id(entries[-1]))
+        key = (epoch, *run, request.batch_transitions_max, request.batch_bytes_max)
+        batches = self._known.get(key)
+        if batches is None:
+            batches = self._known[key] = _batches(request, epoch, after_seq, through_seq, entries)
+            if len(self._known) > _RUNS_MAX:
                 self._known.popitem(last=False)
-        return ends
+        return batches
+
+
+def _batches(
+    request: WatchRequest, epoch: int, after_seq: int, through_seq: int, entries: Sequence[Entry]
+) -> Sequence[WatchMessage]:
+    """The entries in as many batches as the limits ask for, each with one at least.
+
+    Together they are of everything after `after_seq` up to `through_seq`.
+    """
+    batches = []
+    first = 0
+    for end in _ends(entries, request.batch_transitions_max, request.batch_bytes_max):
+        up_to_seq = through_seq if end == len(entries) else entries[end - 1].transition.seq
+        batch = Batch(after_seq, up_to_seq, entries[first:end])
+        batches.append(WatchMessage(batch, ResumeToken(epoch, up_to_seq)))
+        after_seq = up_to_seq
+        first = end
+    return batches
 
 
 def _ends(entries: Sequence[Entry], transitions_max: int, bytes_max: int) -> list[int]:
+    """Behind which entry each batch ends; the last one ends with them."""
     ends = []
     count, size = 0, _ENVELOPE_BYTES
     for place, entry in enumerate(entries):
@@ -192,7 +212,7 @@ class _Follower:
     def __init__(
         self,
         hub: WatchHub,
-        cuts: _Cuts,
+        shared_batches: _SharedBatches,
         subscription: Subscription,
         request: WatchRequest,
         start: _Start,
@@ -200,7 +220,7 @@ class _Follower:
         closes_at: float,
     ) -> None:
         self._hub = hub
-        self._cuts = cuts
+        self._shared_batches = shared_batches
         self._subscription = subscription
         self._request = request
         self._is_authorized = is_authorized
@@ -262,20 +282,13 @@ class _Follower:
             }
         return passing
 
-    def _batches(self, passing: Sequence[Entry]) -> list[WatchMessage]:
-        """The entries in as many batches as the limits ask for; the last one tells up to where we looked."""
-        batches = []
-        first = 0
-        for end in self._cuts.ends(
-            self._epoch, passing, self._request.batch_transitions_max, self._request.batch_bytes_max
-        ):
-            through_seq = self._scanned_seq if end == len(passing) else passing[end - 1].transition.seq
-            batches.append(
-                WatchMessage(Batch(self._sent_seq, through_seq, passing[first:end]), self._token(through_seq))
-            )
-            self._sent_seq = through_seq
+    def _batches(self, passing: Sequence[Entry]) -> Sequence[WatchMessage]:
+        batches = self._shared_batches.of(
+            self._request, self._epoch, self._sent_seq, self._scanned_seq, passing
+        )
+        if batches:
+            self._sent_seq = self._scanned_seq
             self._sent_time = time.monotonic()
-            first = end
         return batches
 
     def _progress(self) -> WatchMessage:

@@ -57,32 +57,32 @@ class WatchEncoder:
     """Makes WatchStatusResponse messages as bytes."""
 
     def __init__(self) -> None:
-        self._shared: OrderedDict[tuple[int, int, int], bytes] = OrderedDict()
+        # By the id of the message, which cannot be another's while the message is kept.
+        self._shared: OrderedDict[int, tuple[watch.WatchMessage, bytes]] = OrderedDict()
 
     def encode(self, message: watch.WatchMessage) -> bytes:
         match message.body:
             case watch.Batch() as batch:
-                return self._batch(batch, message.token)
+                return self._batch(message, batch)
             case watch.Snapshot(encoded):
                 return _SNAPSHOT_TAG + _varint(len(encoded)) + encoded
             case _:
                 return convert.watch_message(message).SerializeToString()
 
-    def _batch(self, batch: watch.Batch, token: watch.ResumeToken | None) -> bytes:
-        assert token is not None
+    def _batch(self, message: watch.WatchMessage, batch: watch.Batch) -> bytes:
         if len(batch.entries) != batch.through_seq - batch.after_seq:
-            return _encode_batch(batch, token)
-        # Everything between the two places: alike for everybody.
-        key = (token.epoch, batch.after_seq, batch.through_seq)
-        encoded = self._shared.get(key)
-        if encoded is None:
-            encoded = self._shared[key] = _encode_batch(batch, token)
+            return _encode_batch(batch, message.token)
+        # Everything between the two places: the same message goes to many.
+        known = self._shared.get(id(message))
+        if known is None:
+            known = self._shared[id(message)] = message, _encode_batch(batch, message.token)
             if len(self._shared) > _SHARED_MESSAGES_MAX:
                 self._shared.popitem(last=False)
-        return encoded
+        return known[1]
 
 
-def _encode_batch(batch: watch.Batch, token: watch.ResumeToken) -> bytes:
+def _encode_batch(batch: watch.Batch, token: watch.ResumeToken | None) -> bytes:
+    assert token is not None
     bounds = watch_pb2.TransitionBatch(after_seq=batch.after_seq, through_seq=batch.through_seq)
     encoded = b"".join([bounds.SerializeToString(), *(entry.encoded for entry in batch.entries)])
     head = watch_pb2.WatchStatusResponse(resume_token=str(token)).SerializeToString()

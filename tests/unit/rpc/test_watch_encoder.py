@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datastatus.domain.dataset import DatasetStatus, Transition, Trigger
-from datastatus.rpc.watch_encoder import encode_transition
+from datastatus.domain.watch import Batch, Entry, ResumeToken, WatchMessage
+from datastatus.rpc.watch_encoder import WatchEncoder, encode_transition
 from datastatus.v1 import dataset_pb2, transition_pb2, watch_pb2
 
 transitions = st.builds(
@@ -59,3 +60,18 @@ def test_every_field_of_a_transition_is_encoded(one: Transition) -> None:
 def test_encoded_transitions_joined_are_a_batch(several: list[Transition]) -> None:
     batch = watch_pb2.TransitionBatch.FromString(b"".join(map(encode_transition, several)))
     assert [one.seq for one in batch.transitions] == [one.seq for one in several]
+
+
+@given(transitions, transitions)
+def test_a_batch_of_another_history_is_another_though_it_has_the_same_numbers(
+    one: Transition, other: Transition
+) -> None:
+    encoder = WatchEncoder()
+    for transition in (one, other, one):
+        entry = Entry(transition, encode_transition(transition))
+        message = WatchMessage(Batch(4, 5, [entry]), ResumeToken(1, 5))
+        for _ in range(2):
+            response = watch_pb2.WatchStatusResponse.FromString(encoder.encode(message))
+            assert response.resume_token == str(ResumeToken(1, 5))
+            assert (response.batch.after_seq, response.batch.through_seq) == (4, 5)
+            assert [told.dataset_id for told in response.batch.transitions] == [str(transition.dataset_id)]
