@@ -1,7 +1,9 @@
 -- Everything that changes a dataset's status. Rules that hold for all of it:
 --
 -- * Lock order: connection, dataset, journal. The journal lock is taken last and is held until the commit; no
---   client round trip happens under it, since each function here is one call in autocommit.
+--   client round trip happens under it, since each function here is one call in autocommit. A company's row is locked
+--   with its connection's change, before or after datasets: who waits for it holds datasets of that connection only,
+--   which nobody needs who has changed another connection.
 -- * The status, the transition and the data status change under the journal lock, with one timestamp, so that
 --   `started`, `completed` and `last_successful_sync` are exactly the journal's `occurred`.
 -- * Results are per item: a bad, illegal, duplicate or conflicting item changes nothing and fails alone.
