@@ -133,6 +133,7 @@ class Faults:
                 [""] * size,
                 [None] * size,
                 [None] * size,
+                [None] * size,
                 "queued",
                 "not supported",
                 24,
