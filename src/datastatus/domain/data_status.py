@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from datastatus.domain.dataset import DatasetStatus
 
 
-@dataclass(frozen=True, slots=True)
-class DataTypeStatus:
+# Tuples: one call makes as many as there are data types.
+class DataTypeStatus(NamedTuple):
     """The data status of one data type; a field is None where there is none.
 
     Never synced: all None. First sync failed or running: `current_status` and `latest_sync_id`. Failed after
@@ -25,8 +25,7 @@ class DataTypeStatus:
     latest_successful_sync_id: UUID | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DataTypePointers:
+class DataTypePointers(NamedTuple):
     """What one connection knows of one data type: its latest dataset and its latest successful one."""
 
     data_type: str
@@ -52,8 +51,10 @@ def roll_up(data_types: Iterable[str], pointers: Iterable[DataTypePointers]) -> 
 def _roll_up_one(data_type: str, pointers: list[DataTypePointers]) -> DataTypeStatus:
     if not pointers:
         return DataTypeStatus(data_type)
-    latest = max(pointers, key=lambda pointer: pointer.latest_seq)
-    successful = max(pointers, key=lambda pointer: pointer.successful_seq or 0)
+    latest = successful = pointers[0]
+    if len(pointers) > 1:
+        latest = max(pointers, key=lambda pointer: pointer.latest_seq)
+        successful = max(pointers, key=lambda pointer: pointer.successful_seq or 0)
     return DataTypeStatus(
         data_type,
         last_successful_sync=successful.last_successful_sync,
