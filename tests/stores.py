@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -124,7 +124,7 @@ def an_item(link: Link, data_type: str = "invoices", **changes: Any) -> QueueIte
     item = QueueItem(
         uuid7(), link.company_id, link.connection_id, data_type, Trigger.API, sync_order=1, supported=True
     )
-    return replace(item, **changes)
+    return item._replace(**changes)
 
 
 def claim(dataset_id: UUID, token: UUID, *, seconds: float = 60) -> Change:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from datastatus import errors
@@ -64,17 +65,17 @@ class Connection:
     connector: ConnectorPresence | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A connection as `choose_connection` sees it."""
 
     id: UUID
     status: ConnectionStatus
     data_types: Collection[str]
-    link_url: str
 
 
-def choose_connection(company_id: UUID, data_type: str, candidates: Sequence[Candidate]) -> UUID:
+def choose_connection(
+    company_id: UUID, data_type: str, candidates: Sequence[Candidate], link_url: Callable[[UUID], str]
+) -> UUID:
     """The connection that answers a sync which names none.
 
     The one linked connection that supports the type; where none supports it, the one linked connection (its
@@ -86,7 +87,7 @@ def choose_connection(company_id: UUID, data_type: str, candidates: Sequence[Can
     match supporting or linked:
         case []:
             able = [c for c in candidates if data_type in c.data_types] or candidates
-            raise errors.ConnectionNotLinked(f"company {company_id}", able[0].link_url if able else "")
+            raise errors.ConnectionNotLinked(f"company {company_id}", link_url(able[0].id) if able else "")
         case [only]:
             return only.id
         case several:

@@ -177,8 +177,7 @@ class ValidationCounts:
     warnings: int
 
 
-@dataclass(frozen=True, slots=True)
-class Dataset:
+class Dataset(NamedTuple):
     """One synchronisation of one data type over one connection.
 
     `version` counts its transitions from 1; `attempt` its claims, from 1. `started` is the first FETCHING.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from datastatus import errors
@@ -26,8 +26,7 @@ Answer = DatasetStatus | None | errors.DatastatusError
 _UNATTENDED = Grant(token=UUID(int=0), holder=UUID(int=0), seconds=900.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """What is reported of one dataset. `to_status` None: progress only.
 
     With MAPPING, `records_fetched` must equal what was staged, and `fetch_complete` says that the fetch proved

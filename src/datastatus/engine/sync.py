@@ -179,9 +179,7 @@ class SyncEngine:
 
     def _supported(self, *integration_keys: str) -> Collection[str]:
         """The data types that any of the integrations supports; none of one that is not installed here."""
-        supported = [
-            self._registry[key].info.data_types for key in set(integration_keys) if key in self._registry
-        ]
+        supported = [self._registry[key].info.data_types for key in integration_keys if key in self._registry]
         return supported[0] if len(supported) == 1 else frozenset().union(*supported)
 
     def _prepare(self, request: SyncRequest, state: CompanyState, trigger: Trigger, caller: str) -> _Attempt:
@@ -199,9 +197,10 @@ class SyncEngine:
             request.company_id,
             request.data_type,
             [
-                Candidate(one.id, one.status, self._supported(one.integration_key), self.link_url(one.id))
+                Candidate(one.id, one.status, self._supported(one.integration_key))
                 for one in company.connections
             ],
+            self.link_url,
         )
         connection = next((one for one in company.connections if one.id == connection_id), None)
         if connection is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from operator import itemgetter
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -33,8 +34,8 @@ class QueueOutcome(StrEnum):
     RETRY = "RETRY"
 
 
-@dataclass(frozen=True, slots=True)
-class QueueItem:
+# Tuples, as thousands of each are made every second.
+class QueueItem(NamedTuple):
     """A dataset to be queued under `dataset_id`, which nobody else has used.
 
     `supported` false: it ends NOT_SUPPORTED at once. `caller` scopes `request_id`; `fingerprint` is of the
@@ -57,8 +58,7 @@ class QueueItem:
     company_revision: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class QueueResult:
+class QueueResult(NamedTuple):
     """`dataset_id` is the item's own where QUEUED, else the dataset that answers or stands in the way.
 
     `transitions` is what was journaled in `epoch`, in order.
@@ -163,8 +163,7 @@ class Grant:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """A change of one dataset's status.
 
     `held_token` is the lease that the caller must still hold, None for what needs none (claiming, cancelling,
@@ -181,8 +180,7 @@ class Change:
     grant: Grant | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeResult:
+class ChangeResult(NamedTuple):
     """`status` is the dataset's after the call (None where UNKNOWN or not looked at); the rest where DONE.
 
     `transitions` is what was journaled in `epoch`; of a deauthorisation it is not told.

@@ -36,8 +36,8 @@ async def test_items_of_one_call_succeed_and_fail_alone(store: Store) -> None:
         an_item(link, "invoices"),
         an_item(link, "bills"),
         an_item(link, "bills", attach=True),
-        replace(an_item(link), connection_id=uuid7()),
-        replace(an_item(link), company_id=uuid7()),
+        an_item(link)._replace(connection_id=uuid7()),
+        an_item(link)._replace(company_id=uuid7()),
         an_item(pending),
         an_item(link, "items", caller="a", request_id=request_id, fingerprint=b"items"),
         an_item(link, "taxRates", caller="a", request_id=request_id, fingerprint=b"taxRates"),
@@ -142,7 +142,7 @@ async def test_a_request_sent_twice_at_once_queues_once(store: Store) -> None:
             QueueOutcome.REPLAYED,
             QueueOutcome.RETRY,
         }
-        [replay] = await queue(store, replace(twins[0], dataset_id=uuid7()))
+        [replay] = await queue(store, twins[0]._replace(dataset_id=uuid7()))
         assert (replay.outcome, replay.dataset_id) == (QueueOutcome.REPLAYED, winner)
         assert winner is not None
         await store.change(Change(winner, DatasetStatus.CANCELLED))
@@ -153,7 +153,7 @@ async def test_a_repeated_request_answers_with_its_dataset_even_after_that_has_e
     item = an_item(link, caller="a", request_id=uuid7(), fingerprint=b"x")
     await queue(store, item)
     await store.change(Change(item.dataset_id, DatasetStatus.CANCELLED))
-    [replay] = await queue(store, replace(item, dataset_id=uuid7()))
+    [replay] = await queue(store, item._replace(dataset_id=uuid7()))
     assert (replay.outcome, replay.dataset_id) == (QueueOutcome.REPLAYED, item.dataset_id)
 
 
@@ -179,7 +179,7 @@ async def test_a_request_id_is_forgotten_after_a_day(store: Store) -> None:
     )
 
     # Whether or not the row has been swept away meanwhile.
-    later = replace(item, dataset_id=uuid7(), fingerprint=b"another")
+    later = item._replace(dataset_id=uuid7(), fingerprint=b"another")
     [result] = await queue(store, later)
     assert result.outcome is QueueOutcome.QUEUED
     await store.sql.execute(
@@ -246,6 +246,6 @@ async def test_an_item_made_by_old_knowledge_of_its_company_is_stale(store: Stor
 async def test_a_repeated_request_is_answered_by_whatever_knowledge(store: Store) -> None:
     link = await store.connection()
     repeated = an_item(link, caller="a", request_id=uuid7(), fingerprint=b"items", company_revision=0)
-    [first] = await queue(store, replace(repeated, company_revision=None))
+    [first] = await queue(store, repeated._replace(company_revision=None))
     [again] = await queue(store, repeated)
     assert (again.outcome, again.dataset_id) == (QueueOutcome.REPLAYED, first.dataset_id)

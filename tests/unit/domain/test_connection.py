@@ -12,7 +12,9 @@ LINKED, PENDING = ConnectionStatus.LINKED, ConnectionStatus.PENDING_AUTH
 
 
 def choose(*candidates: tuple[UUID, ConnectionStatus, set[str]]) -> UUID:
-    return choose_connection(COMPANY, "invoices", [Candidate(*one, f"link/{one[0]}") for one in candidates])
+    return choose_connection(
+        COMPANY, "invoices", [Candidate(*one) for one in candidates], lambda one: f"link/{one}"
+    )
 
 
 def test_the_one_that_supports_the_type_answers() -> None:
