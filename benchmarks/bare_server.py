@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Sequence
 
 import grpc
 
+from datastatus.cli.process import settle_memory
+
 PREPARE = "/bare/Prepare"
 
 _OPTIONS = (("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 64 << 20))
@@ -70,6 +72,8 @@ async def _main() -> None:
     server.add_generic_rpc_handlers([_AnyMethod()])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
+    # As the service does: a limit that stops to collect garbage would be none.
+    settle_memory()
     print(f"serving on 127.0.0.1:{port}", file=sys.stderr, flush=True)
     await server.wait_for_termination()
 
