@@ -14,7 +14,7 @@ from datetime import timedelta
 import asyncpg
 
 from datastatus.engine.retention import JournalKeeper
-from datastatus.store import journal
+from datastatus.store import journal, journal_room
 from datastatus.store.database import open_database
 from datastatus.store.migrate import begin_new_epoch
 from datastatus.store.sql import queries
@@ -148,7 +148,7 @@ class Faults:
     async def trim(self) -> None:
         """Give up all but the newest partition, once the historian has read them."""
         async with open_database(self._cluster.dsn, connections_max=1) as database:
-            partitions = await journal.journal_partitions(database)
+            partitions = await journal_room.journal_partitions(database)
             filled = [one for one in partitions if one.newest is not None]
             await self._cluster.historian.reached(filled[-1].from_seq - 1)
             await JournalKeeper(database, retention=timedelta(0), partition_transitions=1).retain()

@@ -9,7 +9,7 @@ import structlog
 
 from datastatus import errors
 from datastatus.domain.retention import oldest_seq_to_keep
-from datastatus.store import journal, records
+from datastatus.store import journal, journal_room, records
 from datastatus.store.database import Database
 
 _log = structlog.get_logger(__name__)
@@ -48,18 +48,18 @@ class JournalKeeper:
 
     async def make_room(self) -> None:
         """Have a whole partition spare."""
-        await journal.make_journal_room(self._database, self._partition_transitions)
+        await journal_room.make_journal_room(self._database, self._partition_transitions)
 
     async def retain(self) -> None:
         """Give up what is too old, and what is too much."""
-        partitions = await journal.journal_partitions(self._database)
+        partitions = await journal_room.journal_partitions(self._database)
         now = await journal.store_time(self._database)
         oldest_seq = oldest_seq_to_keep(partitions, now - self._retention)
-        await journal.raise_oldest_seq(self._database, oldest_seq)
+        await journal_room.raise_oldest_seq(self._database, oldest_seq)
         for partition in partitions:
             if partition.to_seq > oldest_seq:
                 break
-            if not await journal.drop_journal_partition(self._database, partition.from_seq):
+            if not await journal_room.drop_journal_partition(self._database, partition.from_seq):
                 # The later ones wait too: what is left of the journal has no gap.
                 _log.info("journal_partition_in_use", from_seq=partition.from_seq)
                 break

@@ -10,11 +10,8 @@ from operator import itemgetter
 from typing import NamedTuple
 from uuid import UUID
 
-import asyncpg
-
 from datastatus.domain.connection import ConnectionStatus
 from datastatus.domain.dataset import DESCRIPTIONS, STATUSES, TRIGGERS, DatasetStatus, Transition, Trigger
-from datastatus.domain.retention import JournalPartition
 from datastatus.store.database import Executor, Row
 
 REQUEST_ID_HOURS = 24
@@ -317,34 +314,10 @@ async def begin_epoch(executor: Executor) -> tuple[int, int]:
     return row["number"], row["fork_seq"]
 
 
-async def journal_partitions(executor: Executor) -> list[JournalPartition]:
-    """In order of seq."""
-    return [JournalPartition(**dict(row)) for row in await executor.rows("journal_partitions")]
-
-
 async def store_time(executor: Executor) -> datetime:
     """The database's clock, by which transitions are dated."""
     [row] = await executor.rows("store_time")
     return row[0]
-
-
-async def make_journal_room(executor: Executor, transitions: int) -> None:
-    """Have room for that many more transitions, in partitions of that size."""
-    await executor.rows("make_journal_room", transitions)
-
-
-async def raise_oldest_seq(executor: Executor, oldest_seq: int) -> None:
-    """Stop telling of transitions before `oldest_seq`."""
-    await executor.rows("raise_oldest_seq", oldest_seq)
-
-
-async def drop_journal_partition(executor: Executor, from_seq: int) -> bool:
-    """Whether the partition could be dropped; not while a reader or writer holds it, then try again later."""
-    try:
-        await executor.rows("drop_journal_partition", from_seq)
-    except asyncpg.LockNotAvailableError:
-        return False
-    return True
 
 
 async def read_transitions(executor: Executor, after_seq: int, count_max: int) -> list[Transition]:

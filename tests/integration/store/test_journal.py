@@ -11,7 +11,7 @@ import structlog
 from datastatus.domain.dataset import DatasetStatus
 from datastatus.domain.retention import PARTITIONS_MAX
 from datastatus.engine.retention import JournalKeeper
-from datastatus.store import journal
+from datastatus.store import journal, journal_room
 from datastatus.store.journal import Change
 from datastatus.store.migrate import begin_new_epoch
 from stores import Store, an_item, small_partitions
@@ -65,7 +65,7 @@ async def test_room_is_made_before_it_is_needed_by_several_servers_at_once(own_s
     keeper = JournalKeeper(own_store.database, retention=TEN_YEARS, partition_transitions=100)
     await fill(own_store, 60)
     await asyncio.gather(*(keeper.make_room() for _ in range(5)))
-    partitions = await journal.journal_partitions(own_store.database)
+    partitions = await journal_room.journal_partitions(own_store.database)
     assert [(one.from_seq, one.to_seq) for one in partitions] == [(1, 101), (101, 201)]
     await fill(own_store, 120)
     assert await own_store.head_seq() == 180
@@ -86,7 +86,7 @@ async def test_whoever_meets_a_full_journal_waits_for_room(own_store: Store) -> 
     try:
         queueing = asyncio.create_task(own_store.queued(link))
         await met.wait()
-        await journal.make_journal_room(own_store.database, 100)
+        await journal_room.make_journal_room(own_store.database, 100)
         await queueing
     finally:
         structlog.reset_defaults()
@@ -109,7 +109,7 @@ async def test_what_is_too_old_is_given_up_in_whole_partitions(own_store: Store)
     assert (bounds.oldest_seq, bounds.head_seq) == (101, 150)
     kept = await journal.read_transitions(own_store.database, 0, 1000)
     assert [one.seq for one in kept] == list(range(101, 151))
-    first, *_ = await journal.journal_partitions(own_store.database)
+    first, *_ = await journal_room.journal_partitions(own_store.database)
     assert first.from_seq == 101
 
 
@@ -137,7 +137,7 @@ async def test_there_are_never_many_partitions(own_store: Store) -> None:
         await keeper.make_room()
         await fill(own_store, 2)
     await keeper.retain()
-    partitions = await journal.journal_partitions(own_store.database)
+    partitions = await journal_room.journal_partitions(own_store.database)
     assert len([one for one in partitions if one.newest is not None]) == PARTITIONS_MAX
     assert (await journal.journal_bounds(own_store.database)).oldest_seq == 2 * 5 + 1
 
