@@ -6,11 +6,10 @@ import base64
 import binascii
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from typing import NamedTuple
 from uuid import UUID
 
 from datastatus import errors
@@ -119,11 +118,21 @@ class WatchRequest:
             )
 
 
-class Entry(NamedTuple):
-    """A transition and the bytes in which it is sent: encoded once, for all watchers."""
+class Entry:
+    """A transition, and the bytes in which it is sent: encoded once for all watchers, when the first is told."""
 
-    transition: Transition
-    encoded: bytes
+    __slots__ = ("_encode", "_encoded", "transition")
+
+    def __init__(self, transition: Transition, encode: Callable[[Transition], bytes]) -> None:
+        self.transition = transition
+        self._encode = encode
+        self._encoded: bytes | None = None
+
+    @property
+    def encoded(self) -> bytes:
+        if self._encoded is None:
+            self._encoded = self._encode(self.transition)
+        return self._encoded
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,7 @@ class CatchUp:
         transitions = await journal.read_transitions(
             self._database, number * _PAGE_TRANSITIONS, _PAGE_TRANSITIONS
         )
-        return [Entry(one, self._encode(one)) for one in transitions]
+        return [Entry(one, self._encode) for one in transitions]
 
     def _keep(self, number: int, page: Page) -> None:
         self._kept[number] = page

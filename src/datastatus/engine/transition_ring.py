@@ -1,4 +1,4 @@
-"""The newest transitions, encoded once, in a bounded ring with an index by id."""
+"""The newest transitions in a bounded ring with an index by id."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from uuid import UUID
 from datastatus.domain.dataset import Transition
 from datastatus.domain.watch import Entry, WatchRequest
 
-# What an entry costs beside its encoded bytes: the transition, its texts, and its places in the index.
-_ENTRY_OVERHEAD_BYTES = 900
+# What an entry costs beside its texts: the transition, what of it is encoded, and its places in the index.
+_ENTRY_OVERHEAD_BYTES = 1_100
 
 Links = tuple[int, int, int]
 """For each of `ids_of` a transition: the newest one before it that has the id too, or 0."""
@@ -55,7 +55,7 @@ class TransitionRing:
                 entry.transition.seq
             )
             self._entries.append(entry)
-            self._bytes += len(entry.encoded) + _ENTRY_OVERHEAD_BYTES
+            self._bytes += _bytes_of(entry)
         while self._bytes > self._bytes_max and len(self) > 1:
             self._give_up_oldest()
         if self._given_up > len(self._entries) // 2:
@@ -66,7 +66,7 @@ class TransitionRing:
     def _give_up_oldest(self) -> None:
         entry = self._entries[self._given_up]
         self._given_up += 1
-        self._bytes -= len(entry.encoded) + _ENTRY_OVERHEAD_BYTES
+        self._bytes -= _bytes_of(entry)
         for one in ids_of(entry.transition):
             if self._newest_by_id.get(one) == entry.transition.seq:
                 del self._newest_by_id[one]
@@ -95,7 +95,13 @@ class TransitionRing:
 
 def held_bytes(entries: Sequence[Entry]) -> int:
     """About what it costs to hold them."""
-    return sum(len(entry.encoded) for entry in entries) + _ENTRY_OVERHEAD_BYTES * len(entries)
+    return sum(map(_bytes_of, entries))
+
+
+def _bytes_of(entry: Entry) -> int:
+    # Told before it is encoded, which it may never be.
+    transition = entry.transition
+    return _ENTRY_OVERHEAD_BYTES + len(transition.description) + len(transition.error_message or "")
 
 
 def ids_of(transition: Transition) -> tuple[UUID, UUID, UUID]:

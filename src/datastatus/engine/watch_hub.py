@@ -1,4 +1,4 @@
-"""The tailer: reads each new transition once, encodes it once, and wakes the watchers that it concerns."""
+"""The tailer: reads each new transition once, and wakes the watchers that it concerns."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ class WatchHub:
         """Take what follows the head."""
         if not transitions:
             return
-        self._ring.extend(Entry(one, self._encode(one)) for one in transitions)
+        self._ring.extend([Entry(one, self._encode) for one in transitions])
         self._bounds = replace(self._bounds, head_seq=transitions[-1].seq)
         self._tell(transitions)
 

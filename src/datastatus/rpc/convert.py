@@ -124,15 +124,15 @@ def dataset(one: Dataset) -> dataset_pb2.Dataset:
 
 
 def transition_itself(one: Transition) -> transition_pb2.StatusTransition:
-    """What is a transition's alone. The rest is `transition_text`, and the two make up the whole."""
+    """What is a transition's alone: with `transition_place` and `transition_text` it is the whole."""
     return transition_pb2.StatusTransition(
-        seq=one.seq,
-        dataset_id=str(one.dataset_id),
-        company_id=str(one.company_id),
-        connection_id=str(one.connection_id),
-        version=one.version,
-        occurred=timestamp(one.occurred),
+        seq=one.seq, dataset_id=str(one.dataset_id), version=one.version, occurred=timestamp(one.occurred)
     )
+
+
+def transition_place(company_id: UUID, connection_id: UUID) -> transition_pb2.StatusTransition:
+    """Where transitions occur."""
+    return transition_pb2.StatusTransition(company_id=str(company_id), connection_id=str(connection_id))
 
 
 def transition_text(

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
 from datastatus.domain import watch
 from datastatus.domain.dataset import Dataset, Transition
@@ -24,12 +25,14 @@ _SNAPSHOT_TAG = bytes([watch_pb2.WatchStatusResponse.SNAPSHOT_FIELD_NUMBER << 3 
 # Watchers who see everything and are up to date get the same messages: these few are kept.
 _SHARED_MESSAGES_MAX = 64
 
-# A transition's texts are one of few: what the service says of each status, of each data type.
+# A transition's texts are one of few: what the service says of each status, of each data type. And a connection has
+# many transitions one after the other.
 _TEXTS_MAX = 1024
+_PLACES_MAX = 1024
 
 
 def encode_transition(one: Transition) -> bytes:
-    """The transition as an element of a batch: its own part, and its texts, which were encoded before."""
+    """The transition as an element of a batch: its own part, and the rest, which was encoded before."""
     itself = convert.transition_itself(one).SerializeToString()
     text = _encoded_text(
         one.data_type,
@@ -40,7 +43,14 @@ def encode_transition(one: Transition) -> bytes:
         one.error_message,
         one.error_code,
     )
-    return b"".join((_TRANSITION_TAG, _varint(len(itself) + len(text)), itself, text))
+    place = _encoded_place(one.company_id, one.connection_id)
+    length = len(itself) + len(place) + len(text)
+    return b"".join((_TRANSITION_TAG, _varint(length), itself, place, text))
+
+
+@lru_cache(_PLACES_MAX)
+def _encoded_place(company_id: UUID, connection_id: UUID) -> bytes:
+    return convert.transition_place(company_id, connection_id).SerializeToString()
 
 
 @lru_cache(_TEXTS_MAX)

@@ -32,11 +32,11 @@ def entry(seq: int, names: tuple[UUID, UUID, UUID], size: int) -> Entry:
         DatasetStatus.QUEUED,
         datetime(2026, 11, 24, tzinfo=UTC),
         Trigger.API,
-        "",
+        "d" * size,
         None,
         None,
     )
-    return Entry(transition, bytes(size))
+    return Entry(transition, lambda one: one.description.encode())
 
 
 @given(

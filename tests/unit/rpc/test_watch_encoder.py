@@ -68,7 +68,7 @@ def test_a_batch_of_another_history_is_another_though_it_has_the_same_numbers(
 ) -> None:
     encoder = WatchEncoder()
     for transition in (one, other, one):
-        entry = Entry(transition, encode_transition(transition))
+        entry = Entry(transition, encode_transition)
         message = WatchMessage(Batch(4, 5, [entry]), ResumeToken(1, 5))
         for _ in range(2):
             response = watch_pb2.WatchStatusResponse.FromString(encoder.encode(message))

@@ -40,11 +40,16 @@ UPDATE journal_retention SET oldest_seq = greatest(oldest_seq, $1);
 SELECT drop_journal_partition($1);
 
 -- name: read_transitions
-SELECT * FROM transition WHERE seq > $1 ORDER BY seq LIMIT $2;
+-- In the order of a Transition.
+SELECT seq, dataset_id, company_id, connection_id, data_type, version, from_status, to_status, occurred, trigger,
+    description, error_message, error_code
+FROM transition WHERE seq > $1 ORDER BY seq LIMIT $2;
 
 -- name: read_tail
-SELECT (SELECT max(number) FROM epoch) AS epoch, t.*
-FROM transition t WHERE t.seq > $1 ORDER BY t.seq LIMIT $2;
+-- The epoch, and the rest in the order of a Transition.
+SELECT (SELECT max(number) FROM epoch) AS epoch, seq, dataset_id, company_id, connection_id, data_type, version,
+    from_status, to_status, occurred, trigger, description, error_message, error_code
+FROM transition WHERE seq > $1 ORDER BY seq LIMIT $2;
 
 -- name: forget_requests
 DELETE FROM sync_request WHERE created < clock_timestamp() - make_interval(hours => $1);
