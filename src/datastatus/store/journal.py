@@ -349,31 +349,16 @@ def _unbroken(transitions: list[Transition]) -> list[Transition]:
 
 def _transition(row: Row | tuple[Any, ...]) -> Transition:
     # By place: looking up thirteen names takes as long as the rest of it.
-    (
-        seq,
-        dataset_id,
-        company_id,
-        connection_id,
-        data_type,
-        version,
-        from_status,
-        to_status,
-        occurred,
-        trigger,
-        *texts,
-    ) = row
+    *subject, from_status, to_status, occurred, trigger, description, error_message, error_code = row
     return Transition(
-        seq,
-        dataset_id,
-        company_id,
-        connection_id,
-        data_type,
-        version,
+        *subject,
         STATUSES[from_status] if from_status else None,
         STATUSES[to_status],
         occurred,
         TRIGGERS[trigger],
-        *texts,
+        description,
+        error_message,
+        error_code,
     )
 
 
