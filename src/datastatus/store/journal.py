@@ -348,17 +348,21 @@ def _unbroken(transitions: list[Transition]) -> list[Transition]:
 
 
 def _transition(row: Row | tuple[Any, ...]) -> Transition:
-    # By place: looking up thirteen names takes as long as the rest of it.
-    *subject, from_status, to_status, occurred, trigger, description, error_message, error_code = row
+    # By place, in the order of the queries: looking up thirteen names takes as long as the rest of it.
     return Transition(
-        *subject,
-        STATUSES[from_status] if from_status else None,
-        STATUSES[to_status],
-        occurred,
-        TRIGGERS[trigger],
-        description,
-        error_message,
-        error_code,
+        row[0],
+        row[1],
+        row[2],
+        row[3],
+        row[4],
+        row[5],
+        STATUSES[row[6]] if row[6] else None,
+        STATUSES[row[7]],
+        row[8],
+        TRIGGERS[row[9]],
+        row[10],
+        row[11],
+        row[12],
     )
 
 
