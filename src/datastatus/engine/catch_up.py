@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from datastatus import errors
 from datastatus.domain.dataset import Transition
@@ -19,11 +20,23 @@ _READERS_MAX = 3
 # Every eighth page is the one that was asked for first, so that nobody waits for ever.
 _IN_ORDER_EVERY = 8
 
-Page = Sequence[Entry]
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What the table had of one place when it was read; `held_bytes` is about what it costs to keep."""
+
+    entries: Sequence[Entry]
+    held_bytes: int
+
+    def covers(self, after_seq: int) -> bool:
+        entries = self.entries
+        return bool(entries) and entries[0].transition.seq <= after_seq + 1 <= entries[-1].transition.seq
 
 
 class CatchUp:
     """Pages of fixed places, so that watchers who resume near each other read the same ones, once.
+
+    The one after a page is read while its watchers are told of it.
 
     A stampede reads each page a single time and `_READERS_MAX` at once, so that the writers keep their
     connections. The page furthest back goes first: whoever is there catches up with those ahead, and from then on
@@ -67,7 +80,7 @@ class CatchUp:
             for page in (*self._wanted.values(), *self._coming.values()):
                 _fail(page, errors.Draining())
 
-    async def read(self, after_seq: int, head_seq: int, count_max: int) -> Page:
+    async def read(self, after_seq: int, head_seq: int, count_max: int) -> Sequence[Entry]:
         """What follows `after_seq` up to `head_seq`: at least one entry, at most the rest of its page.
 
         It may take long where many are behind; whoever gives up waiting finds the page coming when he asks again.
@@ -75,30 +88,36 @@ class CatchUp:
         """
         number = after_seq // _PAGE_TRANSITIONS
         page = await self._page(number)
-        if not _covers(page, after_seq):
+        if not page.covers(after_seq):
             # It was read when the journal ended within it, or retention has taken it.
             bounds = await self._bounds()
             if after_seq + 1 < bounds.oldest_seq:
                 raise errors.ResumeExpired(bounds.oldest_seq)
             self._drop(number, page)
             page = await self._page(number)
-            if not _covers(page, after_seq):
+            if not page.covers(after_seq):
                 raise errors.ResumeExpired((await self._bounds()).oldest_seq)
-        first_seq = page[0].transition.seq
+        if (number + 2) * _PAGE_TRANSITIONS <= head_seq and number + 1 not in self._kept:
+            self._ask(number + 1)
+        entries = page.entries
+        first_seq = entries[0].transition.seq
         start = after_seq + 1 - first_seq
-        return page[start : min(start + count_max, head_seq + 1 - first_seq)]
+        return entries[start : min(start + count_max, head_seq + 1 - first_seq)]
 
     async def _page(self, number: int) -> Page:
         kept = self._kept.get(number)
         if kept is not None:
             self._kept.move_to_end(number)
             return kept
+        # One of those who wait may go away; the others still want it.
+        return await asyncio.shield(self._ask(number))
+
+    def _ask(self, number: int) -> asyncio.Future[Page]:
         page = self._coming.get(number) or self._wanted.get(number)
         if page is None:
             page = self._wanted[number] = asyncio.get_running_loop().create_future()
             self._asked.release()
-        # One of those who wait may go away; the others still want it.
-        return await asyncio.shield(page)
+        return page
 
     async def _read_pages(self) -> None:
         while True:
@@ -125,20 +144,21 @@ class CatchUp:
         transitions = await journal.read_transitions(
             self._database, number * _PAGE_TRANSITIONS, _PAGE_TRANSITIONS
         )
-        return [Entry(one, self._encode) for one in transitions]
+        entries = [Entry(one, self._encode) for one in transitions]
+        return Page(entries, held_bytes(entries))
 
     def _keep(self, number: int, page: Page) -> None:
         self._kept[number] = page
-        self._kept_bytes += held_bytes(page)
+        self._kept_bytes += page.held_bytes
         while self._kept_bytes > self._bytes_max and len(self._kept) > 1:
             _, oldest = self._kept.popitem(last=False)
-            self._kept_bytes -= held_bytes(oldest)
+            self._kept_bytes -= oldest.held_bytes
 
     def _drop(self, number: int, page: Page) -> None:
         """Unless somebody else has dropped it already and a newer one is in its place."""
         if self._kept.get(number) is page:
             del self._kept[number]
-            self._kept_bytes -= held_bytes(page)
+            self._kept_bytes -= page.held_bytes
 
 
 def _fail(page: asyncio.Future[Page], error: Exception) -> None:
@@ -146,7 +166,3 @@ def _fail(page: asyncio.Future[Page], error: Exception) -> None:
         page.set_exception(error)
         # It may be that nobody waits any more.
         page.exception()
-
-
-def _covers(page: Page, after_seq: int) -> bool:
-    return bool(page) and page[0].transition.seq <= after_seq + 1 <= page[-1].transition.seq

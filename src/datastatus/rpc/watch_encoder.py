@@ -15,7 +15,7 @@ from uuid import UUID
 from datastatus.domain import watch
 from datastatus.domain.dataset import Dataset, Transition
 from datastatus.rpc import convert
-from datastatus.v1 import watch_pb2
+from datastatus.v1 import transition_pb2, watch_pb2
 
 # A length-delimited field is its tag (number and wire type 2), its length, its bytes.
 _BATCH_TAG = bytes([watch_pb2.WatchStatusResponse.BATCH_FIELD_NUMBER << 3 | 2])
@@ -29,11 +29,16 @@ _SHARED_MESSAGES_MAX = 64
 # many transitions one after the other.
 _TEXTS_MAX = 1024
 _PLACES_MAX = 1024
+_LENGTHS_MAX = 1024
+
+# Filled anew for each transition: to make one takes longer than to encode it.
+_ITSELF = transition_pb2.StatusTransition()
 
 
 def encode_transition(one: Transition) -> bytes:
     """The transition as an element of a batch: its own part, and the rest, which was encoded before."""
-    itself = convert.transition_itself(one).SerializeToString()
+    convert.set_transition_itself(_ITSELF, one)
+    itself = _ITSELF.SerializeToString()
     text = _encoded_text(
         one.data_type,
         one.from_status,
@@ -99,6 +104,7 @@ def _encode_batch(batch: watch.Batch, token: watch.ResumeToken | None) -> bytes:
     return b"".join([head, _BATCH_TAG, _varint(len(encoded)), encoded])
 
 
+@lru_cache(_LENGTHS_MAX)
 def _varint(number: int) -> bytes:
     """Seven bits a byte, low ones first, the high bit set on all but the last."""
     encoded = bytearray()

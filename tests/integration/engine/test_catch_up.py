@@ -72,6 +72,24 @@ async def test_a_stampede_reads_each_page_once(store: Store) -> None:
     assert database.counts["consistent_view"] == 0
 
 
+async def test_the_next_page_is_read_while_a_watcher_is_told_of_one(store: Store) -> None:
+    await journaled(store, await store.connection(), 3000)
+    database = StallingDatabase(store.database)
+    async with running_watches(database, ring_bytes_max=1) as (_, watches):
+        database.stall("read_transitions")
+        watch = watches.watch(a_request(ResumeToken(1, 0), batch_transitions_max=10, heartbeat=LONG))
+        telling = asyncio.create_task(told_until(watch, 10))
+        await database.held("read_transitions")
+        database.go_on("read_transitions")
+        database.stall("read_transitions")
+        await telling
+        # The second page, of which the watcher has no need for long.
+        await database.held("read_transitions")
+        database.go_on("read_transitions")
+        assert [one.seq for one in await told_until(watch, 2000)] == list(range(11, 2001))
+        await watch.aclose()
+
+
 async def test_watchers_at_scattered_places_meet_and_then_read_together(store: Store) -> None:
     watchers, pages = 120, 30
     head_seq = await journaled(store, await store.connection(), pages * 1000)
@@ -163,18 +181,18 @@ async def test_a_watcher_in_the_middle_of_a_catch_up_meets_retention_cleanly(sto
     await small_partitions(store.sql, 1000)
     keeper = JournalKeeper(store.database, retention=timedelta(0), partition_transitions=1000)
     link = await store.connection()
-    for _ in range(3):
+    for _ in range(5):
         await keeper.make_room()
         await journaled(store, link, 1000)
     async with running_watches(store.database, ring_bytes_max=1) as (_, watches):
         watch = watches.watch(a_request(Start.EARLIEST, batch_transitions_max=400))
         told = await told_until(watch, 800)
         await keeper.retain()
-        # What it has in hand it may still be told; then it learns that the rest is gone, and from where on not.
+        # What has been read it may still be told; then it learns that the rest is gone, and from where on not.
         with pytest.raises(errors.ResumeExpired) as expired:
-            told += await told_until(watch, 3000)
+            told += await told_until(watch, 5000)
     assert [one.seq for one in told] == list(range(1, len(told) + 1))
-    assert expired.value.metadata == {"oldest_seq": "2001"}
+    assert expired.value.metadata == {"oldest_seq": "4001"}
     assert "start with a snapshot" in str(expired.value)
 
 
