@@ -169,6 +169,9 @@ class Progress:
         return min(100, 100 * done // (4 * self.total))
 
 
+NO_PROGRESS = Progress()
+
+
 @dataclass(frozen=True, slots=True)
 class ValidationCounts:
     """How much validation found, also of what is not kept."""
@@ -201,7 +204,7 @@ class Dataset(NamedTuple):
     error_code: str | None = None
     wait_reason: WaitReason | None = None
     retry_time: datetime | None = None
-    progress: Progress = Progress()
+    progress: Progress = NO_PROGRESS
     validation: ValidationCounts | None = None
     allow_mass_deletion: bool = False
     last_successful_sync: datetime | None = None

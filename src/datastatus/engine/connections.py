@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from uuid6 import uuid7
 
 from datastatus import errors
 from datastatus.domain.connection import Company, Connection, ConnectionStatus
@@ -22,6 +21,7 @@ from datastatus.integrations.registry import Registry, find_integration
 from datastatus.store import companies, datasets, settings
 from datastatus.store.credentials import SealedCredentials
 from datastatus.store.database import Database
+from datastatus.store.ids import new_id
 
 _log = structlog.get_logger(__name__)
 
@@ -47,7 +47,7 @@ class ConnectionEngine:
 
     async def create_company(self, name: str, external_id: str | None) -> Company:
         """Raises ExternalIdTaken."""
-        company = await companies.create_company(self._database, uuid7(), name, external_id)
+        company = await companies.create_company(self._database, new_id(), name, external_id)
         if company is None:
             raise errors.ExternalIdTaken(external_id or "")
         return company
@@ -78,7 +78,7 @@ class ConnectionEngine:
     async def create_connection(self, company_id: UUID, integration_key: str) -> Connection:
         """A connection in PENDING_AUTH. Raises CompanyNotFound, IntegrationNotFound."""
         find_integration(self._registry, integration_key)
-        connection_id = uuid7()
+        connection_id = new_id()
         if not await companies.create_connection(self._database, connection_id, company_id, integration_key):
             raise errors.CompanyNotFound(str(company_id))
         return await self.get_connection(connection_id)
@@ -113,7 +113,7 @@ class ConnectionEngine:
             if connection.status is ConnectionStatus.LINKED and sealed is None:
                 return connection
             trigger, chosen = await self._to_queue(connection)
-            first = [(uuid7(), setting.data_type, setting.sync_order) for setting in chosen]
+            first = [(new_id(), setting.data_type, setting.sync_order) for setting in chosen]
             linked = await companies.link_connection(self._database, connection, trigger, first, sealed)
             if linked is not None:
                 self._on_commit()

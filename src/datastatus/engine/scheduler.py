@@ -9,7 +9,6 @@ from datetime import datetime
 from uuid import UUID
 
 import structlog
-from uuid6 import uuid7
 
 from datastatus import errors
 from datastatus.domain.connection import ConnectionStatus
@@ -21,6 +20,7 @@ from datastatus.integrations.registry import Registry
 from datastatus.store import companies, datasets, journal, settings
 from datastatus.store.companies import ConnectionSummary
 from datastatus.store.database import Database
+from datastatus.store.ids import new_id
 from datastatus.store.journal import QueueItem, QueueOutcome
 
 _log = structlog.get_logger(__name__)
@@ -121,7 +121,7 @@ class Scheduler:
 def _item(run: Schedule) -> QueueItem:
     data_type = run.setting.data_type
     return QueueItem(
-        dataset_id=uuid7(),
+        dataset_id=new_id(),
         company_id=run.company_id,
         connection_id=run.connection_id,
         data_type=data_type,

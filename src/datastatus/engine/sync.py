@@ -7,8 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from uuid6 import uuid7
-
 from datastatus import errors
 from datastatus.domain.connection import Candidate, ConnectionStatus, choose_connection
 from datastatus.domain.data_status import DataTypeStatus, roll_up
@@ -23,6 +21,7 @@ from datastatus.store import companies, datasets, journal
 from datastatus.store.companies import CompanyState
 from datastatus.store.database import Database
 from datastatus.store.datasets import ConnectionPointers, DatasetFilter
+from datastatus.store.ids import new_id
 from datastatus.store.journal import QueueItem, QueueOutcome, QueueResult
 
 # A batch is answered as a whole: one of many companies with all their data types would hold up the first of them.
@@ -207,7 +206,7 @@ class SyncEngine:
             raise errors.ConnectionNotFound(str(connection_id))
         info = find_integration(self._registry, connection.integration_key).info
         return QueueItem(
-            dataset_id=uuid7(),
+            dataset_id=new_id(),
             company_id=request.company_id,
             connection_id=connection.id,
             data_type=request.data_type,

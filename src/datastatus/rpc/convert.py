@@ -17,9 +17,11 @@ from datastatus.domain.connection import Company, Connection, ConnectionStatus
 from datastatus.domain.data_status import DataTypeStatus
 from datastatus.domain.dataset import (
     DESCRIPTIONS,
+    NO_PROGRESS,
     Dataset,
     DatasetStatus,
     OnActive,
+    Progress,
     Transition,
     Trigger,
     WaitReason,
@@ -96,38 +98,57 @@ def _text(identifier: UUID | None) -> str | None:
 
 
 def dataset(one: Dataset) -> dataset_pb2.Dataset:
-    return dataset_pb2.Dataset(
-        id=str(one.id),
-        company_id=str(one.company_id),
-        connection_id=str(one.connection_id),
-        data_type=one.data_type,
-        status=STATUS_NUMBERS[one.status],  # type: ignore[arg-type]
-        status_description=DESCRIPTIONS[one.status],
-        error_message=one.error_message,
-        error_code=one.error_code,
-        wait_reason=_WAIT_NUMBERS[one.wait_reason] if one.wait_reason else None,  # type: ignore[arg-type]
-        retry_time=timestamp(one.retry_time),
-        trigger=_TRIGGER_NUMBERS[one.trigger],  # type: ignore[arg-type]
-        requested=timestamp(one.requested),
-        started=timestamp(one.started),
-        completed=timestamp(one.completed),
-        attempt=one.attempt,
-        version=one.version,
-        progress=dataset_pb2.Progress(
-            records_fetched=one.progress.fetched,
-            records_mapped=one.progress.mapped,
-            records_validated=one.progress.validated,
-            records_stored=one.progress.stored,
-            percent=one.progress.percent,
-        ),
-        last_successful_sync=timestamp(one.last_successful_sync),
-        latest_successful_sync_id=_text(one.latest_successful_dataset_id),
-        validation=dataset_pb2.ValidationCounts(
-            error_count=one.validation.errors, warning_count=one.validation.warnings
-        )
-        if one.validation
-        else None,
-    )
+    message = dataset_pb2.Dataset()
+    set_dataset(message, one)
+    return message
+
+
+def set_dataset(message: dataset_pb2.Dataset, one: Dataset) -> None:
+    """Fill an empty message. One that is made first and then put into another is copied."""
+    message.id = str(one.id)
+    message.company_id = str(one.company_id)
+    message.connection_id = str(one.connection_id)
+    message.data_type = one.data_type
+    message.status = STATUS_NUMBERS[one.status]  # type: ignore[assignment]
+    message.status_description = DESCRIPTIONS[one.status]
+    message.trigger = _TRIGGER_NUMBERS[one.trigger]  # type: ignore[assignment]
+    message.attempt = one.attempt
+    message.version = one.version
+    set_timestamp(message.requested, one.requested)
+    if one.started is not None:
+        set_timestamp(message.started, one.started)
+    if one.completed is not None:
+        set_timestamp(message.completed, one.completed)
+    if one.error_message is not None:
+        message.error_message = one.error_message
+    if one.error_code is not None:
+        message.error_code = one.error_code
+    if one.wait_reason is not None:
+        message.wait_reason = _WAIT_NUMBERS[one.wait_reason]  # type: ignore[assignment]
+    if one.retry_time is not None:
+        set_timestamp(message.retry_time, one.retry_time)
+    _set_progress(message.progress, one.progress)
+    if one.validation is not None:
+        message.validation.SetInParent()
+        message.validation.error_count = one.validation.errors
+        message.validation.warning_count = one.validation.warnings
+    if one.last_successful_sync is not None:
+        set_timestamp(message.last_successful_sync, one.last_successful_sync)
+    if one.latest_successful_dataset_id is not None:
+        message.latest_successful_sync_id = str(one.latest_successful_dataset_id)
+
+
+def _set_progress(message: dataset_pb2.Progress, one: Progress) -> None:
+    # Present even where nothing has been done yet.
+    message.SetInParent()
+    if one is NO_PROGRESS:
+        return
+    message.records_fetched = one.fetched
+    message.records_mapped = one.mapped
+    message.records_validated = one.validated
+    message.records_stored = one.stored
+    if (percent := one.percent) is not None:
+        message.percent = percent
 
 
 def set_transition_itself(message: transition_pb2.StatusTransition, one: Transition) -> None:

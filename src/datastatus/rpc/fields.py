@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from datastatus import errors
+from datastatus.store.ids import parse_id
 
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 1000
@@ -54,10 +55,10 @@ class Fields:
             self.wrong(field, "is required")
             return _NIL
         try:
-            parsed = UUID(value)
+            parsed = parse_id(value)
         except ValueError:
             parsed = None
-        # UUID() also takes braces, prefixes and missing hyphens.
+        # Hyphens may be missing or elsewhere.
         # The nil UUID stands for "nobody" in places, so nobody may name it.
         if parsed is None or parsed == _NIL or str(parsed) != value.lower():
             self.wrong(

@@ -53,14 +53,14 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
         good = [one for one in read if isinstance(one, SyncRequest)]
         queued = iter(await self._engine.sync.queue_syncs(good))
         outcomes = [next(queued) if isinstance(one, SyncRequest) else one for one in read]
-        return sync_service_pb2.BatchQueueSyncResponse(
-            results=[
-                sync_service_pb2.BatchQueueSyncResult(error=error_table.to_status(one))
-                if isinstance(one, errors.DatastatusError)
-                else sync_service_pb2.BatchQueueSyncResult(dataset=convert.dataset(one))
-                for one in outcomes
-            ]
-        )
+        response = sync_service_pb2.BatchQueueSyncResponse()
+        for one in outcomes:
+            result = response.results.add()
+            if isinstance(one, errors.DatastatusError):
+                result.error.CopyFrom(error_table.to_status(one))
+            else:
+                convert.set_dataset(result.dataset, one)
+        return response
 
     async def RefreshCompany(
         self, request: sync_service_pb2.RefreshCompanyRequest, context: Context
