@@ -105,6 +105,8 @@ class WatchHub:
         self._watchers_max = watchers_max
         self._bounds = JournalBounds(epoch=1, head_seq=0, oldest_seq=1)
         self._forks: list[tuple[int, int]] = []
+        # Committed here, and not appended yet because something before it is missing; by first seq.
+        self._ahead: dict[int, Sequence[Transition]] = {}
         self._poked = asyncio.Event()
         self._opened = asyncio.Event()
         self._concerned_by_all: set[Subscription] = set()
@@ -128,14 +130,20 @@ class WatchHub:
 
     def committed(self, tail: Tail | None) -> None:
         """Something was committed by this process; where it follows what we know it need not be read again."""
-        if (
-            tail is not None
-            and self._opened.is_set()
-            and tail.epoch == self.epoch
-            and tail.transitions[0].seq == self.head_seq + 1
-        ):
-            self._append(tail.transitions)
-        else:
+        if tail is None or not self._opened.is_set() or tail.epoch != self.epoch:
+            self.poke()
+            return
+        self._ahead[tail.transitions[0].seq] = tail.transitions
+        while (transitions := self._ahead.pop(self.head_seq + 1, None)) is not None:
+            self._append(transitions)
+        if self._ahead:
+            # Answers of the store that come at the same moment are taken in any order: what is missing may be the
+            # next thing that we are told.
+            asyncio.get_running_loop().call_soon(self._read_what_is_missing)
+
+    def _read_what_is_missing(self) -> None:
+        if self._ahead:
+            self._ahead.clear()
             self.poke()
 
     def heard(self, through_seq: int | None) -> None:
@@ -209,6 +217,7 @@ class WatchHub:
             self._forks = await journal.forks(self._database)
             self._bounds = bounds
             self._ring.clear()
+            self._ahead.clear()
             self._catch_up.forget()
             for subscription in self._subscriptions():
                 subscription.concern_all()

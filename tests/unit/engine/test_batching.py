@@ -95,6 +95,53 @@ async def test_a_batch_has_a_limit() -> None:
     assert calls.batches == [["a", "b"], ["c", "d"], ["e"]]
 
 
+async def test_where_many_wait_a_second_call_is_made_beside_the_first() -> None:
+    calls = Calls()
+    batcher: SelfBatcher[str, str] = SelfBatcher(calls, batch_items_max=3, crowd_items_min=2)
+    async with running(batcher):
+        submitted = [asyncio.create_task(batcher.submit([one])) for one in "abcdefgh"]
+        await calls.begun.wait()
+        # The others come while it is under way: enough of them for a second call, and none makes a third.
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert calls.batches == [["a", "b", "c"], ["d", "e", "f"]]
+        calls.may_end.set()
+        assert await asyncio.gather(*submitted) == [[one] for one in "abcdefgh"]
+    assert calls.batches[2:] == [["g", "h"]]
+
+
+async def test_a_few_wait_for_the_call_before_them() -> None:
+    calls = Calls()
+    batcher: SelfBatcher[str, str] = SelfBatcher(calls, crowd_items_min=3)
+    async with running(batcher):
+        first = asyncio.create_task(batcher.submit(["a"]))
+        await calls.begun.wait()
+        others = asyncio.create_task(batcher.submit(["b", "c"]))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert calls.batches == [["a"]]
+        calls.may_end.set()
+        await asyncio.gather(first, others)
+
+
+async def test_of_equal_keys_one_is_in_a_call_however_many_calls_there_are() -> None:
+    calls = Calls()
+    batcher: SelfBatcher[str, str] = SelfBatcher(calls, key=lambda item: item[0], crowd_items_min=2)
+    async with running(batcher):
+        first = asyncio.create_task(batcher.submit(["a1"]))
+        await calls.begun.wait()
+        others = asyncio.create_task(batcher.submit(["a2", "b1", "b2", "a3"]))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert calls.batches == [["a1"], ["b1"]]
+        calls.may_end.set()
+        assert await first == ["a1"]
+        assert await others == ["a2", "b1", "b2", "a3"]
+    called = [item for batch in calls.batches for item in batch]
+    assert [item for item in called if item[0] == "a"] == ["a1", "a2", "a3"]
+    assert [item for item in called if item[0] == "b"] == ["b1", "b2"]
+
+
 async def test_a_failed_call_fails_its_items_and_no_others() -> None:
     calls = Calls()
     calls.error = ValueError("no")
