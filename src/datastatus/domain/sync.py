@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from datastatus.domain.dataset import OnActive
 
 
-@dataclass(frozen=True, slots=True)
-class SyncRequest:
+class SyncRequest(NamedTuple):
     """`connection_id` None: the company's one linked connection that supports the type.
 
     `request_id` makes a repetition answer with the first one's dataset; None: every request is new.

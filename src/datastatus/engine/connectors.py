@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence, Set
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -217,13 +217,13 @@ class ConnectorHub:
             ):
                 session.wake.set()
 
-    async def _integrations_of(self, connection_ids: Collection[UUID]) -> set[str]:
+    async def _integrations_of(self, connection_ids: Set[UUID]) -> set[str]:
         """The integrations of these connections, except of those that were deleted meanwhile."""
         known = self._integration_keys
-        if unknown := [one for one in connection_ids if one not in known]:
+        if unknown := connection_ids - known.keys():
             if len(known) > _KNOWN_CONNECTIONS_MAX:
                 known.clear()
-                unknown = list(connection_ids)
+                unknown = connection_ids
             found = await companies.connections_by_id(self._database, unknown)
             known.update({one.id: one.integration_key for one in found.values()})
         return {known[one] for one in connection_ids if one in known}
