@@ -24,6 +24,8 @@ _log = structlog.get_logger(__name__)
 
 # Transitions committed by other processes are announced; this is for when the announcement is lost.
 _POLL_SECONDS = 0.25
+# What is announced meanwhile is read at once: each of several servers would read every commit of the others.
+_PAUSE_SECONDS = 0.01
 # How often it is checked that the history is still the one that we know.
 _CHECK_SECONDS = 1.0
 _PAGE_TRANSITIONS = 1000
@@ -186,6 +188,7 @@ class WatchHub:
                 _log.warning("tailer_waits_for_store", cause=repr(exc.__cause__))
                 # It may come back as another one, restored from a backup.
                 checked = None
+            await asyncio.sleep(_PAUSE_SECONDS)
             await self._poked_or_due()
 
     async def _poked_or_due(self) -> None:
