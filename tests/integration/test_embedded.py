@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -44,7 +45,7 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
-async def answer(dsn: str, sql: str) -> object:
+async def answer(dsn: str, sql: str) -> Any:
     connection = await asyncpg.connect(dsn)
     try:
         return await connection.fetchval(sql)
@@ -96,6 +97,12 @@ async def test_processes_share_a_server_and_the_last_one_stops_it(folder: Path) 
     await other.communicate(b"")
     assert other.returncode == 0
     assert not is_alive(server)
+
+
+async def test_no_commit_of_a_new_cluster_waits_for_a_segment_of_the_log_to_be_made(folder: Path) -> None:
+    query = "SELECT count(*) FROM pg_ls_waldir() WHERE name > pg_walfile_name(pg_current_wal_lsn())"
+    async with embedded_postgres(folder / "data") as dsn:
+        assert await answer(dsn, query) >= 7
 
 
 async def kill(pid: int) -> None:

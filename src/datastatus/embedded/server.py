@@ -17,6 +17,8 @@ from datastatus.embedded.places import Account
 
 _START_SECONDS = 60
 _STOP_SECONDS = 30
+# Of 16 MB each: as many as `min_wal_size` keeps once there have been more.
+_READY_SEGMENTS = 8
 
 _CONFIGURATION = """\
 # Written by datastatus at every start.
@@ -25,6 +27,7 @@ unix_socket_directories = '{socket_folder}'
 unix_socket_permissions = 0700
 max_connections = 200
 shared_buffers = '128MB'
+min_wal_size = '128MB'
 max_wal_size = '1GB'
 timezone = 'UTC'
 log_timezone = 'UTC'
@@ -199,6 +202,7 @@ async def _ensure_database(server: Server) -> None:
         try:
             found = await connection.fetchval("SELECT count(*) FROM pg_database WHERE datname = 'datastatus'")
             if not found:
+                await _make_segments_ready(connection)
                 await connection.execute("CREATE DATABASE datastatus")
             return
         finally:
@@ -206,3 +210,16 @@ async def _ensure_database(server: Server) -> None:
     raise EmbeddedPostgresError(
         f"the server in {server.cluster} does not answer: {error}\n{server.log_tail()}"
     )
+
+
+async def _make_segments_ready(connection: asyncpg.Connection) -> None:
+    """Make the files of the write-ahead log that come next, as Postgres itself does where there have been checkpoints.
+
+    In a new cluster the first commit that needs one makes it, and everybody waits for some hundred milliseconds.
+    """
+    for _ in range(_READY_SEGMENTS):
+        # Only a segment in which there is something is left for the next one.
+        await connection.execute("SELECT pg_logical_emit_message(false, 'datastatus', '')")
+        await connection.execute("SELECT pg_switch_wal()")
+    # Makes the segments that are done with into the next ones.
+    await connection.execute("CHECKPOINT")
