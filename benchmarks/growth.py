@@ -50,9 +50,9 @@ class GrownStore:
 
 async def growth(bench: Bench) -> list[Figure]:
     """One caller, on ten million transitions of two million datasets; and where everything was synced thrice."""
-    datasets = bench.scaled(2_000_000, 20_000)
+    datasets = bench.scaled(2_000_000, 8_000)
     companies = bench.scaled(100, 20)
-    calls = bench.scaled(200, 40)
+    calls = bench.scaled(200, 20)
     async with AsyncExitStack() as stack:
         async with bench.service() as service:
             types = await data_types(service.address)

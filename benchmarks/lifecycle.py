@@ -34,7 +34,7 @@ _NEXT = {
 
 async def lifecycle(bench: Bench) -> list[Figure]:
     """Datasets a second, from the first call that queues one to the last COMPLETE: six transitions each."""
-    lives = bench.scaled(5000, 600)
+    lives = bench.scaled(5000, 300)
     present = [peer for peer in PEERS if peer.is_installed]
     async with AsyncExitStack() as stack:
         service = await stack.enter_async_context(bench.service())

@@ -97,7 +97,7 @@ async def _etcd_latencies(
 async def watch_fan_out(bench: Bench) -> list[Figure]:
     """Transitions queued as fast as may be, each delivered to 200 watchers who filter nothing."""
     watchers, callers = 200, 8
-    transitions = bench.scaled(16_000, 4_000)
+    transitions = bench.scaled(16_000, 2_000)
     async with bench.service() as service, bench.bare_server() as bare:
         types = await data_types(service.address)
         messages: list[watch_pb2.WatchStatusResponse] = []
@@ -133,7 +133,7 @@ async def watch_fan_out(bench: Bench) -> list[Figure]:
 
 async def watch_many(bench: Bench) -> list[Figure]:
     """1,000 transitions a second, each delivered to the one watcher of its company."""
-    many, few, per_second = bench.scaled(5000, 500), 50, 1000
+    many, few, per_second = bench.scaled(5000, 200), 50, 1000
     transitions = per_second * bench.scaled(5, 1)
     async with bench.service() as service:
         types = await data_types(service.address)
@@ -176,7 +176,7 @@ def _of_company(company_id: str) -> watch_pb2.WatchStatusRequest:
 
 async def watch_catch_up(bench: Bench) -> list[Figure]:
     """One watcher that begins with the oldest transition of a long journal."""
-    datasets = bench.scaled(200_000, 12_000)
+    datasets = bench.scaled(200_000, 6_000)
     async with bench.database() as dsn:
         bench.tell(f"building a journal of {datasets * 5:,} transitions")
         async with bench.server(dsn) as service:
