@@ -11,7 +11,8 @@ from contextlib import contextmanager
 # Everything waits for a collection, up to half a microsecond for each object that it looks at. So the young ones
 # are collected while they are few, and those that stay (nearly all are transitions, while the ring has room) are
 # old at once: any number below zero makes the middle generation go with the young, instead of being looked at by
-# itself. All objects, some hundred thousand where thousands watch, are looked at once in five million.
+# itself (up to Python 3.13). All objects, some hundred thousand where thousands watch, are looked at once in five
+# million allocations.
 _YOUNG_OBJECTS_MAX = 2_000
 _MIDDLE_WITH_THE_YOUNG = -1
 _COLLECTIONS_UNTIL_ALL = 2_400

@@ -17,8 +17,9 @@ from datastatus.embedded.places import Account
 
 _START_SECONDS = 60
 _STOP_SECONDS = 30
-# Of 16 MB each: as many as `min_wal_size` keeps once there have been more.
-_READY_SEGMENTS = 8
+# Files of the write-ahead log that are there before they are needed.
+READY_SEGMENTS = 8
+_SEGMENT_MEGABYTES = 16
 
 _CONFIGURATION = """\
 # Written by datastatus at every start.
@@ -27,7 +28,7 @@ unix_socket_directories = '{socket_folder}'
 unix_socket_permissions = 0700
 max_connections = 200
 shared_buffers = '128MB'
-min_wal_size = '128MB'
+min_wal_size = '{ready_megabytes}MB'
 max_wal_size = '1GB'
 timezone = 'UTC'
 log_timezone = 'UTC'
@@ -158,7 +159,10 @@ def stop(server: Server) -> None:
 
 def _write_configuration(server: Server) -> None:
     """A whole file moved into place: a running server may be reading it."""
-    text = _CONFIGURATION.format(socket_folder=str(server.socket_folder).replace("'", "''"))
+    text = _CONFIGURATION.format(
+        socket_folder=str(server.socket_folder).replace("'", "''"),
+        ready_megabytes=READY_SEGMENTS * _SEGMENT_MEGABYTES,
+    )
     target = server.cluster / "postgresql.conf"
     unfinished = target.with_suffix(".unfinished")
     unfinished.write_text(text)
@@ -213,11 +217,11 @@ async def _ensure_database(server: Server) -> None:
 
 
 async def _make_segments_ready(connection: asyncpg.Connection) -> None:
-    """Make the files of the write-ahead log that come next, as Postgres itself does where there have been checkpoints.
+    """Make the segments of the write-ahead log that come next, which later are those of before a checkpoint.
 
-    In a new cluster the first commit that needs one makes it, and everybody waits for some hundred milliseconds.
+    In a new cluster the commit that needs one makes it, and everybody waits for some hundred milliseconds.
     """
-    for _ in range(_READY_SEGMENTS):
+    for _ in range(READY_SEGMENTS):
         # Only a segment in which there is something is left for the next one.
         await connection.execute("SELECT pg_logical_emit_message(false, 'datastatus', '')")
         await connection.execute("SELECT pg_switch_wal()")

@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Batch(Generic[Item, Result]):
     """What goes in one call: items, each with the future of its result, and their keys, where they have any."""
 
@@ -34,7 +34,8 @@ class SelfBatcher(Generic[Item, Result]):
     several, those on their way are let into the next. Of items with equal `key` only one is in a call; the others
     follow in order. Without a key all may go together.
 
-    One call at a time, unless `crowd_items_min` and more are waiting: then a second one is made beside it.
+    One call at a time, unless `crowd_items_min` and more are waiting, whatever their keys: then a second one is
+    made beside it.
     """
 
     def __init__(
@@ -148,7 +149,9 @@ class SelfBatcher(Generic[Item, Result]):
             results = await self._call([item for item, _ in batch.entries])
         except asyncio.CancelledError:
             _refuse(batch, errors.Draining())
-            raise
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
         except Exception as exc:  # whatever it is, it belongs to those who wait for these items
             _refuse(batch, exc)
         else:

@@ -36,7 +36,7 @@ class Page:
 class CatchUp:
     """Pages of fixed places, so that watchers who resume near each other read the same ones, once.
 
-    The one after a page is read while its watchers are told of it.
+    The one after a page is read while its watchers are told of it, where there is room for both.
 
     A stampede reads each page a single time and `_READERS_MAX` at once, so that the writers keep their
     connections. The page furthest back goes first: whoever is there catches up with those ahead, and from then on
@@ -97,7 +97,8 @@ class CatchUp:
             page = await self._page(number)
             if not page.covers(after_seq):
                 raise errors.ResumeExpired((await self._bounds()).oldest_seq)
-        if (number + 2) * _PAGE_TRANSITIONS <= head_seq and number + 1 not in self._kept:
+        has_room = 2 * page.held_bytes <= self._bytes_max
+        if has_room and (number + 2) * _PAGE_TRANSITIONS <= head_seq and number + 1 not in self._kept:
             self._ask(number + 1)
         entries = page.entries
         first_seq = entries[0].transition.seq

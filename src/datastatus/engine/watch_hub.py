@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,8 +25,10 @@ _log = structlog.get_logger(__name__)
 
 # Transitions committed by other processes are announced; this is for when the announcement is lost.
 _POLL_SECONDS = 0.25
-# What is announced meanwhile is read at once: each of several servers would read every commit of the others.
+# At most so often is read what others commit: each of several servers would read every commit of each other one.
 _PAUSE_SECONDS = 0.01
+# As many commits of this process wait for those before them.
+_AHEAD_MAX = 1000
 # How often it is checked that the history is still the one that we know.
 _CHECK_SECONDS = 1.0
 _PAGE_TRANSITIONS = 1000
@@ -109,6 +112,10 @@ class WatchHub:
         self._forks: list[tuple[int, int]] = []
         # Committed here, and not appended yet because something before it is missing; by first seq.
         self._ahead: dict[int, Sequence[Transition]] = {}
+        # How far others are, as far as is known.
+        self._heard_seq: float = 0
+        self._read_time = 0.0
+        self._reading_later: asyncio.TimerHandle | None = None
         self._poked = asyncio.Event()
         self._opened = asyncio.Event()
         self._concerned_by_all: set[Subscription] = set()
@@ -135,22 +142,46 @@ class WatchHub:
         if tail is None or not self._opened.is_set() or tail.epoch != self.epoch:
             self.poke()
             return
+        if tail.transitions[-1].seq <= self.head_seq:
+            # The tailer was quicker.
+            return
         self._ahead[tail.transitions[0].seq] = tail.transitions
-        while (transitions := self._ahead.pop(self.head_seq + 1, None)) is not None:
-            self._append(transitions)
+        self._append_ahead()
         if self._ahead:
-            # Answers of the store that come at the same moment are taken in any order: what is missing may be the
-            # next thing that we are told.
+            # Two calls of ours may be answered in any order; then what is missing is the next that we are told.
             asyncio.get_running_loop().call_soon(self._read_what_is_missing)
 
+    def _append_ahead(self) -> None:
+        """Append what was committed here and follows now; forget what has been read meanwhile."""
+        while (transitions := self._ahead.pop(self.head_seq + 1, None)) is not None:
+            self._append(transitions)
+        for first_seq in [one for one in self._ahead if one <= self.head_seq]:
+            del self._ahead[first_seq]
+
     def _read_what_is_missing(self) -> None:
-        if self._ahead:
+        if len(self._ahead) > _AHEAD_MAX:
             self._ahead.clear()
             self.poke()
+        elif self._ahead:
+            self._read_later()
 
     def heard(self, through_seq: int | None) -> None:
         """Some process has committed transitions up to `through_seq`; None: how far is not known."""
-        if through_seq is None or through_seq > self.head_seq:
+        self._heard_seq = math.inf if through_seq is None else max(self._heard_seq, through_seq)
+        if self._heard_seq > self.head_seq:
+            self._read_later()
+
+    def _read_later(self) -> None:
+        """Read what others have committed: at once, if that has not been done just now."""
+        if self._reading_later is None:
+            loop = asyncio.get_running_loop()
+            self._reading_later = loop.call_at(self._read_time + _PAUSE_SECONDS, self._read_for_others)
+
+    def _read_for_others(self) -> None:
+        self._reading_later = None
+        # What was missing may have come meanwhile.
+        if self._ahead or self._heard_seq > self.head_seq:
+            self._heard_seq = 0
             self.poke()
 
     def poke(self) -> None:
@@ -188,7 +219,7 @@ class WatchHub:
                 _log.warning("tailer_waits_for_store", cause=repr(exc.__cause__))
                 # It may come back as another one, restored from a backup.
                 checked = None
-            await asyncio.sleep(_PAUSE_SECONDS)
+            self._read_time = loop.time()
             await self._poked_or_due()
 
     async def _poked_or_due(self) -> None:
@@ -244,6 +275,7 @@ class WatchHub:
             self._skip_to(page[0].seq - 1)
             # Meanwhile some of them may have been committed here.
             self._append(page[self.head_seq + 1 - page[0].seq :])
+            self._append_ahead()
             if len(page) < _PAGE_TRANSITIONS:
                 return
 

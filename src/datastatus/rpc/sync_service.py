@@ -75,7 +75,7 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
                 case errors.DatastatusError():
                     raise outcome
                 case queued:
-                    response.queued.append(convert.dataset(queued))
+                    convert.set_dataset(response.queued.add(), queued)
         return response
 
     async def CancelSync(
@@ -110,10 +110,12 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
         before_id = id_of_page_token(request.page_token)
         found = await self._engine.sync.list_datasets(selected, before_id, page_size + 1)
         page = found[:page_size]
-        return sync_service_pb2.ListDatasetsResponse(
-            datasets=map(convert.dataset, page),
-            next_page_token=page_token_of_id(page[-1].id) if len(found) > page_size else "",
+        response = sync_service_pb2.ListDatasetsResponse(
+            next_page_token=page_token_of_id(page[-1].id) if len(found) > page_size else ""
         )
+        for one in page:
+            convert.set_dataset(response.datasets.add(), one)
+        return response
 
     async def GetDataStatus(
         self, request: sync_service_pb2.GetDataStatusRequest, context: Context

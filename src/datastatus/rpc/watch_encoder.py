@@ -65,7 +65,10 @@ def _encoded_text(*text: Any) -> bytes:
 
 def encode_snapshot(datasets: Sequence[Dataset]) -> bytes:
     """A part of a snapshot."""
-    return watch_pb2.StatusSnapshot(datasets=map(convert.dataset, datasets)).SerializeToString()
+    snapshot = watch_pb2.StatusSnapshot()
+    for one in datasets:
+        convert.set_dataset(snapshot.datasets.add(), one)
+    return snapshot.SerializeToString()
 
 
 class WatchEncoder:

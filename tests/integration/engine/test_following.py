@@ -22,6 +22,7 @@ from datastatus.domain.watch import (
     StatusFilter,
     WatchProgress,
 )
+from datastatus.engine import watch_hub
 from datastatus.engine.watch import Watches
 from datastatus.engine.watch_hub import WatchHub
 from datastatus.rpc.watch_encoder import encode_transition
@@ -177,7 +178,10 @@ async def test_what_this_process_commits_is_told_without_being_read(store: Store
         assert [one.seq for one in await told_until(watch, head_seq)] == [head_seq - 1, head_seq]
 
 
-async def test_what_this_process_commits_behind_others_is_read(store: Store) -> None:
+async def test_what_this_process_commits_behind_others_is_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_hub, "_POLL_SECONDS", 3600)
     link = await store.connection()
     async with running_watches(store.database) as (hub, watches):
         watch = watches.watch(a_request(Start.NOW))
@@ -188,6 +192,47 @@ async def test_what_this_process_commits_behind_others_is_read(store: Store) -> 
         hub.committed(tails[1])
         told = await told_until(watch, tails[2].transitions[-1].seq)
         assert told == [one for tail in tails for one in tail.transitions]
+
+
+async def test_what_this_process_commits_untold_does_not_wait_for_what_others_do(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_POLL_SECONDS", "_PAUSE_SECONDS"):
+        monkeypatch.setattr(watch_hub, name, 3600)
+    link = await store.connection()
+    database = StallingDatabase(store.database)
+    async with running_watches(database) as (hub, watches):
+        watch = watches.watch(a_request(Start.NOW))
+        await anext(watch)
+        reads = database.counts["read_tail"]
+        [tail] = [await written(store, link, "bills")]
+        hub.heard(tail.transitions[-1].seq)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert database.counts["read_tail"] == reads
+        # As publishing does, which does not say what it has journaled.
+        hub.committed(None)
+        assert await told_until(watch, tail.transitions[-1].seq) == [*tail.transitions]
+
+
+async def test_what_waits_for_a_history_that_is_no_longer_ours_is_forgotten(store: Store) -> None:
+    link = await store.connection()
+    async with running_watches(store.database) as (hub, watches):
+        # Its history ends before what is missing is committed.
+        tail = await written(store, link, "bills")
+        lost = [one._replace(seq=one.seq + 5, description="never was") for one in tail.transitions]
+        hub.committed(Tail(tail.epoch, lost))
+        await begin_new_epoch(store.dsn)
+        while hub.epoch != 2:
+            hub.poke()
+            await asyncio.sleep(0)
+        watch = watches.watch(a_request(ResumeToken(2, tail.transitions[-1].seq)))
+        for _ in range(4):
+            head_seq = await journaled(store, link, 2)
+            told = await told_until(watch, head_seq)
+            assert [one.seq for one in told] == [head_seq - 1, head_seq]
+            assert all(one.description != "never was" for one in told)
+        await watch.aclose()
 
 
 async def test_what_this_process_commits_in_another_epoch_is_no_part_of_this_one(store: Store) -> None:

@@ -154,6 +154,31 @@ async def test_a_failed_call_fails_its_items_and_no_others() -> None:
         assert await batcher.submit(["c"]) == ["c"]
 
 
+async def test_after_a_failed_call_its_keys_may_go_again() -> None:
+    calls = Calls()
+    calls.error = ValueError("no")
+    calls.may_end.set()
+    batcher: SelfBatcher[str, str] = SelfBatcher(calls, key=lambda item: item)
+    async with running(batcher):
+        with pytest.raises(ValueError, match="no"):
+            await batcher.submit(["a"])
+        calls.error = None
+        assert await batcher.submit(["a"]) == ["a"]
+
+
+async def test_a_call_that_somebody_else_cancels_ends_nothing_but_itself() -> None:
+    async def cancelled_at_first(items: Sequence[str]) -> Sequence[str]:
+        if items == ["a"]:
+            raise asyncio.CancelledError
+        return items
+
+    batcher: SelfBatcher[str, str] = SelfBatcher(cancelled_at_first)
+    async with running(batcher):
+        with pytest.raises(errors.Draining):
+            await batcher.submit(["a"])
+        assert await batcher.submit(["b"]) == ["b"]
+
+
 async def test_whoever_gives_up_while_waiting_is_not_called_for() -> None:
     calls = Calls()
     batcher: SelfBatcher[str, str] = SelfBatcher(calls)
