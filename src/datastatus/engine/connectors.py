@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncIterator, Collection, Sequence, Set
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -217,10 +217,11 @@ class ConnectorHub:
             ):
                 session.wake.set()
 
-    async def _integrations_of(self, connection_ids: Set[UUID]) -> set[str]:
+    async def _integrations_of(self, connection_ids: set[UUID]) -> set[str]:
         """The integrations of these connections, except of those that were deleted meanwhile."""
         known = self._integration_keys
-        if unknown := connection_ids - known.keys():
+        # Not `-`, which looks at each of those known.
+        if unknown := connection_ids.difference(known):
             if len(known) > _KNOWN_CONNECTIONS_MAX:
                 known.clear()
                 unknown = connection_ids
