@@ -50,14 +50,21 @@ class Bench:
     """Everything is real, and everything is shut down at the end of the `with` that opened it."""
 
     def __init__(
-        self, admin_dsn: str, pool: ProcessPoolExecutor, manager: SyncManager, folder: Path, *, quick: bool
+        self,
+        admin_dsn: str,
+        pool: ProcessPoolExecutor,
+        manager: SyncManager,
+        folder: Path,
+        *,
+        quick: bool,
+        rounds: int,
     ) -> None:
         self._admin_dsn = admin_dsn
         self._pool = pool
         self._manager = manager
         self.folder = folder
         self.quick = quick
-        self.rounds = 2 if quick else 7
+        self.rounds = rounds
 
     def scaled(self, full: int, quick: int) -> int:
         """How many: of a full run or of a quick one."""
@@ -171,12 +178,12 @@ class NotDurable(Exception):
 
 
 @asynccontextmanager
-async def open_bench(data_folder: Path, *, quick: bool) -> AsyncIterator[Bench]:
+async def open_bench(data_folder: Path, *, quick: bool, rounds: int) -> AsyncIterator[Bench]:
     """Start what all benchmarks share. Raises NotDurable."""
     spawn = multiprocessing.get_context("spawn")
     with spawn.Manager() as manager, ProcessPoolExecutor(_LOAD_PROCESSES_MAX, mp_context=spawn) as pool:
         async with embedded_postgres(data_folder) as dsn:
-            bench = Bench(dsn, pool, manager, data_folder.parent, quick=quick)
+            bench = Bench(dsn, pool, manager, data_folder.parent, quick=quick, rounds=rounds)
             await _check_durability(dsn)
             await bench.execute(f"DROP DATABASE IF EXISTS {_TEMPLATE}")
             await bench.execute(f"CREATE DATABASE {_TEMPLATE}")

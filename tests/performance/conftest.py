@@ -18,7 +18,7 @@ async def bench() -> AsyncIterator[Bench]:
     folder = Path(tempfile.mkdtemp(prefix="datastatus-bench-"))
     os.chmod(folder, 0o711)
     try:
-        async with open_bench(folder / "postgres", quick=True) as bench:
+        async with open_bench(folder / "postgres", quick=True, rounds=2) as bench:
             yield bench
     finally:
         shutil.rmtree(folder)

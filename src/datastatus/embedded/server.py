@@ -217,13 +217,13 @@ async def _ensure_database(server: Server) -> None:
 
 
 async def _make_segments_ready(connection: asyncpg.Connection) -> None:
-    """Make the segments of the write-ahead log that come next, which later are those of before a checkpoint.
+    """Make the next segments of the write-ahead log. After its first checkpoints Postgres uses old ones again.
 
-    In a new cluster the commit that needs one makes it, and everybody waits for some hundred milliseconds.
+    Until then the commit that needs one makes it, and everybody waits for some hundred milliseconds.
     """
     for _ in range(READY_SEGMENTS):
         # Only a segment in which there is something is left for the next one.
         await connection.execute("SELECT pg_logical_emit_message(false, 'datastatus', '')")
         await connection.execute("SELECT pg_switch_wal()")
-    # Makes the segments that are done with into the next ones.
+    # From here on the old ones are the next ones.
     await connection.execute("CHECKPOINT")

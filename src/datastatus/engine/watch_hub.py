@@ -114,6 +114,7 @@ class WatchHub:
         self._ahead: dict[int, Sequence[Transition]] = {}
         # How far others are, as far as is known.
         self._heard_seq: float = 0
+        # When the table was read last, by the loop's clock.
         self._read_time = 0.0
         self._reading_later: asyncio.TimerHandle | None = None
         self._poked = asyncio.Event()
@@ -147,9 +148,12 @@ class WatchHub:
             return
         self._ahead[tail.transitions[0].seq] = tail.transitions
         self._append_ahead()
-        if self._ahead:
-            # Two calls of ours may be answered in any order; then what is missing is the next that we are told.
-            asyncio.get_running_loop().call_soon(self._read_what_is_missing)
+        if len(self._ahead) > _AHEAD_MAX:
+            self._ahead.clear()
+            self.poke()
+        elif self._ahead:
+            # Of others; or of another call of ours, and then it is the next that we are told.
+            self._read_later()
 
     def _append_ahead(self) -> None:
         """Append what was committed here and follows now; forget what has been read meanwhile."""
@@ -158,13 +162,6 @@ class WatchHub:
         for first_seq in [one for one in self._ahead if one <= self.head_seq]:
             del self._ahead[first_seq]
 
-    def _read_what_is_missing(self) -> None:
-        if len(self._ahead) > _AHEAD_MAX:
-            self._ahead.clear()
-            self.poke()
-        elif self._ahead:
-            self._read_later()
-
     def heard(self, through_seq: int | None) -> None:
         """Some process has committed transitions up to `through_seq`; None: how far is not known."""
         self._heard_seq = math.inf if through_seq is None else max(self._heard_seq, through_seq)
@@ -172,14 +169,14 @@ class WatchHub:
             self._read_later()
 
     def _read_later(self) -> None:
-        """Read what others have committed: at once, if that has not been done just now."""
+        """Read what is missing: in the next turn, if nothing was read just now."""
         if self._reading_later is None:
             loop = asyncio.get_running_loop()
-            self._reading_later = loop.call_at(self._read_time + _PAUSE_SECONDS, self._read_for_others)
+            self._reading_later = loop.call_at(self._read_time + _PAUSE_SECONDS, self._read_what_is_missing)
 
-    def _read_for_others(self) -> None:
+    def _read_what_is_missing(self) -> None:
         self._reading_later = None
-        # What was missing may have come meanwhile.
+        # It may have come meanwhile.
         if self._ahead or self._heard_seq > self.head_seq:
             self._heard_seq = 0
             self.poke()
