@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import grpc
-from uuid6 import uuid7
+from uuid_utils.compat import uuid7
 
 from benchmarks import bare_server
 from benchmarks.bench import Bench

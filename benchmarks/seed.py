@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import asyncpg
 import grpc
-from uuid6 import uuid7
+from uuid_utils.compat import uuid7
 
 from datastatus.v1 import sync_service_pb2, sync_service_pb2_grpc
 from datastatus.v1.sync_service_pb2 import SyncRequest

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-from uuid6 import uuid7
+from uuid_utils.compat import uuid7
 
 from datastatus.domain.dataset import Dataset, DatasetStatus, Transition, Trigger
 from datastatus.store import companies, datasets, journal

@@ -10,7 +10,7 @@ from itertools import islice, product
 from uuid import UUID
 
 import pytest
-from uuid6 import uuid7
+from uuid_utils.compat import uuid7
 
 from benchmarks.bench import Bench
 from benchmarks.seed import Link, seed_links

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from uuid6 import uuid7
+from uuid_utils.compat import uuid7
 
 from datastatus import errors
 from datastatus.config import Settings, settings_of, settings_problem

@@ -9,7 +9,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from asyncpg.pgproto.pgproto import UUID as DriverUUID
-from uuid6 import uuid7
+from uuid_utils import uuid7
 
 
 def parse_id(text: str) -> UUID:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
-from uuid6 import uuid7
+from uuid_utils.compat import uuid7
 
 from datastatus.domain.dataset import DatasetStatus, WaitReason
 from datastatus.store import companies, datasets, journal

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 import pytest
-from uuid6 import uuid7
+from uuid_utils.compat import uuid7
 
 from datastatus import errors
 from datastatus.domain.connection import Connection, ConnectionStatus

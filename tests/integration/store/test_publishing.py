@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 from uuid import UUID
 
 import pytest
-from uuid6 import uuid7
+from uuid_utils.compat import uuid7
 
 from datastatus import errors
 from datastatus.domain.dataset import DatasetStatus

@@ -15,7 +15,7 @@ from uuid import UUID
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from uuid6 import uuid7
+from uuid_utils.compat import uuid7
 
 from datastatus import errors
 from datastatus.domain.data_status import roll_up

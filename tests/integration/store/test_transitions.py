@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from uuid6 import uuid7
+from uuid_utils.compat import uuid7
 
 from datastatus.domain.connection import ConnectionStatus
 from datastatus.domain.dataset import TRANSITIONS, DatasetStatus, Trigger

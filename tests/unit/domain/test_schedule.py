@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from uuid6 import uuid7
+from uuid_utils.compat import uuid7
 
 from datastatus.domain.schedule import LatestSync, Schedule, period_later
 from datastatus.domain.settings import SyncFrequency, built_in_setting

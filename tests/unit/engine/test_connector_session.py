@@ -3,7 +3,7 @@ from __future__ import annotations
 from uuid import UUID
 
 import pytest
-from uuid6 import uuid7
+from uuid_utils.compat import uuid7
 
 from datastatus.engine.connector_session import ConnectorSession, Hello, RevokeReason
 from datastatus.store.datasets import Assignment
