@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import Any, Protocol
 
 import asyncpg
@@ -18,6 +19,8 @@ _log = structlog.get_logger(__name__)
 
 _CONNECT_SECONDS = 10
 _COMMAND_SECONDS = 60
+# Past that the pool has those that nobody uses, and closes them after a while.
+_AT_HAND_MAX = 8
 # In all longer than the journal's keeper takes to make room.
 _RETRY_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 
@@ -26,6 +29,41 @@ Row = asyncpg.Record
 
 class _GaveUp(Exception):
     """The database could not carry a call out just now: nothing was changed, the same call may be made again."""
+
+
+class _Translated:
+    """Within its `with` the driver's errors become ours. Not a generator, as each call goes through it."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        match error:
+            case None:
+                pass
+            case asyncpg.DeadlockDetectedError() | asyncpg.SerializationError():
+                raise _GaveUp from error
+            case asyncpg.CheckViolationError() if str(error).startswith("no partition of relation"):
+                raise _GaveUp from error
+            case asyncpg.DataError():
+                # A kind of InterfaceError, but our own mistake: an argument that does not fit its query.
+                pass
+            case (
+                asyncpg.PostgresConnectionError()
+                | asyncpg.CannotConnectNowError()
+                | asyncpg.OperatorInterventionError()
+                | asyncpg.InsufficientResourcesError()
+                | asyncpg.InterfaceError()
+                # What the driver makes of a connection that ends while it prepares a statement.
+                | asyncpg.InternalClientError()
+                | OSError()  # TimeoutError among them
+            ):
+                raise errors.StoreDown from error
+
+
+_translated = _Translated()
 
 
 class Executor(Protocol):
@@ -50,16 +88,16 @@ class View:
         self._connection = connection
 
     async def rows(self, query: str, *arguments: Any, timeout_seconds: float | None = None) -> list[Row]:
-        with _translated():
+        with _translated:
             return await self._connection.fetch(queries()[query], *arguments, timeout=timeout_seconds)
 
     async def rows_of(self, sql: str, *arguments: Any) -> list[Row]:
-        with _translated():
+        with _translated:
             return await self._connection.fetch(sql, *arguments)
 
     async def pages(self, query: str, *arguments: Any) -> AsyncIterator[list[Row]]:
         """The rows of a large result, a thousand at a time, so that they are never all in memory."""
-        with _translated():
+        with _translated:
             cursor = await self._connection.cursor(queries()[query], *arguments)
             while page := await cursor.fetch(_PAGE_ROWS):
                 yield page
@@ -72,10 +110,21 @@ class _Connection(asyncpg.Connection):
 
 
 class Database:
-    """A pool of connections to one Postgres."""
+    """A pool of connections to one Postgres.
+
+    The connections used last stay at hand: to take one from the pool and give it back takes half as long as a call.
+    """
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
+        self._at_hand: list[asyncpg.pool.PoolConnectionProxy] = []
+        self._waiting = 0
+
+    async def close(self) -> None:
+        """Give everything back and close the pool, once all calls have ended."""
+        while self._at_hand:
+            await self._pool.release(self._at_hand.pop())
+        await self._pool.close()
 
     async def rows(self, query: str, *arguments: Any, timeout_seconds: float | None = None) -> list[Row]:
         """One call in autocommit, made again where the database gave it up for a deadlock or a full journal."""
@@ -93,21 +142,46 @@ class Database:
     async def _rows_once(
         self, query: str, arguments: Sequence[Any], timeout_seconds: float | None
     ) -> list[Row]:
-        with _translated():
-            async with self._pool.acquire(timeout=_CONNECT_SECONDS) as connection:
+        with _translated:
+            async with self._connection() as connection:
                 return await connection.fetch(queries()[query], *arguments, timeout=timeout_seconds)
 
     async def rows_of(self, sql: str, *arguments: Any) -> list[Row]:
-        with _translated():
-            async with self._pool.acquire(timeout=_CONNECT_SECONDS) as connection:
+        with _translated:
+            async with self._connection() as connection:
                 return await connection.fetch(sql, *arguments)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
+        connection = await self._take()
+        try:
+            yield connection
+        except BaseException:
+            # It may be in the middle of something: the pool sees to that.
+            await self._pool.release(connection)
+            raise
+        if self._waiting or len(self._at_hand) >= _AT_HAND_MAX:
+            await self._pool.release(connection)
+        else:
+            self._at_hand.append(connection)
+
+    async def _take(self) -> asyncpg.pool.PoolConnectionProxy:
+        while self._at_hand:
+            connection = self._at_hand.pop()
+            if _is_open(connection):
+                return connection
+        self._waiting += 1
+        try:
+            return await self._pool.acquire(timeout=_CONNECT_SECONDS)
+        finally:
+            self._waiting -= 1
 
     @asynccontextmanager
     async def consistent_view(self) -> AsyncIterator[View]:
         """One read-only REPEATABLE READ transaction: all of its reads see one state of the store."""
-        with _translated():
+        with _translated:
             async with (
-                self._pool.acquire(timeout=_CONNECT_SECONDS) as connection,
+                self._connection() as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
                 yield View(connection)
@@ -117,8 +191,8 @@ class Database:
 
         Raises StoreDown then. Whoever listens sees to it that something is to be heard.
         """
-        with _translated():
-            async with self._pool.acquire(timeout=_CONNECT_SECONDS) as connection:
+        with _translated:
+            async with self._connection() as connection:
                 lost = asyncio.Event()
                 alive = asyncio.Event()
 
@@ -144,10 +218,18 @@ class Database:
         raise errors.StoreDown
 
 
+def _is_open(connection: asyncpg.pool.PoolConnectionProxy) -> bool:
+    # One that has died goes back to the pool by itself, and may not even be asked any more.
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:
+        return False
+
+
 @asynccontextmanager
 async def open_database(dsn: str, *, connections_max: int) -> AsyncIterator[Database]:
     """Open a pool on `dsn`. Raises StoreDown where the database cannot be reached."""
-    with _translated():
+    with _translated:
         pool = await asyncpg.create_pool(
             dsn,
             # None kept open for its own sake: after a restart of Postgres the next call connects.
@@ -158,36 +240,11 @@ async def open_database(dsn: str, *, connections_max: int) -> AsyncIterator[Data
             command_timeout=_COMMAND_SECONDS,
             server_settings={"application_name": "datastatus", "timezone": "UTC"},
         )
+    database = Database(pool)
     try:
-        yield Database(pool)
+        yield database
     finally:
         try:
-            await asyncio.wait_for(pool.close(), timeout=5)
+            await asyncio.wait_for(database.close(), timeout=5)
         except TimeoutError:
             pool.terminate()
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as exc:
-        raise _GaveUp from exc
-    except asyncpg.CheckViolationError as exc:
-        if not str(exc).startswith("no partition of relation"):
-            raise
-        raise _GaveUp from exc
-    except asyncpg.DataError:
-        # A kind of InterfaceError, but our own mistake: an argument that does not fit its query.
-        raise
-    except (
-        asyncpg.PostgresConnectionError,
-        asyncpg.CannotConnectNowError,
-        asyncpg.OperatorInterventionError,
-        asyncpg.InsufficientResourcesError,
-        asyncpg.InterfaceError,
-        # What the driver makes of a connection that ends while it prepares a statement.
-        asyncpg.InternalClientError,
-        OSError,  # TimeoutError among them
-    ) as exc:
-        raise errors.StoreDown from exc
