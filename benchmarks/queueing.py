@@ -7,13 +7,15 @@ from typing import Any
 from uuid import UUID
 
 import grpc
-from uuid_utils.compat import uuid7
 
 from benchmarks import bare_server
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, Reach, Series
 from benchmarks.loads import Load, run_sql, statements, unary
 from benchmarks.seed import data_types, seed_syncs
+from datastatus.domain.dataset import Trigger
+from datastatus.store.ids import new_id
+from datastatus.store.journal import QueueItem
 from datastatus.store.sql import queries
 from datastatus.v1 import sync_service_pb2, sync_service_pb2_grpc
 from datastatus.v1.sync_service_pb2 import SyncRequest
@@ -133,25 +135,20 @@ async def batch_queue_sync(bench: Bench) -> list[Figure]:
 
 
 def function_arguments(requests: Sequence[SyncRequest]) -> tuple[Any, ...]:
-    count = len(requests)
-    return (
-        [uuid7() for _ in requests],
-        [UUID(request.company_id) for request in requests],
-        [UUID(request.connection_id) for request in requests],
-        [request.data_type for request in requests],
-        ["API"] * count,
-        [1] * count,
-        [True] * count,
-        [False] * count,
-        [False] * count,
-        [""] * count,
-        [None] * count,
-        [None] * count,
-        [None] * count,
-        "It waits for its connector.",
-        "Its integration cannot read it.",
-        24,
-    )
+    """Of queue_datasets, for requests that name their connections."""
+    items = [
+        QueueItem(
+            new_id(),
+            UUID(request.company_id),
+            UUID(request.connection_id),
+            request.data_type,
+            Trigger.API,
+            sync_order=1,
+            supported=True,
+        )
+        for request in requests
+    ]
+    return items, "It waits for its connector.", "Its integration cannot read it.", 24
 
 
 def beside_echo(

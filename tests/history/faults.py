@@ -10,12 +10,15 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from uuid import UUID
 
 import asyncpg
 
+from datastatus.domain.dataset import Trigger
 from datastatus.engine.retention import JournalKeeper
 from datastatus.store import journal, journal_room
 from datastatus.store.database import open_database
+from datastatus.store.journal import QueueItem
 from datastatus.store.migrate import begin_new_epoch
 from datastatus.store.sql import queries
 from history.cluster import Cluster
@@ -121,19 +124,18 @@ class Faults:
         try:
             rows = await self._cluster.sql.fetch(
                 queries()["queue_datasets"],
-                [uuid.uuid4() for _ in range(size)],
-                [company_id] * size,
-                [connection_id] * size,
-                [f"rolled back {number}" for number in range(size)],
-                ["API"] * size,
-                [1] * size,
-                [False] * size,
-                [False] * size,
-                [False] * size,
-                [""] * size,
-                [None] * size,
-                [None] * size,
-                [None] * size,
+                [
+                    QueueItem(
+                        uuid.uuid4(),
+                        UUID(company_id),
+                        UUID(connection_id),
+                        f"rolled back {number}",
+                        Trigger.API,
+                        sync_order=1,
+                        supported=False,
+                    )
+                    for number in range(size)
+                ],
                 "queued",
                 "not supported",
                 24,

@@ -33,7 +33,7 @@ class QueueOutcome(StrEnum):
 
 # Tuples, as thousands of each are made every second.
 class QueueItem(NamedTuple):
-    """A dataset to be queued under `dataset_id`, which nobody else has used.
+    """A dataset to be queued under `dataset_id`, which nobody else has used. As type queue_item of the database.
 
     `supported` false: it ends NOT_SUPPORTED at once. `caller` scopes `request_id`; `fingerprint` is of the
     request as sent, and both are None where the caller gave no request_id. `company_revision` is that of the
@@ -74,19 +74,7 @@ async def queue_datasets(executor: Executor, items: Sequence[QueueItem]) -> list
     """One result an item, in order; items fail alone."""
     rows = await executor.rows(
         "queue_datasets",
-        [item.dataset_id for item in items],
-        [item.company_id for item in items],
-        [item.connection_id for item in items],
-        [item.data_type for item in items],
-        [item.trigger for item in items],
-        [item.sync_order for item in items],
-        [item.supported for item in items],
-        [item.attach for item in items],
-        [item.allow_mass_deletion for item in items],
-        [item.caller for item in items],
-        [item.request_id for item in items],
-        [item.fingerprint for item in items],
-        [item.company_revision for item in items],
+        items,
         DESCRIPTIONS[DatasetStatus.QUEUED],
         DESCRIPTIONS[DatasetStatus.NOT_SUPPORTED],
         REQUEST_ID_HOURS,
@@ -151,13 +139,15 @@ class ChangeOutcome(StrEnum):
     RETRY = "RETRY"
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """A lease to be given with a change: to `holder`, for `seconds` from the change."""
 
     token: UUID
     holder: UUID
     seconds: float
+
+
+_NO_GRANT = (None, None, None)
 
 
 class Change(NamedTuple):
@@ -194,25 +184,27 @@ class ChangeResult(NamedTuple):
 
 async def transition_datasets(executor: Executor, changes: Sequence[Change]) -> list[ChangeResult]:
     """One result a change, in order; changes fail alone."""
-    rows = await executor.rows(
-        "transition_datasets",
-        [change.dataset_id for change in changes],
-        [change.to_status for change in changes],
-        [change.held_token for change in changes],
-        [change.only_expired for change in changes],
-        [describe(change) for change in changes],
-        [change.error_message for change in changes],
-        [change.error_code for change in changes],
-        [change.grant and change.grant.token for change in changes],
-        [change.grant and change.grant.holder for change in changes],
-        [change.grant and change.grant.seconds for change in changes],
-    )
+    rows = await executor.rows("transition_datasets", [_requested(change) for change in changes])
     return [
         _change_result(row, row["epoch"], (_changed(change, row),))
         if row["seq"] is not None
         else _change_result(row)
         for change, row in zip(changes, rows, strict=True)
     ]
+
+
+def _requested(change: Change) -> tuple[Any, ...]:
+    """As type requested_change of the database."""
+    return (
+        change.dataset_id,
+        change.to_status,
+        change.held_token,
+        change.only_expired,
+        describe(change),
+        change.error_message,
+        change.error_code,
+        *(change.grant or _NO_GRANT),
+    )
 
 
 def _changed(change: Change, row: Row) -> Transition:

@@ -199,8 +199,8 @@ async def test_statuses_do_not_change_under_an_older_snapshot(store: Store, isol
     async with store.sql.transaction(isolation=isolation):
         with pytest.raises(asyncpg.PostgresError, match="READ COMMITTED only"):
             await store.sql.execute(
-                "SELECT transition_datasets(ARRAY[$1::uuid], '{CANCELLED}', '{NULL}', '{f}', '{x}', '{NULL}',"
-                " '{NULL}', '{NULL}', '{NULL}', '{NULL}')",
+                "SELECT transition_datasets(ARRAY[ROW($1, 'CANCELLED', NULL, false, 'x', NULL, NULL, NULL, NULL,"
+                " NULL)::requested_change])",
                 dataset_id,
             )
 

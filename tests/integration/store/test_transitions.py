@@ -300,11 +300,8 @@ async def test_a_killed_backend_leaves_all_of_its_call_or_nothing(store: Store) 
             await blocker.execute("SELECT lock_journal()")
             call = asyncio.create_task(
                 victim.execute(
-                    "SELECT transition_datasets($1::uuid[], array_fill('CANCELLED'::dataset_status, ARRAY[50]),"
-                    " array_fill(NULL::uuid, ARRAY[50]), array_fill(false, ARRAY[50]),"
-                    " array_fill('x'::text, ARRAY[50]), array_fill(NULL::text, ARRAY[50]),"
-                    " array_fill(NULL::text, ARRAY[50]), array_fill(NULL::uuid, ARRAY[50]),"
-                    " array_fill(NULL::uuid, ARRAY[50]), array_fill(NULL::float8, ARRAY[50]))",
+                    "SELECT transition_datasets(array_agg(ROW(id, 'CANCELLED', NULL, false, 'x', NULL, NULL, NULL,"
+                    " NULL, NULL)::requested_change)) FROM unnest($1::uuid[]) id",
                     ids,
                 )
             )

@@ -13,7 +13,8 @@
 --   compile them each time; that takes longer than running them and is switched off. And they are planned once,
 --   not for each call, which would take longer than running them too.
 
-CREATE FUNCTION refuse_other_isolation() RETURNS void
+-- Take the journal lock and return the last seq. The read must be a statement of its own, after the lock.
+CREATE FUNCTION lock_journal() RETURNS bigint
 LANGUAGE plpgsql AS $$
 BEGIN
     -- Under a snapshot older than the journal lock, max(seq) would be stale and seq would double.
@@ -22,14 +23,6 @@ BEGIN
             upper(current_setting('transaction_isolation'))
             USING ERRCODE = 'invalid_transaction_state';
     END IF;
-END
-$$;
-
--- Take the journal lock and return the last seq. The read must be a statement of its own, after the lock.
-CREATE FUNCTION lock_journal() RETURNS bigint
-LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM refuse_other_isolation();
     PERFORM pg_advisory_xact_lock(7308321, 1);
     -- An emptied journal does not begin again at 1.
     RETURN (
@@ -134,25 +127,49 @@ BEGIN
 END
 $$;
 
--- Queue datasets; one row an item, in item order. With `supported` false a dataset is queued and ends
--- NOT_SUPPORTED in one go; with `attach` an active dataset is the answer instead of a refusal; `request_id` is
--- NULL where the caller gave none; `revisions` is what company_states told of the company that the item was made for,
--- NULL where it is all the same. Outcomes:
+-- A dataset to be queued under `dataset_id`. With `supported` false it is queued and ends NOT_SUPPORTED in one go; with
+-- `attach` an active dataset is the answer instead of a refusal; `request_id` is NULL where the caller gave none;
+-- `company_revision` is what company_states told of the company that the item was made for, NULL where it is all the
+-- same. Types, not arrays for each of their columns: to take those apart costs four times as much.
+CREATE TYPE queue_item AS (
+    dataset_id uuid,
+    company_id uuid,
+    connection_id uuid,
+    data_type text,
+    trigger sync_trigger,
+    sync_order integer,
+    supported boolean,
+    attach boolean,
+    allow_mass_deletion boolean,
+    caller text,
+    request_id uuid,
+    fingerprint bytea,
+    company_revision bigint
+);
+
+-- What becomes of an item; `outcome` NULL: it is queued. The places are those among what is queued, and among what of
+-- that ends at once; NULL for everything else.
+CREATE TYPE queue_decision AS (
+    outcome text,
+    answer uuid,
+    link connection_status,
+    queued_place bigint,
+    ended_place bigint
+);
+
+-- Queue datasets; one row an item, in item order. Outcomes:
 --   QUEUED        a new dataset, as transition `queued_seq` at `queued`; where it ended NOT_SUPPORTED at once
 --                 `completed` is set too, and `ended_seq` the transition; `epoch` is that of them
 --   ATTACHED      `dataset_id` is the active dataset
 --   REPLAYED      the same request made `dataset_id` before
 --   ACTIVE        refused: `dataset_id` is running
 --   REUSED        refused: the request_id belongs to another request
---   STALE         refused: the company or the settings have changed since `revisions`
+--   STALE         refused: the company or the settings have changed since `company_revision`
 --   NO_CONNECTION refused: the company has no such connection
 --   NOT_LINKED    refused: see `link`
 --   RETRY         not decided; call again
 CREATE FUNCTION queue_datasets(
-    dataset_ids uuid[], company_ids uuid[], connection_ids uuid[], data_types text[], triggers sync_trigger[],
-    sync_orders integer[], supported boolean[], attach boolean[], mass_deletions boolean[], callers text[],
-    request_ids uuid[], fingerprints bytea[], revisions bigint[], queued_description text,
-    not_supported_description text, request_id_hours integer
+    items queue_item[], queued_description text, not_supported_description text, request_id_hours integer
 ) RETURNS TABLE (
     outcome text, dataset_id uuid, link connection_status, requested timestamptz, completed timestamptz,
     queued_seq bigint, queued timestamptz, ended_seq bigint, epoch bigint
@@ -165,25 +182,25 @@ AS $$
 DECLARE
     called constant timestamptz := clock_timestamp();
     forgotten constant timestamptz := called - make_interval(hours => request_id_hours);
-    has_request_ids constant boolean := cardinality(array_remove(request_ids, NULL)) > 0;
-    outcomes text[];
-    answers uuid[];
-    links connection_status[];
+    have_request_ids boolean;
+    have_unsupported boolean;
+    -- NULL as long as all items are queued and go on.
+    decisions queue_decision[];
     inserted_ids uuid[];
-    undone uuid[];
+    undone uuid[] := '{}';
     unsupported change[];
     last_seq bigint;
     journaled timestamptz;
     first_ended_seq bigint;
     ended timestamptz;
 BEGIN
-    PERFORM refuse_other_isolation();
+    SELECT bool_or(u.request_id IS NOT NULL), bool_or(NOT u.supported) INTO have_request_ids, have_unsupported
+    FROM unnest(items) u;
 
-    IF has_request_ids THEN
-        SELECT array_agg(r.outcome ORDER BY u.ordinal), array_agg(r.dataset_id ORDER BY u.ordinal)
-        INTO outcomes, answers
-        FROM unnest(callers, request_ids, fingerprints) WITH ORDINALITY AS u (
-            caller, request_id, fingerprint, ordinal)
+    IF have_request_ids THEN
+        SELECT array_agg(ROW(r.outcome, r.dataset_id, NULL, NULL, NULL)::queue_decision ORDER BY u.ordinality)
+        INTO decisions
+        FROM unnest(items) WITH ORDINALITY u
         LEFT JOIN LATERAL recall_request(u.caller, u.request_id, u.fingerprint, forgotten) r ON true;
     END IF;
 
@@ -195,95 +212,102 @@ BEGIN
             allow_mass_deletion, requested)
         SELECT u.dataset_id, u.company_id, u.connection_id, c.integration_key, u.data_type, u.trigger, u.sync_order,
             u.allow_mass_deletion, called
-        FROM unnest(dataset_ids, company_ids, connection_ids, data_types, triggers, sync_orders, mass_deletions,
-            revisions) WITH ORDINALITY AS u (
-            dataset_id, company_id, connection_id, data_type, trigger, sync_order, allow_mass_deletion, revision,
-            ordinal)
+        FROM unnest(items, decisions) WITH ORDINALITY u
         CROSS JOIN LATERAL (
             SELECT c.status, c.integration_key FROM connection c
             WHERE c.id = u.connection_id AND c.company_id = u.company_id AND c.deleted IS NULL
             FOR SHARE SKIP LOCKED
         ) c
-        WHERE c.status = 'LINKED' AND outcomes[u.ordinal] IS NULL
-            AND (u.revision IS NULL OR u.revision = revision_of(u.company_id))
-        ORDER BY u.connection_id, u.data_type, u.ordinal
+        WHERE c.status = 'LINKED' AND u.outcome IS NULL
+            AND (u.company_revision IS NULL OR u.company_revision = revision_of(u.company_id))
+        ORDER BY u.connection_id, u.data_type, u.ordinality
         ON CONFLICT (connection_id, data_type) WHERE dataset.completed IS NULL DO NOTHING
         RETURNING id
     )
     SELECT coalesce(array_agg(i.id), '{}') INTO inserted_ids FROM inserted i;
 
-    IF cardinality(inserted_ids) = cardinality(dataset_ids) THEN
-        outcomes := array_fill('QUEUED'::text, ARRAY[cardinality(dataset_ids)]);
-        answers := dataset_ids;
-    ELSE
+    IF cardinality(inserted_ids) < cardinality(items) THEN
         -- A statement of its own, which sees what the one before has waited for. The request may have been carried
         -- out meanwhile, sent twice; the dataset in the way may stand in this call and not be decided yet, or it has
         -- just finished; and a connection that looks fit was locked a moment ago.
-        SELECT array_agg(CASE
-                WHEN u.decided IS NOT NULL THEN u.decided
-                WHEN u.dataset_id = ANY (inserted_ids) THEN 'QUEUED'
+        SELECT array_agg(ROW(
+            CASE
+                WHEN u.outcome IS NOT NULL THEN u.outcome
+                WHEN u.dataset_id = ANY (inserted_ids) THEN NULL
                 WHEN r.outcome IS NOT NULL THEN r.outcome
-                WHEN u.revision <> revision_of(u.company_id) THEN 'STALE'
+                WHEN u.company_revision <> revision_of(u.company_id) THEN 'STALE'
                 WHEN c.status IS NULL THEN 'NO_CONNECTION'
                 WHEN c.status <> 'LINKED' THEN 'NOT_LINKED'
-                WHEN d.id IS NULL OR d.id = ANY (dataset_ids) THEN 'RETRY'
+                WHEN d.id IS NULL OR d.id IN (SELECT i.dataset_id FROM unnest(items) i) THEN 'RETRY'
                 WHEN u.attach THEN 'ATTACHED'
                 ELSE 'ACTIVE'
-            END ORDER BY u.ordinal),
-            array_agg(CASE
-                WHEN u.decided IS NOT NULL THEN u.answer
-                WHEN u.dataset_id = ANY (inserted_ids) THEN u.dataset_id
-                ELSE coalesce(r.dataset_id, d.id)
-            END ORDER BY u.ordinal),
-            array_agg(c.status ORDER BY u.ordinal)
-        INTO outcomes, answers, links
-        FROM unnest(dataset_ids, company_ids, connection_ids, data_types, attach, callers, request_ids, fingerprints,
-            revisions, outcomes, answers) WITH ORDINALITY AS u (
-            dataset_id, company_id, connection_id, data_type, attach, caller, request_id, fingerprint, revision,
-            decided, answer, ordinal)
+            END,
+            CASE
+                WHEN u.outcome IS NOT NULL THEN u.answer
+                WHEN u.dataset_id <> ALL (inserted_ids) THEN coalesce(r.dataset_id, d.id)
+            END,
+            c.status, NULL, NULL)::queue_decision ORDER BY u.ordinality)
+        INTO decisions
+        FROM unnest(items, decisions) WITH ORDINALITY u
         LEFT JOIN LATERAL recall_request(u.caller, u.request_id, u.fingerprint, forgotten) r ON true
         LEFT JOIN connection c ON c.id = u.connection_id AND c.company_id = u.company_id AND c.deleted IS NULL
         LEFT JOIN dataset d
             ON d.connection_id = u.connection_id AND d.data_type = u.data_type AND d.completed IS NULL;
     END IF;
 
-    IF has_request_ids THEN
+    IF have_request_ids THEN
         -- After all datasets and in an order of their own, again so that two calls cannot wait for each other.
         INSERT INTO sync_request (caller, request_id, fingerprint, dataset_id)
-        SELECT DISTINCT ON (u.caller, u.request_id) u.caller, u.request_id, u.fingerprint, u.answer
-        FROM unnest(outcomes, answers, callers, request_ids, fingerprints) WITH ORDINALITY AS u (
-            outcome, answer, caller, request_id, fingerprint, ordinal)
-        WHERE u.outcome IN ('QUEUED', 'ATTACHED') AND u.request_id IS NOT NULL
-        ORDER BY u.caller, u.request_id, u.ordinal
+        SELECT DISTINCT ON (u.caller, u.request_id) u.caller, u.request_id, u.fingerprint,
+            coalesce(u.answer, u.dataset_id)
+        FROM unnest(items, decisions) WITH ORDINALITY u
+        WHERE coalesce(u.outcome, 'ATTACHED') = 'ATTACHED' AND u.request_id IS NOT NULL
+        ORDER BY u.caller, u.request_id, u.ordinality
         ON CONFLICT (caller, request_id) DO UPDATE
         SET fingerprint = excluded.fingerprint, dataset_id = excluded.dataset_id, created = excluded.created
         WHERE sync_request.created <= forgotten;
 
         -- Where a twin was quicker, the next call finds it.
-        SELECT array_agg(u.dataset_id) FILTER (WHERE u.is_undone AND u.outcome = 'QUEUED'),
-            array_agg(CASE WHEN u.is_undone THEN 'RETRY' ELSE u.outcome END ORDER BY u.ordinal)
-        INTO undone, outcomes
+        SELECT coalesce(array_agg(u.dataset_id) FILTER (WHERE u.is_undone AND u.outcome IS NULL), '{}'),
+            array_agg(ROW(CASE WHEN u.is_undone THEN 'RETRY' ELSE u.outcome END, u.answer, u.link, NULL, NULL)
+                ::queue_decision ORDER BY u.ordinality)
+        INTO undone, decisions
         FROM (
-            SELECT u.*, u.request_id IS NOT NULL AND u.outcome IN ('QUEUED', 'ATTACHED')
-                AND (r.dataset_id, r.fingerprint) IS DISTINCT FROM (u.answer, u.fingerprint) AS is_undone
-            FROM unnest(dataset_ids, outcomes, answers, callers, request_ids, fingerprints) WITH ORDINALITY AS u (
-                dataset_id, outcome, answer, caller, request_id, fingerprint, ordinal)
+            SELECT u.*, u.request_id IS NOT NULL AND coalesce(u.outcome, 'ATTACHED') = 'ATTACHED'
+                AND (r.dataset_id, r.fingerprint)
+                    IS DISTINCT FROM (coalesce(u.answer, u.dataset_id), u.fingerprint) AS is_undone
+            FROM unnest(items, decisions) WITH ORDINALITY u
             LEFT JOIN sync_request r ON r.caller = u.caller AND r.request_id = u.request_id
         ) u;
         DELETE FROM dataset d WHERE d.id = ANY (undone);
     END IF;
 
-    IF 'QUEUED' = ANY (outcomes) THEN
+    IF decisions IS NOT NULL OR have_unsupported THEN
+        SELECT array_agg(ROW(u.outcome, u.answer, u.link,
+            CASE WHEN u.is_queued THEN u.queued_place END, CASE WHEN u.is_ended THEN u.ended_place END)
+            ::queue_decision ORDER BY u.ordinality)
+        INTO decisions
+        FROM (
+            SELECT u.outcome, u.answer, u.link, u.is_queued, u.is_ended, u.ordinality,
+                count(*) FILTER (WHERE u.is_queued) OVER (ORDER BY u.ordinality) AS queued_place,
+                count(*) FILTER (WHERE u.is_ended) OVER (ORDER BY u.ordinality) AS ended_place
+            FROM (
+                SELECT u.*, u.outcome IS NULL AS is_queued, u.outcome IS NULL AND NOT u.supported AS is_ended
+                FROM unnest(items, decisions) WITH ORDINALITY u
+            ) u
+        ) u;
+    END IF;
+
+    IF cardinality(inserted_ids) > cardinality(undone) THEN
         last_seq := lock_journal();
         journaled := clock_timestamp();
         WITH appended AS (
             INSERT INTO transition
-            SELECT last_seq + row_number() OVER (ORDER BY u.ordinal), u.dataset_id, u.company_id, u.connection_id,
+            SELECT last_seq + coalesce(u.queued_place, u.ordinality), u.dataset_id, u.company_id, u.connection_id,
                 u.data_type, 1, NULL, 'QUEUED', journaled, u.trigger, queued_description, NULL, NULL
-            FROM unnest(outcomes, dataset_ids, company_ids, connection_ids, data_types, triggers)
-                WITH ORDINALITY AS u (outcome, dataset_id, company_id, connection_id, data_type, trigger, ordinal)
-            WHERE u.outcome = 'QUEUED'
-            RETURNING transition.*
+            FROM unnest(items, decisions) WITH ORDINALITY u
+            WHERE u.outcome IS NULL
+            RETURNING seq, dataset_id, connection_id, data_type
         )
         INSERT INTO data_status (connection_id, data_type, latest_dataset_id, latest_seq)
         SELECT a.connection_id, a.data_type, a.dataset_id, a.seq FROM appended a
@@ -291,32 +315,29 @@ BEGIN
         SET latest_dataset_id = excluded.latest_dataset_id, latest_seq = excluded.latest_seq;
     END IF;
 
-    IF false = ANY (supported) THEN
+    IF have_unsupported THEN
         SELECT array_agg(ROW(u.dataset_id, 'QUEUED', 'NOT_SUPPORTED', not_supported_description, NULL, NULL, NULL,
-            NULL, NULL)::change ORDER BY u.ordinal)
+            NULL, NULL)::change ORDER BY u.ended_place)
         INTO unsupported
-        FROM unnest(outcomes, dataset_ids, supported) WITH ORDINALITY AS u (outcome, dataset_id, supported, ordinal)
-        WHERE u.outcome = 'QUEUED' AND NOT u.supported;
+        FROM unnest(items, decisions) u
+        WHERE u.ended_place IS NOT NULL;
         IF unsupported IS NOT NULL THEN
             SELECT a.first_seq, a.occurred INTO first_ended_seq, ended FROM append_transitions(unsupported) a;
         END IF;
     END IF;
 
     RETURN QUERY
-    SELECT u.outcome, u.answer, u.link,
+    SELECT coalesce(u.outcome, 'QUEUED'), CASE WHEN u.is_queued THEN u.dataset_id ELSE u.answer END, u.link,
         CASE WHEN u.is_queued THEN called END,
-        CASE WHEN u.is_ended THEN ended END,
-        CASE WHEN u.is_queued THEN last_seq + count(*) FILTER (WHERE u.is_queued) OVER (ORDER BY u.ordinal) END,
+        CASE WHEN u.ended_place IS NOT NULL THEN ended END,
+        CASE WHEN u.is_queued THEN last_seq + coalesce(u.queued_place, u.ordinality) END,
         CASE WHEN u.is_queued THEN journaled END,
-        CASE WHEN u.is_ended
-            THEN first_ended_seq - 1 + count(*) FILTER (WHERE u.is_ended) OVER (ORDER BY u.ordinal) END,
+        first_ended_seq - 1 + u.ended_place,
         CASE WHEN u.is_queued THEN (SELECT max(e.number) FROM epoch e) END
     FROM (
-        SELECT u.*, u.outcome = 'QUEUED' AS is_queued, u.outcome = 'QUEUED' AND NOT u.supported AS is_ended
-        FROM unnest(outcomes, answers, links, supported) WITH ORDINALITY AS u (
-            outcome, answer, link, supported, ordinal)
+        SELECT u.*, u.outcome IS NULL AS is_queued FROM unnest(items, decisions) WITH ORDINALITY u
     ) u
-    ORDER BY u.ordinal;
+    ORDER BY u.ordinality;
 END
 $$;
 
@@ -336,20 +357,40 @@ RETURN CASE
     ELSE 'DONE'
 END;
 
--- Change the status of many datasets; one row an item, in item order. `held_tokens` is the lease that the caller
--- claims to hold, NULL for what needs none (claim, cancel, reap); `only_expired` asks for an expired lease. The
--- grant_* are those of type change. Outcomes:
+-- A change asked for. `held_token` is the lease that the caller claims to hold, NULL for what needs none (claim, cancel,
+-- reap); `only_expired` asks for an expired lease. The grant_* are those of type change.
+CREATE TYPE requested_change AS (
+    dataset_id uuid,
+    to_status dataset_status,
+    held_token uuid,
+    only_expired boolean,
+    description text,
+    error_message text,
+    error_code text,
+    grant_token uuid,
+    grant_holder uuid,
+    grant_seconds double precision
+);
+
+-- What becomes of it; what follows `outcome` is the dataset as it was before.
+CREATE TYPE judged_change AS (
+    outcome text,
+    status dataset_status,
+    version integer,
+    company_id uuid,
+    connection_id uuid,
+    data_type text,
+    trigger sync_trigger
+);
+
+-- Change the status of many datasets; one row an item, in item order. Outcomes:
 --   DONE         changed, as transition `seq` and `version`; the columns after them tell the rest of it
 --   UNKNOWN      there is no such dataset
 --   ILLEGAL      refused: the table of transitions has no way from `status` to there
 --   LEASE_LOST   refused: the lease is another's by now
 --   NOT_EXPIRED  refused: the lease was renewed meanwhile
 --   RETRY        not looked at: locked by somebody else, or twice in this call
-CREATE FUNCTION transition_datasets(
-    dataset_ids uuid[], to_statuses dataset_status[], held_tokens uuid[], only_expired boolean[],
-    descriptions text[], error_messages text[], error_codes text[],
-    grant_tokens uuid[], grant_holders uuid[], grant_seconds double precision[]
-) RETURNS TABLE (
+CREATE FUNCTION transition_datasets(requested requested_change[]) RETURNS TABLE (
     outcome text, status dataset_status, seq bigint, version integer, occurred timestamptz, epoch bigint,
     from_status dataset_status, company_id uuid, connection_id uuid, data_type text, trigger sync_trigger
 )
@@ -359,40 +400,27 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
-    outcomes text[];
-    statuses dataset_status[];
-    versions integer[];
-    companies uuid[];
-    connections uuid[];
-    types text[];
-    triggers sync_trigger[];
+    judged judged_change[];
     changes change[];
     first_seq bigint;
     moment timestamptz;
 BEGIN
-    PERFORM refuse_other_isolation();
-
-    SELECT array_agg(j.outcome ORDER BY j.ordinal), array_agg(j.status ORDER BY j.ordinal),
-        array_agg(j.version ORDER BY j.ordinal), array_agg(j.company_id ORDER BY j.ordinal),
-        array_agg(j.connection_id ORDER BY j.ordinal), array_agg(j.data_type ORDER BY j.ordinal),
-        array_agg(j.trigger ORDER BY j.ordinal),
+    SELECT array_agg(ROW(j.outcome, j.status, j.version, j.company_id, j.connection_id, j.data_type, j.trigger)
+            ::judged_change ORDER BY j.ordinality),
         array_agg(ROW(j.dataset_id, j.status, j.to_status, j.description, j.error_message, j.error_code,
-            j.grant_token, j.grant_holder, j.grant_seconds)::change ORDER BY j.ordinal)
+            j.grant_token, j.grant_holder, j.grant_seconds)::change ORDER BY j.ordinality)
             FILTER (WHERE j.outcome = 'DONE')
-    INTO outcomes, statuses, versions, companies, connections, types, triggers, changes
+    INTO judged, changes
     FROM (
         SELECT u.*, d.status, d.version, d.company_id, d.connection_id, d.data_type, d.trigger,
             CASE
                 WHEN d.status IS NULL AND NOT EXISTS (SELECT FROM dataset x WHERE x.id = u.dataset_id) THEN 'UNKNOWN'
-                WHEN d.status IS NULL OR row_number() OVER (PARTITION BY u.dataset_id ORDER BY u.ordinal) > 1
+                WHEN d.status IS NULL OR row_number() OVER (PARTITION BY u.dataset_id ORDER BY u.ordinality) > 1
                     THEN 'RETRY'
                 ELSE judge_change(d.status, d.lease_token, d.lease_expires, u.to_status, u.held_token,
                     u.only_expired, u.grant_token)
             END AS outcome
-        FROM unnest(dataset_ids, to_statuses, held_tokens, only_expired, descriptions, error_messages, error_codes,
-            grant_tokens, grant_holders, grant_seconds) WITH ORDINALITY AS u (
-            dataset_id, to_status, held_token, only_expired, description, error_message, error_code,
-            grant_token, grant_holder, grant_seconds, ordinal)
+        FROM unnest(requested) WITH ORDINALITY u
         -- In whatever order: nobody waits for a lock here.
         LEFT JOIN LATERAL (
             SELECT d.status, d.version, d.company_id, d.connection_id, d.data_type, d.trigger, d.lease_token,
@@ -409,18 +437,15 @@ BEGIN
     RETURN QUERY
     SELECT u.outcome,
         CASE WHEN u.is_done THEN u.to_status ELSE u.status END,
-        CASE WHEN u.is_done THEN first_seq - 1 + count(*) FILTER (WHERE u.is_done) OVER (ORDER BY u.ordinal) END,
+        CASE WHEN u.is_done THEN first_seq - 1 + count(*) FILTER (WHERE u.is_done) OVER (ORDER BY u.ordinality) END,
         CASE WHEN u.is_done THEN u.version + 1 END,
         CASE WHEN u.is_done THEN moment END,
         CASE WHEN u.is_done THEN (SELECT max(e.number) FROM epoch e) END,
         CASE WHEN u.is_done THEN u.status END,
         u.company_id, u.connection_id, u.data_type, u.trigger
     FROM (
-        SELECT u.*, u.outcome = 'DONE' AS is_done
-        FROM unnest(outcomes, statuses, versions, to_statuses, companies, connections, types, triggers)
-            WITH ORDINALITY AS u (
-            outcome, status, version, to_status, company_id, connection_id, data_type, trigger, ordinal)
+        SELECT u.*, u.outcome = 'DONE' AS is_done FROM unnest(requested, judged) WITH ORDINALITY u
     ) u
-    ORDER BY u.ordinal;
+    ORDER BY u.ordinality;
 END
 $$;

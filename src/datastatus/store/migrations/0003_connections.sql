@@ -38,7 +38,6 @@ LANGUAGE plpgsql
 AS $$
 #variable_conflict use_variable
 DECLARE
-    size constant integer := cardinality(dataset_ids);
     moment constant timestamptz := clock_timestamp();
 BEGIN
     UPDATE connection c
@@ -55,10 +54,12 @@ BEGIN
     SELECT connection, array_agg(q.dataset_id) FILTER (WHERE q.outcome = 'QUEUED')
     INTO linked, queued
     FROM queue_datasets(
-        dataset_ids, array_fill(company, ARRAY[size]), array_fill(connection, ARRAY[size]), data_types,
-        array_fill(trigger, ARRAY[size]), sync_orders, array_fill(true, ARRAY[size]), array_fill(false, ARRAY[size]),
-        array_fill(false, ARRAY[size]), array_fill(''::text, ARRAY[size]), array_fill(NULL::uuid, ARRAY[size]),
-        array_fill(NULL::bytea, ARRAY[size]), array_fill(NULL::bigint, ARRAY[size]), queued_description, '', 0) q;
+        (
+            SELECT array_agg(ROW(u.dataset_id, company, connection, u.data_type, trigger, u.sync_order, true, false,
+                false, '', NULL, NULL, NULL)::queue_item ORDER BY u.ordinality)
+            FROM unnest(dataset_ids, data_types, sync_orders) WITH ORDINALITY u (
+                dataset_id, data_type, sync_order, ordinality)
+        ), queued_description, '', 0) q;
     RETURN NEXT;
 END
 $$;
@@ -99,7 +100,6 @@ DECLARE
     outdated boolean;
     victims change[];
 BEGIN
-    PERFORM refuse_other_isolation();
     SELECT d.connection_id INTO link FROM dataset d WHERE d.id = dataset;
     IF NOT FOUND THEN
         RETURN QUERY SELECT 'UNKNOWN', NULL::dataset_status, NULL::bigint, NULL::integer, NULL::timestamptz;

@@ -248,7 +248,6 @@ DECLARE
     newest timestamptz;
     verdict text;
 BEGIN
-    PERFORM refuse_other_isolation();
     SELECT d.* INTO candidate FROM dataset d WHERE d.id = dataset;
     IF candidate.lease_token IS DISTINCT FROM held_token THEN
         RAISE EXCEPTION 'dataset % may not be completed: LEASE_LOST', dataset USING ERRCODE = 'DS001';
