@@ -371,9 +371,24 @@ async def recall_request(
     return (QueueOutcome(rows[0]["outcome"]), rows[0]["dataset_id"]) if rows else None
 
 
+class Announcement(NamedTuple):
+    """To all processes: one of them has committed transitions up to `through_seq`; None: who knows how far."""
+
+    process_id: UUID
+    through_seq: int | None
+
+    @classmethod
+    def parse(cls, payload: str) -> Announcement:
+        """Of the payload of a notification."""
+        process_id, through_seq = payload.split(" ")
+        return cls(UUID(process_id), int(through_seq) if through_seq else None)
+
+    def __str__(self) -> str:
+        return f"{self.process_id} {'' if self.through_seq is None else self.through_seq}"
+
+
 async def announce_transitions(
-    executor: Executor, through_seq: int | None, *, timeout_seconds: float
+    executor: Executor, announcement: Announcement, *, timeout_seconds: float
 ) -> None:
-    """Wake the tailers of all processes that have not seen `through_seq`; all of them for None."""
-    payload = "" if through_seq is None else str(through_seq)
-    await executor.rows("announce_transitions", payload, timeout_seconds=timeout_seconds)
+    """Wake the tailers of the other processes."""
+    await executor.rows("announce_transitions", str(announcement), timeout_seconds=timeout_seconds)

@@ -1,0 +1,112 @@
+"""What one process tells the others of its commits, and when it saves itself the trouble."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from datastatus.engine import announcements
+from datastatus.engine.announcements import Announcements
+from datastatus.engine.watch_hub import WatchHub
+from datastatus.rpc.watch_encoder import encode_transition
+from datastatus.store import journal
+from datastatus.store.journal import Announcement
+from stores import Store, an_item
+
+CHANNEL = "datastatus_transitions"
+OTHER = uuid4()
+
+
+class Company:
+    """A process that listens, and another one that speaks in its name."""
+
+    def __init__(self, sql: asyncpg.Connection) -> None:
+        self._sql = sql
+        self._heard: asyncio.Queue[Announcement] = asyncio.Queue()
+
+    async def listen(self) -> None:
+        await self._sql.add_listener(
+            CHANNEL, lambda *message: self._heard.put_nowait(Announcement.parse(str(message[-1])))
+        )
+
+    async def say(self, through_seq: int) -> None:
+        await self._sql.execute("SELECT pg_notify($1, $2)", CHANNEL, str(Announcement(OTHER, through_seq)))
+
+    async def next(self) -> tuple[UUID, int | None]:
+        async with asyncio.timeout(5):
+            return await self._heard.get()
+
+    async def is_answered(self) -> bool:
+        try:
+            async with asyncio.timeout(0.2):
+                await self._heard.get()
+        except TimeoutError:
+            return False
+        return True
+
+
+@pytest.fixture
+async def company(store: Store) -> AsyncIterator[Company]:
+    sql = await asyncpg.connect(store.dsn)
+    company = Company(sql)
+    await company.listen()
+    yield company
+    await sql.close()
+
+
+@pytest.fixture
+async def announcing(
+    store: Store, company: Company, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Announcements]:
+    """One that has heard the other process once, and speaks only when it has a reason."""
+    monkeypatch.setattr(announcements, "_IDLE_SECONDS", 60.0)
+    monkeypatch.setattr(announcements, "_SILENCE_SECONDS_MAX", 180.0)
+    hub = WatchHub(store.database, encode_transition, ring_bytes_max=1 << 20, watchers_max=10)
+    one = Announcements(store.database, hub)
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(hub.run()), tasks.create_task(one.run())]
+        await hub.opened()
+        assert (await company.next())[1] == 0
+        yield one
+        for task in running:
+            task.cancel()
+
+
+async def commit(store: Store, one: Announcements) -> int:
+    results = await journal.queue_datasets(store.database, [an_item(await store.connection())])
+    tail = journal.written(results)
+    assert tail is not None
+    one.committed(tail)
+    return tail.transitions[-1].seq
+
+
+async def test_commits_are_announced_while_there_are_others(
+    store: Store, company: Company, announcing: Announcements, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcements, "_COMPANY_SECONDS", 180.0)
+    await company.say(0)
+    assert await company.next() == (OTHER, 0)
+    for _ in range(3):
+        seq = await commit(store, announcing)
+        assert (await company.next())[1] == seq
+
+
+async def test_alone_a_process_says_nothing_until_somebody_comes(
+    store: Store, company: Company, announcing: Announcements, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcements, "_COMPANY_SECONDS", 0.0)
+    # Until it hears it does not know that it is alone.
+    answered = False
+    while not answered:
+        await company.say(0)
+        assert await company.next() == (OTHER, 0)
+        answered = await company.is_answered()
+    seq = await commit(store, announcing)
+    await store.sql.fetchval("SELECT 'time enough to say something'")
+    await company.say(0)
+    assert await company.next() == (OTHER, 0)
+    assert (await company.next())[1] == seq
