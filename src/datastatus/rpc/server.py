@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -12,7 +13,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from datastatus.engine.engine import Engine
 from datastatus.rpc.company_service import CompanyService
 from datastatus.rpc.connector_service import ConnectorService
-from datastatus.rpc.interceptors import ErrorInterceptor
+from datastatus.rpc.handlers import Handlers
 from datastatus.rpc.record_service import RecordService
 from datastatus.rpc.settings_service import SyncSettingsService
 from datastatus.rpc.sync_service import SyncService
@@ -40,8 +41,8 @@ _SERVICES = (
     connector_service_pb2.DESCRIPTOR.services_by_name["ConnectorService"].full_name,
 )
 
-_REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
-_REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
+# Of these versions the messages are alike on the wire.
+_REFLECTIONS = ("grpc.reflection.v1alpha.ServerReflection", "grpc.reflection.v1.ServerReflection")
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
@@ -62,19 +63,9 @@ async def serving(engine: Engine, address: str, *, watch_slow_seconds_max: float
 
     On leaving, watchers and connectors are sent elsewhere first, then calls in progress get 2 s.
     """
-    server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=_OPTIONS)
-    sync_service_pb2_grpc.add_SyncServiceServicer_to_server(
-        SyncService(engine, watch_slow_seconds_max), server
-    )
-    company_service_pb2_grpc.add_CompanyServiceServicer_to_server(CompanyService(engine), server)
-    sync_settings_service_pb2_grpc.add_SyncSettingsServiceServicer_to_server(
-        SyncSettingsService(engine), server
-    )
-    record_service_pb2_grpc.add_RecordServiceServicer_to_server(RecordService(engine), server)
-    connector_service_pb2_grpc.add_ConnectorServiceServicer_to_server(ConnectorService(engine), server)
     healthy = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue] (its stubs lack it)
-    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    _add_reflection(server)
+    server = grpc.aio.server(options=_OPTIONS)
+    server.add_generic_rpc_handlers([_handlers(engine, watch_slow_seconds_max, healthy)])
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as exc:
@@ -100,22 +91,28 @@ class AddressTaken(Exception):
         )
 
 
-def _add_reflection(server: grpc.aio.Server) -> None:
-    """Serve reflection v1alpha, and v1 with the same servicer: the messages are alike on the wire."""
-    listed = (*_SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, _REFLECTION)
-    reflection.enable_server_reflection(listed, server)
-    servicer = reflection.aio.ReflectionServicer(listed)
-    server.add_generic_rpc_handlers(
-        [
-            grpc.method_handlers_generic_handler(
-                _REFLECTION_V1,
-                {
-                    "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
-                        servicer.ServerReflectionInfo,
-                        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-                        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
-                    )
-                },
-            )
-        ]
+def _handlers(
+    engine: Engine, watch_slow_seconds_max: float, healthy: health_pb2_grpc.HealthServicer
+) -> Handlers:
+    handlers = Handlers()
+    # What the stubs call a server need only be one for registering.
+    server = cast(grpc.aio.Server, handlers)
+    sync_service_pb2_grpc.add_SyncServiceServicer_to_server(
+        SyncService(engine, watch_slow_seconds_max), server
     )
+    company_service_pb2_grpc.add_CompanyServiceServicer_to_server(CompanyService(engine), server)
+    sync_settings_service_pb2_grpc.add_SyncSettingsServiceServicer_to_server(
+        SyncSettingsService(engine), server
+    )
+    record_service_pb2_grpc.add_RecordServiceServicer_to_server(RecordService(engine), server)
+    connector_service_pb2_grpc.add_ConnectorServiceServicer_to_server(ConnectorService(engine), server)
+    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    listed = (*_SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, _REFLECTIONS[0])
+    reflect = grpc.stream_stream_rpc_method_handler(
+        reflection.aio.ReflectionServicer(listed).ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    for service in _REFLECTIONS:
+        handlers.add_registered_method_handlers(service, {"ServerReflectionInfo": reflect})
+    return handlers
