@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
 from enum import StrEnum
+from functools import cache
 from typing import TypeVar
 
 from datastatus import errors
@@ -53,6 +54,7 @@ SETTING_FIELDS = frozenset(one.name for one in fields(SyncSetting)) - {"data_typ
 """What may change."""
 
 
+@cache
 def built_in_setting(data_type: str) -> SyncSetting:
     """The default as the service is born with it."""
     known = DATA_TYPES[data_type]

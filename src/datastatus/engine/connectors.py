@@ -79,6 +79,8 @@ class ConnectorHub:
             seq = self._hub.head_seq
             while True:
                 await subscription.wait(_CLAIM_AGAIN_SECONDS)
+                # Whoever has queued something is answered first.
+                await asyncio.sleep(0)
                 try:
                     while seq < self._hub.head_seq:
                         entries, through_seq = await self._hub.read(subscription, seq, 1000)
@@ -204,6 +206,9 @@ class ConnectorHub:
             session.outbox.put_nowait(Revocation(dataset_id, held[dataset_id], RevokeReason.LEASE_LOST))
 
     async def _notice(self, transitions: Collection[Transition]) -> None:
+        if not self._sessions:
+            # Whoever comes looks for what there is.
+            return
         for transition in transitions:
             if transition.to_status is DatasetStatus.CANCELLED:
                 for session in self._sessions:

@@ -281,7 +281,7 @@ class WatchHub:
         if not transitions:
             return
         self._ring.extend([Entry(one, self._encode) for one in transitions])
-        self._bounds = replace(self._bounds, head_seq=transitions[-1].seq)
+        self._bounds = JournalBounds(self.epoch, transitions[-1].seq, self._bounds.oldest_seq)
         self._tell(transitions)
 
     def _skip_to(self, seq: int) -> None:
