@@ -73,8 +73,8 @@ class Mappers:
 
     @property
     def at_once(self) -> int:
-        """How many pages of one dataset are worth having on the way."""
-        return self._processes + 1
+        """How many pages of one dataset are worth having on the way: while one is mapped another comes or goes."""
+        return 2 * self._processes or 1
 
     @property
     def process_ids(self) -> list[int]:
