@@ -8,11 +8,13 @@ import os
 import signal
 from pathlib import Path
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from datastatus.cli.client import Client
 from datastatus.client import DatastatusClient, Snapshot, StatusChange
-from datastatus.v1 import dataset_pb2, record_service_pb2, sync_service_pb2
+from datastatus.v1 import dataset_pb2, record_service_pb2, sync_service_pb2, sync_service_pb2_grpc
 from running_service import PLUGINS, RunningService, client_of, linked, running_service
 
 RECORDS = [{"id": f"s{n}", "supplierName": f"Supplier {n}", "status": "Active"} for n in range(1200)]
@@ -145,3 +147,23 @@ async def test_a_watch_that_was_started_with_a_snapshot_survives_a_drain(scripts
         waited = await watcher.wait_for(dataset.id, timeout_seconds=30)
 
     assert waited.status == dataset_pb2.DATASET_STATUS_COMPLETE
+
+
+async def test_a_crowd_that_comes_at_once_is_served_and_keeps_nobody_out() -> None:
+    own_connection = (("grpc.use_local_subchannel_pool", 1),)
+    async with (
+        running_service() as service,
+        grpc.aio.insecure_channel(service.address, options=own_connection) as crowded,
+        grpc.aio.insecure_channel(service.address, options=own_connection) as other,
+    ):
+        types = sync_service_pb2_grpc.SyncServiceStub(crowded).ListDataTypes
+        check = health_pb2_grpc.HealthStub(other).Check  # pyright: ignore[reportAttributeAccessIssue] (its stubs lack it)
+        await check(health_pb2.HealthCheckRequest())
+        crowd = [
+            asyncio.ensure_future(types(sync_service_pb2.ListDataTypesRequest()))  # pyright: ignore[reportArgumentType] (a call can be awaited)
+            for _ in range(4000)
+        ]
+        for _ in range(100):
+            answer = await check(health_pb2.HealthCheckRequest())
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        assert len(await asyncio.gather(*crowd)) == 4000

@@ -22,8 +22,8 @@ class Handlers(grpc.GenericRpcHandler):
     """All methods by name. The generated functions take it for the server that they register servicers with.
 
     A server with which methods are registered waits for calls of each of them, and each call goes through all of
-    these waits: with our three dozen methods that cost a tenth of a QueueSync. For all that it has generic handlers
-    for it waits once.
+    these waits: with our three dozen methods that was a quarter of the Python calls of a QueueSync. For all that it
+    has generic handlers for it waits once; so all methods share one line of calls that wait to be accepted.
     """
 
     def __init__(self) -> None:

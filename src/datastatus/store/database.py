@@ -19,8 +19,10 @@ _log = structlog.get_logger(__name__)
 
 _CONNECT_SECONDS = 10
 _COMMAND_SECONDS = 60
-# Past that the pool has those that nobody uses, and closes them after a while.
+# What is more than that, or was not used for so long, the pool has back, and closes it after a while. Others stay
+# as they are, however many queries they carry out.
 _AT_HAND_MAX = 8
+_AT_HAND_SECONDS_MAX = 60.0
 # In all longer than the journal's keeper takes to make room.
 _RETRY_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 
@@ -117,13 +119,16 @@ class Database:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
-        self._at_hand: list[asyncpg.pool.PoolConnectionProxy] = []
+        # And since when; what was used last is used next.
+        self._at_hand: list[tuple[asyncpg.pool.PoolConnectionProxy, float]] = []
         self._waiting = 0
+        self._closing = False
 
     async def close(self) -> None:
-        """Give everything back and close the pool, once all calls have ended."""
+        """Wait for the calls that are being carried out, and close all connections."""
+        self._closing = True
         while self._at_hand:
-            await self._pool.release(self._at_hand.pop())
+            await self._pool.release(self._at_hand.pop()[0])
         await self._pool.close()
 
     async def rows(self, query: str, *arguments: Any, timeout_seconds: float | None = None) -> list[Row]:
@@ -160,16 +165,23 @@ class Database:
             # It may be in the middle of something: the pool sees to that.
             await self._pool.release(connection)
             raise
-        if self._waiting or len(self._at_hand) >= _AT_HAND_MAX:
+        await self._give_back(connection)
+
+    async def _give_back(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
+        if self._closing or self._waiting or len(self._at_hand) >= _AT_HAND_MAX:
             await self._pool.release(connection)
-        else:
-            self._at_hand.append(connection)
+            return
+        now = asyncio.get_running_loop().time()
+        self._at_hand.append((connection, now))
+        if now - self._at_hand[0][1] > _AT_HAND_SECONDS_MAX:
+            await self._pool.release(self._at_hand.pop(0)[0])
 
     async def _take(self) -> asyncpg.pool.PoolConnectionProxy:
         while self._at_hand:
-            connection = self._at_hand.pop()
+            connection, _ = self._at_hand.pop()
             if _is_open(connection):
                 return connection
+            await self._pool.release(connection)
         self._waiting += 1
         try:
             return await self._pool.acquire(timeout=_CONNECT_SECONDS)
@@ -219,7 +231,7 @@ class Database:
 
 
 def _is_open(connection: asyncpg.pool.PoolConnectionProxy) -> bool:
-    # One that has died goes back to the pool by itself, and may not even be asked any more.
+    # Most that have died are the pool's again by themselves, and may not even be asked any more.
     try:
         return not connection.is_closed()
     except asyncpg.InterfaceError:

@@ -110,3 +110,40 @@ async def test_alone_a_process_says_nothing_until_somebody_comes(
     await company.say(0)
     assert await company.next() == (OTHER, 0)
     assert (await company.next())[1] == seq
+
+
+async def test_who_hears_others_announce_speaks_less_often(
+    store: Store, company: Company, announcing: Announcements, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pause = 0.2
+    monkeypatch.setattr(announcements, "_PAUSE_SECONDS", pause)
+    loop = asyncio.get_running_loop()
+    seq = await commit(store, announcing)
+    assert (await company.next())[1] == seq
+    spoke = loop.time()
+    await company.say(5)
+    assert await company.next() == (OTHER, 5)
+    seq = await commit(store, announcing)
+    assert (await company.next())[1] == seq
+    # It takes two pauses, one for each.
+    assert loop.time() - spoke > 1.5 * pause
+
+
+async def test_who_cannot_hear_takes_nobody_for_gone(
+    store: Store, company: Company, announcing: Announcements, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcements, "_COMPANY_SECONDS", 0.0)
+    monkeypatch.setattr(announcements, "_RECONNECT_SECONDS", 60.0)
+    answered = False
+    while not answered:
+        await company.say(0)
+        assert await company.next() == (OTHER, 0)
+        answered = await company.is_answered()
+    await store.sql.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'datastatus' AND query LIKE 'LISTEN%'"
+    )
+    # Meanwhile it notices.
+    await store.sql.fetchval("SELECT 'still here'")
+    seq = await commit(store, announcing)
+    assert (await company.next())[1] == seq

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from datastatus.store.database import Database, open_database
 from stores import Store
 
@@ -32,15 +34,28 @@ async def test_a_connection_that_died_meanwhile_is_not_used(store: Store) -> Non
     assert await backend(store.database) != died
 
 
-async def test_a_call_that_fails_leaves_nothing_behind_on_its_connection(store: Store) -> None:
-    async with open_database(store.dsn, connections_max=1) as database:
-        slow = asyncio.create_task(database.rows_of("SELECT pg_sleep(60), 'a call that nobody waits for'"))
-        while not await store.sql.fetchval(
-            "SELECT EXISTS (SELECT FROM pg_stat_activity"
-            " WHERE query LIKE '%nobody waits for%' AND wait_event = 'PgSleep')"
-        ):
+async def test_closing_waits_for_a_call_and_for_nothing_else(store: Store) -> None:
+    async with asyncio.timeout(3):
+        async with open_database(store.dsn, connections_max=2) as database:
+            await backend(database)
+            last = asyncio.create_task(database.rows_of("SELECT pg_sleep(0.1), 'the last call'"))
+            # It is on its way when the database is closed.
+            await asyncio.sleep(0)
+        assert len(await last) == 1
+
+
+async def test_what_nobody_has_used_for_long_is_not_kept(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_database(store.dsn, connections_max=4) as database:
+        async with database.consistent_view(), database.consistent_view(), database.consistent_view():
             pass
-        slow.cancel()
-        await asyncio.gather(slow, return_exceptions=True)
-        async with asyncio.timeout(5):
-            assert await database.rows_of("SELECT 1 AS one") == [(1,)]
+        assert database._pool.get_idle_size() == 0
+        monkeypatch.setattr("datastatus.store.database._AT_HAND_SECONDS_MAX", 0.0)
+        await backend(database)
+        await backend(database)
+        assert database._pool.get_idle_size() == 2
+        # The one that is used stays.
+        await backend(database)
+        await backend(database)
+        assert database._pool.get_idle_size() == 2

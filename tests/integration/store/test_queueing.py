@@ -16,6 +16,7 @@ from datastatus.domain.dataset import DatasetStatus
 from datastatus.domain.settings import built_in_setting
 from datastatus.store import companies, journal, settings
 from datastatus.store.journal import Change, ChangeOutcome, QueueItem, QueueOutcome, QueueResult
+from datastatus.store.sql import queries
 from stores import Store, an_item
 
 
@@ -203,6 +204,10 @@ async def test_statuses_do_not_change_under_an_older_snapshot(store: Store, isol
                 " NULL)::requested_change])",
                 dataset_id,
             )
+    link = await store.connection()
+    async with store.sql.transaction(isolation=isolation):
+        with pytest.raises(asyncpg.PostgresError, match="READ COMMITTED only"):
+            await store.sql.fetch(queries()["queue_datasets"], [an_item(link)], "queued", "not supported", 24)
 
 
 async def test_an_item_made_by_old_knowledge_of_its_company_is_stale(store: Store) -> None:

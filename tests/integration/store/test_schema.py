@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -153,3 +154,35 @@ async def test_a_dataset_belongs_to_a_connection_of_its_company(store: Store) ->
             other.company_id,
             link.connection_id,
         )
+
+
+async def test_a_dump_can_be_restored(store: Store, server: PostgresServer) -> None:
+    """Restoring has no search_path, and checks every row."""
+    link = await store.connection()
+    await store.bring_to(await store.queued(link), DatasetStatus.FETCHING)
+    await store.bring_to(await store.queued(link, "bills"), DatasetStatus.COMPLETE)
+    programs = Path(await store.sql.fetchval("SELECT setting FROM pg_config WHERE name = 'BINDIR'"))
+    restored = f"restored_{uuid7().hex}"
+    await server.execute(f"CREATE DATABASE {restored}")
+    dsn = server.dsn_of(restored)
+    await _run(
+        f"{programs}/pg_dump --dbname='{store.dsn}'"
+        f" | {programs}/psql --quiet --set=ON_ERROR_STOP=1 --dbname='{dsn}'"
+    )
+    copy = await asyncpg.connect(dsn)
+    try:
+        for table in ("dataset", "transition", "data_status", "connection"):
+            query = f"SELECT * FROM {table} ORDER BY 1, 2"
+            assert await copy.fetch(query) == await store.sql.fetch(query)
+    finally:
+        await copy.close()
+
+
+async def _run(command: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-o", "pipefail", "-c", command),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode()

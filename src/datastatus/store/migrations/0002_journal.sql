@@ -17,7 +17,8 @@
 CREATE FUNCTION lock_journal() RETURNS bigint
 LANGUAGE plpgsql AS $$
 BEGIN
-    -- Under a snapshot older than the journal lock, max(seq) would be stale and seq would double.
+    -- Under a snapshot older than the journal lock, max(seq) would be stale and seq would double. Nothing is journaled
+    -- but under this lock.
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'statuses change under READ COMMITTED only, not under %',
             upper(current_setting('transaction_isolation'))
