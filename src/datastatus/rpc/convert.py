@@ -186,19 +186,27 @@ def transition_text(
 
 
 def data_status(company_id: UUID, data_types: Mapping[str, DataTypeStatus]) -> data_status_pb2.DataStatus:
-    return data_status_pb2.DataStatus(
-        company_id=str(company_id),
-        data_types={
-            key: data_status_pb2.DataTypeStatus(
-                data_type=one.data_type,
-                last_successful_sync=timestamp(one.last_successful_sync),
-                current_status=STATUS_NUMBERS[one.current_status] if one.current_status else None,  # type: ignore[arg-type]
-                latest_sync_id=_text(one.latest_sync_id),
-                latest_successful_sync_id=_text(one.latest_successful_sync_id),
-            )
-            for key, one in data_types.items()
-        },
-    )
+    message = data_status_pb2.DataStatus()
+    set_data_status(message, company_id, data_types)
+    return message
+
+
+def set_data_status(
+    message: data_status_pb2.DataStatus, company_id: UUID, data_types: Mapping[str, DataTypeStatus]
+) -> None:
+    """Fill an empty message, as `set_dataset` does."""
+    message.company_id = str(company_id)
+    for key, one in data_types.items():
+        status = message.data_types[key]
+        status.data_type = one.data_type
+        if one.last_successful_sync is not None:
+            set_timestamp(status.last_successful_sync, one.last_successful_sync)
+        if one.current_status is not None:
+            status.current_status = STATUS_NUMBERS[one.current_status]  # type: ignore[assignment]
+        if one.latest_sync_id is not None:
+            status.latest_sync_id = str(one.latest_sync_id)
+        if one.latest_successful_sync_id is not None:
+            status.latest_successful_sync_id = str(one.latest_successful_sync_id)
 
 
 def company(one: Company) -> company_pb2.Company:

@@ -133,10 +133,12 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
         after_id = id_of_page_token(request.page_token)
         found = await self._engine.sync.list_data_status(after_id, page_size + 1)
         page = found[:page_size]
-        return sync_service_pb2.ListDataStatusResponse(
-            data_statuses=[convert.data_status(company_id, types) for company_id, types in page],
-            next_page_token=page_token_of_id(page[-1][0]) if len(found) > page_size else "",
+        response = sync_service_pb2.ListDataStatusResponse(
+            next_page_token=page_token_of_id(page[-1][0]) if len(found) > page_size else ""
         )
+        for company_id, types in page:
+            convert.set_data_status(response.data_statuses.add(), company_id, types)
+        return response
 
     async def ListDataTypes(
         self, request: sync_service_pb2.ListDataTypesRequest, context: Context
