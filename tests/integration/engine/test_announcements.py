@@ -76,6 +76,15 @@ async def announcing(
             task.cancel()
 
 
+async def until_it_hears(company: Company) -> None:
+    """Until then it does not know that it is alone."""
+    answered = False
+    while not answered:
+        await company.say(0)
+        assert await company.next() == (OTHER, 0)
+        answered = await company.is_answered()
+
+
 async def commit(store: Store, one: Announcements) -> int:
     results = await journal.queue_datasets(store.database, [an_item(await store.connection())])
     tail = journal.written(results)
@@ -99,12 +108,7 @@ async def test_alone_a_process_says_nothing_until_somebody_comes(
     store: Store, company: Company, announcing: Announcements, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(announcements, "_COMPANY_SECONDS", 0.0)
-    # Until it hears it does not know that it is alone.
-    answered = False
-    while not answered:
-        await company.say(0)
-        assert await company.next() == (OTHER, 0)
-        answered = await company.is_answered()
+    await until_it_hears(company)
     seq = await commit(store, announcing)
     await store.sql.fetchval("SELECT 'time enough to say something'")
     await company.say(0)
@@ -134,11 +138,7 @@ async def test_who_cannot_hear_takes_nobody_for_gone(
 ) -> None:
     monkeypatch.setattr(announcements, "_COMPANY_SECONDS", 0.0)
     monkeypatch.setattr(announcements, "_RECONNECT_SECONDS", 60.0)
-    answered = False
-    while not answered:
-        await company.say(0)
-        assert await company.next() == (OTHER, 0)
-        answered = await company.is_answered()
+    await until_it_hears(company)
     await store.sql.execute(
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
         " WHERE datname = current_database() AND application_name = 'datastatus' AND query LIKE 'LISTEN%'"
