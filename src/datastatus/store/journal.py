@@ -13,6 +13,7 @@ from uuid import UUID
 from datastatus.domain.connection import ConnectionStatus
 from datastatus.domain.dataset import DESCRIPTIONS, STATUSES, TRIGGERS, DatasetStatus, Transition, Trigger
 from datastatus.store.database import Executor, Row
+from datastatus.store.ids import parse_id
 
 REQUEST_ID_HOURS = 24
 
@@ -381,7 +382,7 @@ class Announcement(NamedTuple):
     def parse(cls, payload: str) -> Announcement:
         """Of the payload of a notification."""
         process_id, through_seq = payload.split(" ")
-        return cls(UUID(process_id), int(through_seq) if through_seq else None)
+        return cls(parse_id(process_id), int(through_seq) if through_seq else None)
 
     def __str__(self) -> str:
         return f"{self.process_id} {'' if self.through_seq is None else self.through_seq}"

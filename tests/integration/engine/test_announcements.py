@@ -62,7 +62,7 @@ async def company(store: Store) -> AsyncIterator[Company]:
 async def announcing(
     store: Store, company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Announcements]:
-    """One that has heard the other process once, and speaks only when it has a reason."""
+    """One that has begun to announce, and from here on speaks only when it has a reason."""
     monkeypatch.setattr(announcements, "_IDLE_SECONDS", 60.0)
     monkeypatch.setattr(announcements, "_SILENCE_SECONDS_MAX", 180.0)
     hub = WatchHub(store.database, encode_transition, ring_bytes_max=1 << 20, watchers_max=10)
