@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +20,7 @@ REQUEST_ID_HOURS = 24
 
 
 class QueueOutcome(StrEnum):
-    """See queue_datasets in migration 0002."""
+    """See type queue_decision in migration 0002."""
 
     QUEUED = "QUEUED"
     ATTACHED = "ATTACHED"
@@ -73,36 +74,37 @@ class QueueResult(NamedTuple):
 
 async def queue_datasets(executor: Executor, items: Sequence[QueueItem]) -> list[QueueResult]:
     """One result an item, in order; items fail alone."""
-    rows = await executor.rows(
+    [row] = await executor.rows(
         "queue_datasets",
         items,
         DESCRIPTIONS[DatasetStatus.QUEUED],
         DESCRIPTIONS[DatasetStatus.NOT_SUPPORTED],
         REQUEST_ID_HOURS,
     )
-    return [_queue_result(item, row) for item, row in zip(items, rows, strict=True)]
+    if row["decisions"] is None:
+        return [_queued(item, row, place) for place, item in enumerate(items)]
+    return [
+        _queue_result(item, row, decision) for item, decision in zip(items, row["decisions"], strict=True)
+    ]
 
 
-def _queue_result(item: QueueItem, row: Row) -> QueueResult:
-    transitions: tuple[Transition, ...] = ()
-    if row["queued_seq"] is not None:
-        transitions = (_queued(item, row),)
-        if row["ended_seq"] is not None:
-            transitions = (*transitions, _not_supported(item, row))
+def _queue_result(item: QueueItem, row: Row, decision: Row) -> QueueResult:
+    if decision["outcome"] is None:
+        queued = _queued(item, row, decision["queued_place"] - 1)
+        place = decision["ended_place"]
+        return queued if place is None else _ended(queued, row, place - 1)
     return QueueResult(
-        _QUEUE_OUTCOMES[row["outcome"]],
-        row["dataset_id"],
-        ConnectionStatus(row["link"]) if row["link"] else None,
-        row["requested"],
-        row["completed"],
-        row["epoch"],
-        transitions,
+        _QUEUE_OUTCOMES[decision["outcome"]],
+        decision["answer"],
+        ConnectionStatus(decision["link"]) if decision["link"] else None,
+        None,
+        None,
     )
 
 
-def _queued(item: QueueItem, row: Row) -> Transition:
-    return Transition(
-        row["queued_seq"],
+def _queued(item: QueueItem, row: Row, place: int) -> QueueResult:
+    transition = Transition(
+        row["first_seq"] + place,
         item.dataset_id,
         item.company_id,
         item.connection_id,
@@ -116,21 +118,27 @@ def _queued(item: QueueItem, row: Row) -> Transition:
         None,
         None,
     )
-
-
-def _not_supported(item: QueueItem, row: Row) -> Transition:
-    return _queued(item, row)._replace(
-        seq=row["ended_seq"],
-        version=2,
-        from_status=DatasetStatus.QUEUED,
-        to_status=DatasetStatus.NOT_SUPPORTED,
-        occurred=row["completed"],
-        description=DESCRIPTIONS[DatasetStatus.NOT_SUPPORTED],
+    return QueueResult(
+        QueueOutcome.QUEUED, item.dataset_id, None, row["called"], None, row["epoch"], (transition,)
     )
 
 
+def _ended(queued: QueueResult, row: Row, place: int) -> QueueResult:
+    """The same dataset, which has ended NOT_SUPPORTED at once."""
+    [transition] = queued.transitions
+    ended = transition._replace(
+        seq=row["first_ended_seq"] + place,
+        version=2,
+        from_status=DatasetStatus.QUEUED,
+        to_status=DatasetStatus.NOT_SUPPORTED,
+        occurred=row["ended"],
+        description=DESCRIPTIONS[DatasetStatus.NOT_SUPPORTED],
+    )
+    return queued._replace(completed=row["ended"], transitions=(transition, ended))
+
+
 class ChangeOutcome(StrEnum):
-    """See transition_datasets in migration 0002."""
+    """See type judged_change in migration 0002."""
 
     DONE = "DONE"
     UNKNOWN = "UNKNOWN"
@@ -185,12 +193,11 @@ class ChangeResult(NamedTuple):
 
 async def transition_datasets(executor: Executor, changes: Sequence[Change]) -> list[ChangeResult]:
     """One result a change, in order; changes fail alone."""
-    rows = await executor.rows("transition_datasets", [_requested(change) for change in changes])
+    [row] = await executor.rows("transition_datasets", [_requested(change) for change in changes])
+    done = itertools.count()
     return [
-        _change_result(row, row["epoch"], (_changed(change, row),))
-        if row["seq"] is not None
-        else _change_result(row)
-        for change, row in zip(changes, rows, strict=True)
+        _changed(change, row, next(done), judged) if judged["outcome"] == "DONE" else _refused(judged)
+        for change, judged in zip(changes, row["judged"], strict=True)
     ]
 
 
@@ -208,22 +215,37 @@ def _requested(change: Change) -> tuple[Any, ...]:
     )
 
 
-def _changed(change: Change, row: Row) -> Transition:
-    return Transition(
-        row["seq"],
+def _changed(change: Change, row: Row, place: int, judged: Row) -> ChangeResult:
+    _, from_status, version, company_id, connection_id, data_type, trigger = judged
+    transition = Transition(
+        row["first_seq"] + place,
         change.dataset_id,
-        row["company_id"],
-        row["connection_id"],
-        row["data_type"],
-        row["version"],
-        STATUSES[row["from_status"]],
+        company_id,
+        connection_id,
+        data_type,
+        version + 1,
+        STATUSES[from_status],
         change.to_status,
         row["occurred"],
-        TRIGGERS[row["trigger"]],
+        TRIGGERS[trigger],
         describe(change),
         change.error_message,
         change.error_code,
     )
+    return ChangeResult(
+        ChangeOutcome.DONE,
+        transition.to_status,
+        transition.seq,
+        transition.version,
+        transition.occurred,
+        row["epoch"],
+        (transition,),
+    )
+
+
+def _refused(judged: Row) -> ChangeResult:
+    status = STATUSES[judged["status"]] if judged["status"] else None
+    return ChangeResult(_CHANGE_OUTCOMES[judged["outcome"]], status, None, None, None)
 
 
 async def deauthorize_connection(executor: Executor, change: Change) -> ChangeResult:
@@ -237,26 +259,18 @@ async def deauthorize_connection(executor: Executor, change: Change) -> ChangeRe
         change.error_code,
         f"{DESCRIPTIONS[DatasetStatus.AUTH_ERROR]} Found by dataset {change.dataset_id}.",
     )
-    return _change_result(row)
-
-
-def describe(change: Change) -> str:
-    """The description that the journal keeps for the change."""
-    return change.description or DESCRIPTIONS[change.to_status]
-
-
-def _change_result(
-    row: Row, epoch: int | None = None, transitions: tuple[Transition, ...] = ()
-) -> ChangeResult:
     return ChangeResult(
         _CHANGE_OUTCOMES[row["outcome"]],
         STATUSES[row["status"]] if row["status"] else None,
         row["seq"],
         row["version"],
         row["occurred"],
-        epoch,
-        transitions,
     )
+
+
+def describe(change: Change) -> str:
+    """The description that the journal keeps for the change."""
+    return change.description or DESCRIPTIONS[change.to_status]
 
 
 _QUEUE_OUTCOMES = {str(outcome): outcome for outcome in QueueOutcome}

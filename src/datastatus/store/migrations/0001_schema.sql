@@ -221,13 +221,14 @@ CREATE TABLE epoch (
 
 INSERT INTO epoch (number, fork_seq) VALUES (1, 0);
 
--- The data status is read through these two pointers; only queueing and COMPLETE touch the row.
+-- The data status is read through these two pointers; only queueing and COMPLETE touch the row. No foreign keys, as for
+-- the journal: a pointer is set by the statement that journals the dataset's transition.
 CREATE TABLE data_status (
-    connection_id uuid NOT NULL REFERENCES connection,
+    connection_id uuid NOT NULL,
     data_type text NOT NULL,
-    latest_dataset_id uuid NOT NULL REFERENCES dataset,
+    latest_dataset_id uuid NOT NULL,
     latest_seq bigint NOT NULL,
-    successful_dataset_id uuid REFERENCES dataset,
+    successful_dataset_id uuid,
     successful_seq bigint,
     last_successful_sync timestamptz,
     PRIMARY KEY (connection_id, data_type),

@@ -120,14 +120,6 @@ BEGIN ATOMIC
     WHERE r.caller = recall_request.caller AND r.request_id = recall_request.request_id AND r.created > forgotten;
 END;
 
--- Goes up with whatever queueing must know of a company: its connections, its settings, and the defaults.
-CREATE FUNCTION revision_of(company uuid) RETURNS bigint
-LANGUAGE plpgsql STABLE AS $$
-BEGIN
-    RETURN (SELECT k.revision + s.revision FROM company k CROSS JOIN default_settings s WHERE k.id = company);
-END
-$$;
-
 -- A dataset to be queued under `dataset_id`. With `supported` false it is queued and ends NOT_SUPPORTED in one go; with
 -- `attach` an active dataset is the answer instead of a refusal; `request_id` is NULL where the caller gave none;
 -- `company_revision` is what company_states told of the company that the item was made for, NULL where it is all the
@@ -148,8 +140,16 @@ CREATE TYPE queue_item AS (
     company_revision bigint
 );
 
--- What becomes of an item; `outcome` NULL: it is queued. The places are those among what is queued, and among what of
--- that ends at once; NULL for everything else.
+-- What becomes of an item. `outcome` NULL: it is queued, and the places, from 1, are those among what is queued, and
+-- among what of that ends NOT_SUPPORTED at once; NULL for everything else. Otherwise:
+--   ATTACHED      `answer` is the active dataset
+--   REPLAYED      the same request made `answer` before
+--   ACTIVE        refused: `answer` is running
+--   REUSED        refused: the request_id belongs to another request, which made `answer`
+--   STALE         refused: the company or the settings have changed since `company_revision`
+--   NO_CONNECTION refused: the company has no such connection
+--   NOT_LINKED    refused: see `link`
+--   RETRY         not decided; call again
 CREATE TYPE queue_decision AS (
     outcome text,
     answer uuid,
@@ -158,22 +158,17 @@ CREATE TYPE queue_decision AS (
     ended_place bigint
 );
 
--- Queue datasets; one row an item, in item order. Outcomes:
---   QUEUED        a new dataset, as transition `queued_seq` at `queued`; where it ended NOT_SUPPORTED at once
---                 `completed` is set too, and `ended_seq` the transition; `epoch` is that of them
---   ATTACHED      `dataset_id` is the active dataset
---   REPLAYED      the same request made `dataset_id` before
---   ACTIVE        refused: `dataset_id` is running
---   REUSED        refused: the request_id belongs to another request
---   STALE         refused: the company or the settings have changed since `company_revision`
---   NO_CONNECTION refused: the company has no such connection
---   NOT_LINKED    refused: see `link`
---   RETRY         not decided; call again
+-- Queue datasets. One row, whatever the items are: to tell of each what they have in common costs as much as to
+-- journal it.
+--   called          when; what is queued was requested then
+--   first_seq       the first transition of those that queued, all at `queued`; NULL where nothing was queued
+--   first_ended_seq the first transition of those to NOT_SUPPORTED, all at `ended`; NULL where there are none
+--   epoch           that of all of these
+--   decisions       of each item, in item order; NULL where all are queued in their order and none has ended
 CREATE FUNCTION queue_datasets(
-    items queue_item[], queued_description text, not_supported_description text, request_id_hours integer
-) RETURNS TABLE (
-    outcome text, dataset_id uuid, link connection_status, requested timestamptz, completed timestamptz,
-    queued_seq bigint, queued timestamptz, ended_seq bigint, epoch bigint
+    items queue_item[], queued_description text, not_supported_description text, request_id_hours integer,
+    OUT called timestamptz, OUT first_seq bigint, OUT queued timestamptz, OUT first_ended_seq bigint,
+    OUT ended timestamptz, OUT epoch bigint, OUT decisions queue_decision[]
 )
 LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET jit = off
@@ -181,20 +176,16 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
-    called constant timestamptz := clock_timestamp();
-    forgotten constant timestamptz := called - make_interval(hours => request_id_hours);
     have_request_ids boolean;
     have_unsupported boolean;
-    -- NULL as long as all items are queued and go on.
-    decisions queue_decision[];
+    forgotten timestamptz;
     inserted_ids uuid[];
     undone uuid[] := '{}';
     unsupported change[];
     last_seq bigint;
-    journaled timestamptz;
-    first_ended_seq bigint;
-    ended timestamptz;
 BEGIN
+    called := clock_timestamp();
+    forgotten := called - make_interval(hours => request_id_hours);
     SELECT bool_or(u.request_id IS NOT NULL), bool_or(NOT u.supported) INTO have_request_ids, have_unsupported
     FROM unnest(items) u;
 
@@ -220,7 +211,8 @@ BEGIN
             FOR SHARE SKIP LOCKED
         ) c
         WHERE c.status = 'LINKED' AND u.outcome IS NULL
-            AND (u.company_revision IS NULL OR u.company_revision = revision_of(u.company_id))
+            AND (u.company_revision IS NULL OR u.company_revision = (
+                SELECT r.revision FROM company_revision r WHERE r.company_id = u.company_id))
         ORDER BY u.connection_id, u.data_type, u.ordinality
         ON CONFLICT (connection_id, data_type) WHERE dataset.completed IS NULL DO NOTHING
         RETURNING id
@@ -236,7 +228,8 @@ BEGIN
                 WHEN u.outcome IS NOT NULL THEN u.outcome
                 WHEN u.dataset_id = ANY (inserted_ids) THEN NULL
                 WHEN r.outcome IS NOT NULL THEN r.outcome
-                WHEN u.company_revision <> revision_of(u.company_id) THEN 'STALE'
+                WHEN u.company_revision <> (SELECT r.revision FROM company_revision r WHERE r.company_id = u.company_id)
+                    THEN 'STALE'
                 WHEN c.status IS NULL THEN 'NO_CONNECTION'
                 WHEN c.status <> 'LINKED' THEN 'NOT_LINKED'
                 WHEN d.id IS NULL OR d.id IN (SELECT i.dataset_id FROM unnest(items) i) THEN 'RETRY'
@@ -301,11 +294,13 @@ BEGIN
 
     IF cardinality(inserted_ids) > cardinality(undone) THEN
         last_seq := lock_journal();
-        journaled := clock_timestamp();
+        first_seq := last_seq + 1;
+        queued := clock_timestamp();
+        epoch := (SELECT max(e.number) FROM epoch e);
         WITH appended AS (
             INSERT INTO transition
             SELECT last_seq + coalesce(u.queued_place, u.ordinality), u.dataset_id, u.company_id, u.connection_id,
-                u.data_type, 1, NULL, 'QUEUED', journaled, u.trigger, queued_description, NULL, NULL
+                u.data_type, 1, NULL, 'QUEUED', queued, u.trigger, queued_description, NULL, NULL
             FROM unnest(items, decisions) WITH ORDINALITY u
             WHERE u.outcome IS NULL
             RETURNING seq, dataset_id, connection_id, data_type
@@ -326,29 +321,17 @@ BEGIN
             SELECT a.first_seq, a.occurred INTO first_ended_seq, ended FROM append_transitions(unsupported) a;
         END IF;
     END IF;
-
-    RETURN QUERY
-    SELECT coalesce(u.outcome, 'QUEUED'), CASE WHEN u.is_queued THEN u.dataset_id ELSE u.answer END, u.link,
-        CASE WHEN u.is_queued THEN called END,
-        CASE WHEN u.ended_place IS NOT NULL THEN ended END,
-        CASE WHEN u.is_queued THEN last_seq + coalesce(u.queued_place, u.ordinality) END,
-        CASE WHEN u.is_queued THEN journaled END,
-        first_ended_seq - 1 + u.ended_place,
-        CASE WHEN u.is_queued THEN (SELECT max(e.number) FROM epoch e) END
-    FROM (
-        SELECT u.*, u.outcome IS NULL AS is_queued FROM unnest(items, decisions) WITH ORDINALITY u
-    ) u
-    ORDER BY u.ordinality;
 END
 $$;
 
 -- Whether a change asked for may be made to a dataset as it is now: DONE, LEASE_LOST, NOT_EXPIRED or ILLEGAL. The
--- nil token is that of callers without a lease: it fits where nobody has one, and where they themselves do.
+-- nil token is that of callers without a lease: it fits where nobody has one, and where they themselves do. Volatile, as
+-- the clock is that it reads: only so is it put in the place of its calls, which take longer than what they do.
 CREATE FUNCTION judge_change(
     status dataset_status, lease_token uuid, lease_expires timestamptz,
     to_status dataset_status, held_token uuid, only_expired boolean, grant_token uuid
 ) RETURNS text
-LANGUAGE sql STABLE
+LANGUAGE sql
 RETURN CASE
     WHEN held_token <> coalesce(lease_token, '00000000-0000-0000-0000-000000000000') THEN 'LEASE_LOST'
     WHEN only_expired AND coalesce(lease_expires > clock_timestamp(), true) THEN 'NOT_EXPIRED'
@@ -373,7 +356,13 @@ CREATE TYPE requested_change AS (
     grant_seconds double precision
 );
 
--- What becomes of it; what follows `outcome` is the dataset as it was before.
+-- What becomes of it; what follows `outcome` is the dataset as it was before, NULL where it was not looked at:
+--   DONE         changed
+--   UNKNOWN      there is no such dataset
+--   ILLEGAL      refused: the table of transitions has no way from `status` to there
+--   LEASE_LOST   refused: the lease is another's by now
+--   NOT_EXPIRED  refused: the lease was renewed meanwhile
+--   RETRY        not looked at: locked by somebody else, or twice in this call
 CREATE TYPE judged_change AS (
     outcome text,
     status dataset_status,
@@ -384,16 +373,11 @@ CREATE TYPE judged_change AS (
     trigger sync_trigger
 );
 
--- Change the status of many datasets; one row an item, in item order. Outcomes:
---   DONE         changed, as transition `seq` and `version`; the columns after them tell the rest of it
---   UNKNOWN      there is no such dataset
---   ILLEGAL      refused: the table of transitions has no way from `status` to there
---   LEASE_LOST   refused: the lease is another's by now
---   NOT_EXPIRED  refused: the lease was renewed meanwhile
---   RETRY        not looked at: locked by somebody else, or twice in this call
-CREATE FUNCTION transition_datasets(requested requested_change[]) RETURNS TABLE (
-    outcome text, status dataset_status, seq bigint, version integer, occurred timestamptz, epoch bigint,
-    from_status dataset_status, company_id uuid, connection_id uuid, data_type text, trigger sync_trigger
+-- Change the status of many datasets: `judged` tells of each change, in order, what became of it. The n-th that is DONE
+-- is transition `first_seq` + n - 1 of `epoch`, at `occurred`; all of these are NULL where none is.
+CREATE FUNCTION transition_datasets(
+    requested requested_change[],
+    OUT first_seq bigint, OUT occurred timestamptz, OUT epoch bigint, OUT judged judged_change[]
 )
 LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET jit = off
@@ -401,10 +385,7 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 #variable_conflict use_column
 DECLARE
-    judged judged_change[];
     changes change[];
-    first_seq bigint;
-    moment timestamptz;
 BEGIN
     SELECT array_agg(ROW(j.outcome, j.status, j.version, j.company_id, j.connection_id, j.data_type, j.trigger)
             ::judged_change ORDER BY j.ordinality),
@@ -432,21 +413,8 @@ BEGIN
     ) j;
 
     IF changes IS NOT NULL THEN
-        SELECT a.first_seq, a.occurred INTO first_seq, moment FROM append_transitions(changes) a;
+        SELECT a.first_seq, a.occurred INTO first_seq, occurred FROM append_transitions(changes) a;
+        epoch := (SELECT max(e.number) FROM epoch e);
     END IF;
-
-    RETURN QUERY
-    SELECT u.outcome,
-        CASE WHEN u.is_done THEN u.to_status ELSE u.status END,
-        CASE WHEN u.is_done THEN first_seq - 1 + count(*) FILTER (WHERE u.is_done) OVER (ORDER BY u.ordinality) END,
-        CASE WHEN u.is_done THEN u.version + 1 END,
-        CASE WHEN u.is_done THEN moment END,
-        CASE WHEN u.is_done THEN (SELECT max(e.number) FROM epoch e) END,
-        CASE WHEN u.is_done THEN u.status END,
-        u.company_id, u.connection_id, u.data_type, u.trigger
-    FROM (
-        SELECT u.*, u.outcome = 'DONE' AS is_done FROM unnest(requested, judged) WITH ORDINALITY u
-    ) u
-    ORDER BY u.ordinality;
 END
 $$;

@@ -51,7 +51,11 @@ BEGIN
         ON CONFLICT (connection_id) DO UPDATE SET sealed = excluded.sealed, key_id = excluded.key_id;
     END IF;
     UPDATE connection_error e SET resolved = clock_timestamp() WHERE e.connection_id = connection AND e.resolved IS NULL;
-    SELECT connection, array_agg(q.dataset_id) FILTER (WHERE q.outcome = 'QUEUED')
+    SELECT connection, (
+        SELECT array_agg(u.dataset_id) FROM unnest(dataset_ids, q.decisions) AS u (
+            dataset_id, outcome, answer, link, queued_place, ended_place)
+        WHERE u.outcome IS NULL
+    )
     INTO linked, queued
     FROM queue_datasets(
         (

@@ -27,6 +27,10 @@ CREATE TABLE default_settings (
 
 INSERT INTO default_settings DEFAULT VALUES;
 
+-- Goes up with whatever queueing must know of a company: its connections, its settings, and the defaults.
+CREATE VIEW company_revision AS
+SELECT k.id AS company_id, k.revision + s.revision AS revision FROM company k CROSS JOIN default_settings s;
+
 CREATE FUNCTION revise_default_settings() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN

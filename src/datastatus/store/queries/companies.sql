@@ -58,7 +58,8 @@ WHERE c.company_id = ANY ($1::uuid[]) AND c.deleted IS NULL ORDER BY c.id;
 -- name: company_states
 -- What connections_of_companies and sync_settings tell, in one round trip, and the revision of it: rows with an id are
 -- connections.
-SELECT c.company_id, c.id, c.status, c.integration_key, c.authorized, revision_of(c.company_id) AS revision, s.data_type,
+SELECT c.company_id, c.id, c.status, c.integration_key, c.authorized, (
+    SELECT r.revision FROM company_revision r WHERE r.company_id = c.company_id) AS revision, s.data_type,
     s.fetch_on_first_link, s.frequency, s.sync_order, s.sync_from, s.sync_from_window_months, s.months_to_sync, s.locked
 FROM connection c LEFT JOIN sync_setting s ON false
 WHERE c.company_id = ANY ($1::uuid[]) AND c.deleted IS NULL

@@ -1,10 +1,9 @@
 -- name: queue_datasets
-SELECT outcome, dataset_id, link, requested, completed, queued_seq, queued, ended_seq, epoch
+SELECT called, first_seq, queued, first_ended_seq, ended, epoch, decisions
 FROM queue_datasets($1, $2, $3, $4);
 
 -- name: transition_datasets
-SELECT outcome, status, seq, version, occurred, epoch, from_status, company_id, connection_id, data_type, trigger
-FROM transition_datasets($1);
+SELECT first_seq, occurred, epoch, judged FROM transition_datasets($1);
 
 -- name: deauthorize_connection
 SELECT outcome, status, seq, version, occurred FROM deauthorize_connection($1, $2, $3, $4, $5, $6);
