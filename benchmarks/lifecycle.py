@@ -104,7 +104,10 @@ async def drive(address: str, connection_ids: Sequence[str], lives: int, online:
         await stream.write(
             connector_pb2.ConnectRequest(
                 hello=connector_pb2.ConnectorHello(
-                    connector_name="bench", connection_ids=connection_ids, capacity=_CAPACITY
+                    connector_name="bench",
+                    connection_ids=connection_ids,
+                    capacity=_CAPACITY,
+                    max_batch_assignments=_CAPACITY,
                 )
             )
         )
@@ -116,11 +119,12 @@ async def drive(address: str, connection_ids: Sequence[str], lives: int, online:
             match response.WhichOneof("message"):
                 case "welcome":
                     online.set()
-                case "assignment":
-                    leases[response.assignment.dataset_id] = response.assignment.lease.token
-                    reports.append(
-                        _report(response.assignment.dataset_id, leases, dataset_pb2.DATASET_STATUS_MAPPING)
-                    )
+                case "assignment_batch":
+                    for assignment in response.assignment_batch.assignments:
+                        leases[assignment.dataset_id] = assignment.lease.token
+                        reports.append(
+                            _report(assignment.dataset_id, leases, dataset_pb2.DATASET_STATUS_MAPPING)
+                        )
                 case "report_results":
                     in_flight -= 1
                     for result in response.report_results.results:

@@ -20,7 +20,10 @@ _SECONDS_MAX = 30
 
 
 class RawConnector:
-    """`in_hand` are the assignments that were neither ended by `finish` nor revoked."""
+    """`in_hand` are the assignments that were neither ended by `finish` nor revoked.
+
+    `batch_sizes`: how many came in each AssignmentBatch.
+    """
 
     def __init__(self, stub: connector_service_pb2_grpc.ConnectorServiceAsyncStub) -> None:
         self._stub = stub
@@ -30,6 +33,7 @@ class RawConnector:
         self._results: asyncio.Queue[connector_pb2.ReportResult] = asyncio.Queue()
         self.in_hand: dict[str, connector_pb2.Assignment] = {}
         self.in_hand_max = 0
+        self.batch_sizes: list[int] = []
 
     async def open(self, hello: connector_pb2.ConnectorHello) -> connector_pb2.ConnectorWelcome:
         await self._call.write(connector_pb2.ConnectRequest(hello=hello))
@@ -42,15 +46,22 @@ class RawConnector:
         while isinstance(response := await self._call.read(), connector_pb2.ConnectResponse):
             match response.WhichOneof("message"):
                 case "assignment":
-                    self.in_hand[response.assignment.dataset_id] = response.assignment
-                    self.in_hand_max = max(self.in_hand_max, len(self.in_hand))
-                    self._assigned.put_nowait(response.assignment)
+                    self._take(response.assignment)
+                case "assignment_batch":
+                    self.batch_sizes.append(len(response.assignment_batch.assignments))
+                    for assignment in response.assignment_batch.assignments:
+                        self._take(assignment)
                 case "revoke":
                     self.in_hand.pop(response.revoke.dataset_id, None)
                     self._revoked.put_nowait(response.revoke)
                 case "report_results":
                     for result in response.report_results.results:
                         self._results.put_nowait(result)
+
+    def _take(self, assignment: connector_pb2.Assignment) -> None:
+        self.in_hand[assignment.dataset_id] = assignment
+        self.in_hand_max = max(self.in_hand_max, len(self.in_hand))
+        self._assigned.put_nowait(assignment)
 
     async def beat(self, seconds: float) -> None:
         """Heartbeats for ever."""
@@ -117,6 +128,7 @@ async def raw_connector(
     *,
     integration_keys: Sequence[str] = (),
     capacity: int = 100,
+    max_batch_assignments: int | None = None,
     held: Sequence[connector_pb2.Assignment] = (),
     silent: bool = False,
 ) -> AsyncIterator[RawConnector]:
@@ -127,6 +139,7 @@ async def raw_connector(
         connection_ids=connection_ids,
         integration_keys=integration_keys,
         capacity=capacity,
+        max_batch_assignments=max_batch_assignments,
         held_leases=[
             connector_pb2.HeldLease(dataset_id=one.dataset_id, lease_token=one.lease.token) for one in held
         ],

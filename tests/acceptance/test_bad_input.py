@@ -162,8 +162,15 @@ async def refusal_of(
         ),
         (
             "ConnectorService.Connect",
-            connector_pb2.ConnectRequest(hello=connector_pb2.ConnectorHello(connection_ids=["x"])),
-            ["hello.connector_name", "hello.connection_ids[0]", "hello.capacity"],
+            connector_pb2.ConnectRequest(
+                hello=connector_pb2.ConnectorHello(connection_ids=["x"], max_batch_assignments=0)
+            ),
+            [
+                "hello.connector_name",
+                "hello.connection_ids[0]",
+                "hello.capacity",
+                "hello.max_batch_assignments",
+            ],
         ),
     ],
 )

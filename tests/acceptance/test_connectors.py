@@ -148,6 +148,22 @@ async def test_a_connector_never_has_more_in_hand_than_it_takes(
     assert order.index("customers") < order.index("invoices") < order.index("payments")
 
 
+async def test_a_connector_that_takes_several_assignments_in_one_message_gets_them_so(
+    service: RunningService, client: Client
+) -> None:
+    connection = await linked(client, "external")
+    async with raw_connector(service, [connection.id], capacity=10, max_batch_assignments=4) as connector:
+        assigned = [await connector.assigned() for _ in range(10)]
+        assert connector.batch_sizes == [4, 4, 2]
+        for assignment in assigned:
+            await connector.finish(assignment)
+        # One that is claimed alone comes so, too.
+        await connector.assigned()
+    async with raw_connector(service, [connection.id], capacity=2) as by_itself:
+        await by_itself.assigned()
+        assert by_itself.batch_sizes == []
+
+
 async def test_of_two_connectors_for_one_connection_each_gets_its_own(
     service: RunningService, client: Client
 ) -> None:

@@ -19,6 +19,7 @@ from datastatus.domain.dataset import Dataset, DatasetStatus
 from datastatus.domain.sync import SyncRequest
 from datastatus.engine import connectors
 from datastatus.engine.announcements import Announcements
+from datastatus.engine.connector_session import Assigned
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.mapping import Mappers
 from datastatus.engine.pipeline import Pipeline, PipelineOptions
@@ -169,9 +170,9 @@ async def test_connectors_look_only_for_what_is_theirs(parts: Parts, monkeypatch
         database.go_on("connections_by_id")
         [book] = await seed_links(parts.dsn, 1, integration_key="gnucash")
         own = await parts.sync.queue_sync(SyncRequest(UUID(book.company_id), "invoices"))
-        assignment = await session.outbox.get()
-        assert isinstance(assignment, datasets.Assignment)
-        assert assignment.dataset_id == own.id
+        assigned = await session.outbox.get()
+        assert isinstance(assigned, Assigned)
+        assert [one.dataset_id for one in assigned.assignments] == [own.id]
         # When it came, and for its own.
         assert database.counts["claimable_datasets"] == 2
     running.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -57,6 +57,7 @@ class ConnectorRuntime:
             integration_keys=integration_keys,
             connection_ids=connection_ids,
             capacity=capacity,
+            max_batch_assignments=capacity,
         )
         self._options = dict(options or {})
         self._credentials_of = credentials_of
@@ -150,8 +151,8 @@ class ConnectorRuntime:
                         if self._draining:
                             await outgoing.put(_DRAINING)
                         self._on_event(f"online at {self._server}")
-                    case "assignment":
-                        self._take(tasks, fetcher, response.assignment)
+                    case "assignment_batch":
+                        self._take(tasks, fetcher, response.assignment_batch.assignments)
                     case "revoke" if (
                         self._leases.get(response.revoke.dataset_id) == response.revoke.lease_token
                     ):
@@ -177,13 +178,16 @@ class ConnectorRuntime:
             message = connector_pb2.ConnectorReports(reports=reports)
             await outgoing.put(connector_pb2.ConnectRequest(reports=message))
 
-    def _take(self, tasks: asyncio.TaskGroup, fetcher: Fetcher, assignment: connector_pb2.Assignment) -> None:
-        # It may have been ours before, under a lease that is lost by now.
-        self._drop(assignment.dataset_id)
-        self._leases[assignment.dataset_id] = assignment.lease.token
-        self._idle.clear()
-        self._work[assignment.dataset_id] = tasks.create_task(self._fetch(fetcher, assignment))
-        self._on_event(f"fetching {assignment.data_type}")
+    def _take(
+        self, tasks: asyncio.TaskGroup, fetcher: Fetcher, assignments: Iterable[connector_pb2.Assignment]
+    ) -> None:
+        for assignment in assignments:
+            # It may have been ours before, under a lease that is lost by now.
+            self._drop(assignment.dataset_id)
+            self._leases[assignment.dataset_id] = assignment.lease.token
+            self._idle.clear()
+            self._work[assignment.dataset_id] = tasks.create_task(self._fetch(fetcher, assignment))
+            self._on_event(f"fetching {assignment.data_type}")
 
     def _drop(self, dataset_id: str) -> None:
         self._leases.pop(dataset_id, None)

@@ -21,7 +21,10 @@ _SILENT_BEATS_MAX = 4
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Who a connector is and what it serves."""
+    """Who a connector is and what it serves.
+
+    `batch_assignments_max`: how many assignments it takes in one message; None: each by itself.
+    """
 
     connector_name: str
     version: str
@@ -30,11 +33,19 @@ class Hello:
     connection_ids: frozenset[UUID]
     capacity: int
     held_leases: tuple[tuple[UUID, UUID], ...] = ()
+    batch_assignments_max: int | None = None
 
     @property
     def company_capacity(self) -> int:
         """How many of one company it takes: where it serves everybody's, one less, so that others find room."""
         return max(1, self.capacity - 1) if self.integration_keys else self.capacity
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """What was claimed together goes to the connector together."""
+
+    assignments: Sequence[Assignment]
 
 
 class RevokeReason(StrEnum):
@@ -70,7 +81,7 @@ class ConnectorSession:
     draining: bool = False
     closing: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    outbox: asyncio.Queue[Assignment | Revocation | ConnectorClosing] = field(
+    outbox: asyncio.Queue[Assigned | Revocation | ConnectorClosing] = field(
         default_factory=lambda: asyncio.Queue(_OUTBOX_MESSAGES_MAX)
     )
     # The company that was served last; the next ones have their turn. Begins anywhere.
@@ -112,10 +123,10 @@ class ConnectorSession:
                 self.last_company = company_id
         return chosen
 
-    def take(self, assignment: Assignment) -> None:
-        """Put a claimed dataset into its hand."""
-        self.in_hand[assignment.dataset_id] = assignment
-        self.outbox.put_nowait(assignment)
+    def take(self, claimed: Sequence[Assignment]) -> None:
+        """Put claimed datasets into its hand."""
+        self.in_hand.update({assignment.dataset_id: assignment for assignment in claimed})
+        self.outbox.put_nowait(Assigned(claimed))
 
     def drop(self, dataset_id: UUID, lease_token: UUID) -> bool:
         """The dataset is no longer in hand under this lease, and there is room for another one; whether it was."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import uuid
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -32,6 +31,7 @@ from datastatus.integrations.registry import Registry, find_integration
 from datastatus.store import companies, datasets, settings, staging
 from datastatus.store.database import Database
 from datastatus.store.datasets import Assignment, ProgressReport
+from datastatus.store.ids import new_token
 from datastatus.store.journal import Change, ChangeOutcome, Grant
 
 _log = structlog.get_logger(__name__)
@@ -268,7 +268,7 @@ class ConnectorHub:
                 Change(
                     dataset_id,
                     DatasetStatus.FETCHING,
-                    grant=Grant(uuid.uuid4(), session.id, self.lease_seconds),
+                    grant=Grant(new_token(), session.id, self.lease_seconds),
                 )
                 for dataset_id in chosen
             ]
@@ -279,8 +279,8 @@ class ConnectorHub:
             for dataset_id, result in zip(chosen, results, strict=True)
             if result.outcome is ChangeOutcome.DONE
         ]
-        for assignment in await self._assignments(won):
-            session.take(assignment)
+        if won:
+            session.take(await self._assignments(won))
         return True
 
     async def _end_when_silent(self, session: ConnectorSession) -> None:

@@ -23,6 +23,7 @@ from datastatus.engine.validating import Tally, check_ids, check_references, che
 from datastatus.store import datasets, staging
 from datastatus.store.database import Database
 from datastatus.store.datasets import ProgressReport
+from datastatus.store.ids import new_token
 from datastatus.store.journal import Change, ChangeOutcome, Grant
 from datastatus.store.staging import Staged, StagingLost
 
@@ -84,7 +85,7 @@ class Pipeline:
 
     def grant(self) -> Grant:
         """A lease for the pipeline of this process, to be given with the transition to MAPPING."""
-        return Grant(uuid.uuid4(), self._holder, self._options.lease_seconds)
+        return Grant(new_token(), self._holder, self._options.lease_seconds)
 
     def accept(self, work: Work) -> None:
         """Take over a dataset that was given the lease `work.lease_token` with MAPPING.

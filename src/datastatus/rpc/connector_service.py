@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import timedelta
 from uuid import UUID
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 
 from datastatus import errors
 from datastatus.engine.connector_session import (
+    Assigned,
     ConnectorClosing,
     ConnectorSession,
     Hello,
@@ -130,12 +132,9 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
     async def _forward(self, session: ConnectorSession, outgoing: _Outgoing) -> None:
         while True:
             match await session.outbox.get():
-                case Assignment() as assignment:
-                    await outgoing.put(
-                        connector_pb2.ConnectResponse(
-                            assignment=_assignment(assignment, self._connectors.lease_seconds)
-                        )
-                    )
+                case Assigned(assignments):
+                    for message in self._assigned(session.hello, assignments):
+                        await outgoing.put(message)
                 case Revocation(dataset_id, lease_token, reason):
                     revocation = connector_pb2.Revocation(
                         dataset_id=str(dataset_id),
@@ -147,6 +146,20 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
                     closing = connector_pb2.ConnectorClosing(retry_after=convert.duration(retry_after))
                     await outgoing.put(connector_pb2.ConnectResponse(closing=closing))
                     await outgoing.put(None)
+
+    def _assigned(
+        self, hello: Hello, assignments: Sequence[Assignment]
+    ) -> Iterable[connector_pb2.ConnectResponse]:
+        lease_ttl = convert.duration(timedelta(seconds=self._connectors.lease_seconds))
+        messages = [_assignment(one, lease_ttl) for one in assignments]
+        count_max = hello.batch_assignments_max
+        if count_max is None:
+            return (connector_pb2.ConnectResponse(assignment=one) for one in messages)
+        batches = (messages[first : first + count_max] for first in range(0, len(messages), count_max))
+        return (
+            connector_pb2.ConnectResponse(assignment_batch=connector_pb2.AssignmentBatch(assignments=batch))
+            for batch in batches
+        )
 
     async def _report(
         self, session: ConnectorSession, message: connector_pb2.ConnectorReports
@@ -180,6 +193,11 @@ def _hello(first: connector_pb2.ConnectRequest | None, peer: str) -> Hello:
             integration_keys=frozenset(hello.integration_keys),
             connection_ids=fields.uuids("connection_ids", hello.connection_ids),
             capacity=fields.number("capacity", hello.capacity, at_least=1, at_most=1000),
+            batch_assignments_max=fields.number(
+                "max_batch_assignments", hello.max_batch_assignments, at_least=1, at_most=1000
+            )
+            if hello.HasField("max_batch_assignments")
+            else None,
             held_leases=tuple(
                 (
                     fields.uuid(f"held_leases[{index}].dataset_id", held.dataset_id),
@@ -237,7 +255,7 @@ def _result(report: connector_pb2.StatusReport, answer: Answer) -> connector_pb2
     return result
 
 
-def _assignment(assignment: Assignment, lease_seconds: float) -> connector_pb2.Assignment:
+def _assignment(assignment: Assignment, lease_ttl: Duration) -> connector_pb2.Assignment:
     scope = assignment.scope
     return connector_pb2.Assignment(
         dataset_id=str(assignment.dataset_id),
@@ -248,7 +266,7 @@ def _assignment(assignment: Assignment, lease_seconds: float) -> connector_pb2.A
         lease=connector_pb2.Lease(
             token=str(assignment.lease_token),
             attempt=assignment.attempt,
-            ttl=convert.duration(timedelta(seconds=lease_seconds)),
+            ttl=lease_ttl,
         ),
         sync_from=scope.sync_from.isoformat() if scope.sync_from else None,
         months_to_sync=scope.months_to_sync,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from asyncpg.pgproto.pgproto import UUID as DriverUUID
-from uuid_utils import uuid7
+from uuid_utils import uuid4, uuid7
 
 
 def parse_id(text: str) -> UUID:
@@ -20,3 +20,8 @@ def parse_id(text: str) -> UUID:
 def new_id() -> UUID:
     """A new one, ordered by time."""
     return DriverUUID(uuid7().bytes)
+
+
+def new_token() -> UUID:
+    """A new one that nobody can guess."""
+    return DriverUUID(uuid4().bytes)

@@ -107,6 +107,7 @@ class ConnectorHello(_message.Message):
     CONNECTION_IDS_FIELD_NUMBER: _builtins.int
     CAPACITY_FIELD_NUMBER: _builtins.int
     HELD_LEASES_FIELD_NUMBER: _builtins.int
+    MAX_BATCH_ASSIGNMENTS_FIELD_NUMBER: _builtins.int
     connector_name: _builtins.str
     """For people, such as `gnucash@reception-pc`. Required; up to 200 characters."""
     version: _builtins.str
@@ -114,6 +115,10 @@ class ConnectorHello(_message.Message):
     capacity: _builtins.int
     """Required; how many datasets it takes in hand at once, 1 to 1000. A connector that serves whole integrations gets one
     less of any one company (but one at least), so that another company's dataset finds room at once.
+    """
+    max_batch_assignments: _builtins.int
+    """It takes up to so many assignments in one message, 1 to 1000; many in one cost little more than one. Absent: each
+    comes by itself, as `assignment`.
     """
     @_builtins.property
     def integration_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -140,12 +145,15 @@ class ConnectorHello(_message.Message):
         connection_ids: _abc.Iterable[_builtins.str] | None = ...,
         capacity: _builtins.int = ...,
         held_leases: _abc.Iterable[Global___HeldLease] | None = ...,
+        max_batch_assignments: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_batch_assignments", b"_max_batch_assignments", "max_batch_assignments", b"max_batch_assignments"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "connection_ids", b"connection_ids", "connector_name", b"connector_name", "held_leases", b"held_leases", "integration_keys", b"integration_keys", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_batch_assignments", b"_max_batch_assignments", "capacity", b"capacity", "connection_ids", b"connection_ids", "connector_name", b"connector_name", "held_leases", b"held_leases", "integration_keys", b"integration_keys", "max_batch_assignments", b"max_batch_assignments", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__max_batch_assignments: _TypeAlias = _typing.Literal["max_batch_assignments"]  # noqa: Y015
+    _WhichOneofArgType__max_batch_assignments: _TypeAlias = _typing.Literal["_max_batch_assignments", b"_max_batch_assignments"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_batch_assignments) -> _WhichOneofReturnType__max_batch_assignments | None: ...
 
 Global___ConnectorHello: _TypeAlias = ConnectorHello  # noqa: Y015
 
@@ -359,13 +367,14 @@ class ConnectResponse(_message.Message):
     REVOKE_FIELD_NUMBER: _builtins.int
     CLOSING_FIELD_NUMBER: _builtins.int
     REPORT_RESULTS_FIELD_NUMBER: _builtins.int
+    ASSIGNMENT_BATCH_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___ConnectorWelcome:
         """The stream is open, and the connector online."""
 
     @_builtins.property
     def assignment(self) -> Global___Assignment:
-        """A dataset to fetch."""
+        """A dataset to fetch, for a connector without max_batch_assignments."""
 
     @_builtins.property
     def revoke(self) -> Global___Revocation:
@@ -379,6 +388,10 @@ class ConnectResponse(_message.Message):
     def report_results(self) -> Global___ReportResults:
         """What became of one ConnectorReports."""
 
+    @_builtins.property
+    def assignment_batch(self) -> Global___AssignmentBatch:
+        """Datasets to fetch, for a connector with max_batch_assignments."""
+
     def __init__(
         self,
         *,
@@ -387,12 +400,13 @@ class ConnectResponse(_message.Message):
         revoke: Global___Revocation | None = ...,
         closing: Global___ConnectorClosing | None = ...,
         report_results: Global___ReportResults | None = ...,
+        assignment_batch: Global___AssignmentBatch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "closing", b"closing", "message", b"message", "report_results", b"report_results", "revoke", b"revoke", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "assignment_batch", b"assignment_batch", "closing", b"closing", "message", b"message", "report_results", b"report_results", "revoke", b"revoke", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "closing", b"closing", "message", b"message", "report_results", b"report_results", "revoke", b"revoke", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "assignment_batch", b"assignment_batch", "closing", b"closing", "message", b"message", "report_results", b"report_results", "revoke", b"revoke", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assignment", "revoke", "closing", "report_results"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "assignment", "revoke", "closing", "report_results", "assignment_batch"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -431,6 +445,30 @@ class ConnectorWelcome(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConnectorWelcome: _TypeAlias = ConnectorWelcome  # noqa: Y015
+
+@_typing.final
+class AssignmentBatch(_message.Message):
+    """Datasets to fetch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSIGNMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def assignments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Assignment]:
+        """In the order in which they were claimed; at least one, at most max_batch_assignments."""
+
+    def __init__(
+        self,
+        *,
+        assignments: _abc.Iterable[Global___Assignment] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AssignmentBatch: _TypeAlias = AssignmentBatch  # noqa: Y015
 
 @_typing.final
 class Assignment(_message.Message):

@@ -18,7 +18,7 @@ def session(capacity: int = 4, *, everybody: bool = True) -> ConnectorSession:
 
 def taken(one: ConnectorSession, company_id: UUID = BUSY) -> Assignment:
     assignment = Assignment(uuid7(), company_id, uuid7(), "erp", "invoices", uuid7(), 1)
-    one.take(assignment)
+    one.take([assignment])
     return assignment
 
 

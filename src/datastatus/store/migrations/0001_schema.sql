@@ -163,9 +163,10 @@ CREATE TABLE dataset (
     FOREIGN KEY (connection_id, company_id, integration_key) REFERENCES connection (id, company_id, integration_key),
     CHECK (is_consistent_dataset(
         status, version, attempt, started, completed, error_message, lease_token, lease_holder, lease_expires))
--- Room in the page for the updates of a dataset's life, so that they stay heap-only. For the same reason no
--- index below mentions status: their columns change only when a dataset is claimed, released or ended.
-) WITH (fillfactor = 60);
+-- Room in a page for new versions of all its rows, as a batch changes datasets that lie together: so updates stay
+-- heap-only. For the same reason no index below mentions status: their columns change only when a dataset is claimed,
+-- released or ended.
+) WITH (fillfactor = 50);
 
 -- Single flight: one active dataset for each data type of a connection.
 CREATE UNIQUE INDEX dataset_active ON dataset (connection_id, data_type) WHERE completed IS NULL;
