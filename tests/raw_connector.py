@@ -84,6 +84,15 @@ class RawConnector:
         **more: object,
     ) -> connector_pb2.ReportResult:
         """Report on an assignment; what became of it."""
+        await self.send_report(assignment, status, **more)
+        return await self.result()
+
+    async def send_report(
+        self,
+        assignment: connector_pb2.Assignment,
+        status: dataset_pb2.DatasetStatus.ValueType | None = None,
+        **more: object,
+    ) -> None:
         report = connector_pb2.StatusReport(
             dataset_id=assignment.dataset_id,
             lease_token=assignment.lease.token,
@@ -92,6 +101,9 @@ class RawConnector:
         )
         reports = connector_pb2.ConnectorReports(reports=[report])
         await self._call.write(connector_pb2.ConnectRequest(reports=reports))
+
+    async def result(self) -> connector_pb2.ReportResult:
+        """What became of the first report of which that has not been told yet."""
         async with asyncio.timeout(_SECONDS_MAX):
             return await self._results.get()
 

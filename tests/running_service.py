@@ -16,7 +16,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
+import asyncpg
 import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
@@ -108,6 +110,18 @@ class RunningService:
     async def _finish_reading(self) -> None:
         assert self._reading is not None
         await self._reading
+
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[asyncpg.Connection]:
+        """Its embedded database, past the service."""
+        socket = self.data_folder / "postgres" / "socket"
+        connection = await asyncpg.connect(
+            host=unquote(str(socket)), user="datastatus", database="datastatus"
+        )
+        try:
+            yield connection
+        finally:
+            await connection.close()
 
     @property
     def is_running(self) -> bool:

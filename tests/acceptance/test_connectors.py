@@ -164,6 +164,28 @@ async def test_a_connector_that_takes_several_assignments_in_one_message_gets_th
         assert by_itself.batch_sizes == []
 
 
+async def test_reports_on_one_dataset_follow_each_other_and_hold_up_no_other_dataset(
+    service: RunningService, client: Client
+) -> None:
+    connection = await linked(client, "external")
+    async with raw_connector(service, [connection.id], capacity=2) as connector:
+        locked, free = await connector.assigned(), await connector.assigned()
+        async with service.database() as database, database.transaction():
+            await database.execute("SELECT FROM dataset WHERE id = $1 FOR UPDATE", locked.dataset_id)
+            await connector.send_report(locked, MAPPING)
+            await connector.send_report(free, MAPPING)
+            await once(client, free.dataset_id, lambda dataset: dataset.status == MAPPING)
+            # Were it carried out before the first, it would be refused.
+            await connector.send_report(locked, dataset_pb2.DATASET_STATUS_VALIDATING)
+            assert (await get(client, locked.dataset_id)).status == FETCHING
+        results = [await connector.result() for _ in range(3)]
+    assert [(one.dataset_id, one.status) for one in results] == [
+        (locked.dataset_id, MAPPING),
+        (free.dataset_id, MAPPING),
+        (locked.dataset_id, dataset_pb2.DATASET_STATUS_VALIDATING),
+    ]
+
+
 async def test_of_two_connectors_for_one_connection_each_gets_its_own(
     service: RunningService, client: Client
 ) -> None:

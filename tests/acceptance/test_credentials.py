@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from urllib.parse import unquote
 
-import asyncpg
 import grpc
 import pytest
 from google.protobuf import json_format, struct_pb2
@@ -279,13 +277,9 @@ async def test_no_secret_is_in_any_answer_log_or_table(
 
 async def all_rows(service: RunningService) -> str:
     """Every row of every table of the embedded database, as text."""
-    socket = service.data_folder / "postgres" / "socket"
-    database = await asyncpg.connect(host=unquote(str(socket)), user="datastatus", database="datastatus")
-    try:
+    async with service.database() as database:
         tables = await database.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
         rows = []
         for (table,) in tables:
             rows += [row[0] for row in await database.fetch(f'SELECT t::text FROM "{table}" t')]
         return "\n".join(rows)
-    finally:
-        await database.close()

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from urllib.parse import unquote
 
-import asyncpg
 import grpc
 import pytest
 
@@ -207,19 +205,17 @@ async def test_inconsistent_records_are_refused_and_the_cache_keeps_the_good_one
 async def test_what_cannot_be_stored_is_a_processing_error_and_nothing_of_it_is_seen(
     service: RunningService, client: Client, scripts: Path, scripted: connection_pb2.Connection
 ) -> None:
-    socket = service.data_folder / "postgres" / "socket"
-    database = await asyncpg.connect(host=unquote(str(socket)), user="datastatus", database="datastatus")
-    try:
+    async with service.database() as database:
         # The disk is full, say: publishing fails half way.
         await database.execute(
             "ALTER TABLE record ADD CONSTRAINT full_disk CHECK (record_id <> 's1') NOT VALID"
         )
-        script(scripts, "suppliers", records=[{**SUPPLIER, "id": "s0"}, SUPPLIER])
+        try:
+            script(scripts, "suppliers", records=[{**SUPPLIER, "id": "s0"}, SUPPLIER])
 
-        dataset = await synced(client, scripted.company_id, "suppliers")
-    finally:
-        await database.execute("ALTER TABLE record DROP CONSTRAINT full_disk")
-        await database.close()
+            dataset = await synced(client, scripted.company_id, "suppliers")
+        finally:
+            await database.execute("ALTER TABLE record DROP CONSTRAINT full_disk")
 
     assert dataset.status == dataset_pb2.DATASET_STATUS_PROCESSING_ERROR
     assert "full_disk" not in dataset.error_message

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import grpc
@@ -34,8 +35,13 @@ _PAGE_BYTES_MAX = 4 << 20
 _SERVED_MAX = 10_000
 _TEXT_CHARACTERS_MAX = 4000
 
+# As many messages of reports may wait for those before them.
+_REPORTS_WAITING_MAX = 2
+
 # What goes to the connector; None ends the stream.
 _Outgoing = asyncio.Queue[connector_pb2.ConnectResponse | None]
+# Reports that are being carried out, in the order of their messages; None: there are no more.
+_Reporting = asyncio.Queue[asyncio.Task[connector_pb2.ReportResults] | None]
 
 _REVOKE_REASONS = {
     RevokeReason.CANCELLED: connector_pb2.REVOKE_REASON_CANCELLED,
@@ -57,12 +63,16 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
             await context.write(self._welcome(session))
             outgoing: _Outgoing = asyncio.Queue(_REPORTS_MAX)
             async with asyncio.TaskGroup() as tasks:
-                reader = tasks.create_task(self._read(request_iterator, session, outgoing))
-                forwarder = tasks.create_task(self._forward(session, outgoing))
+                reporting: _Reporting = asyncio.Queue(_REPORTS_WAITING_MAX)
+                working = (
+                    tasks.create_task(self._read(request_iterator, session, reporting)),
+                    tasks.create_task(self._answer(reporting, outgoing)),
+                    tasks.create_task(self._forward(session, outgoing)),
+                )
                 while (message := await outgoing.get()) is not None:
                     await context.write(message)
-                reader.cancel()
-                forwarder.cancel()
+                for one in working:
+                    one.cancel()
 
     async def UploadRecords(
         self, request_iterator: AsyncIterator[connector_service_pb2.UploadRecordsRequest], context: Context
@@ -113,20 +123,35 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
         self,
         requests: AsyncIterator[connector_pb2.ConnectRequest],
         session: ConnectorSession,
-        outgoing: _Outgoing,
+        reporting: _Reporting,
     ) -> None:
-        async for request in requests:
-            match request.WhichOneof("message"):
-                case "reports":
-                    results = await self._report(session, request.reports)
-                    await outgoing.put(connector_pb2.ConnectResponse(report_results=results))
-                case "heartbeat":
-                    await self._connectors.heartbeat(session)
-                case "draining":
-                    await self._connectors.drain_session(session)
-                case _:
-                    problem = "must be reports, a heartbeat or draining after the hello"
-                    raise errors.InvalidFields([errors.FieldViolation("message", problem)])
+        """Carry out what the connector says, in order; only reports on different datasets at the same time."""
+        running: dict[asyncio.Task[connector_pb2.ReportResults], set[str]] = {}
+        async with asyncio.TaskGroup() as tasks:
+            async for request in requests:
+                match request.WhichOneof("message"):
+                    case "reports":
+                        about = {report.dataset_id.lower() for report in request.reports.reports}
+                        await _ended(one for one, others in running.items() if not about.isdisjoint(others))
+                        task = tasks.create_task(self._report(session, request.reports))
+                        running[task] = about
+                        task.add_done_callback(running.pop)
+                        await reporting.put(task)
+                    case "heartbeat":
+                        # What has just been completed must not look like a lease that was lost.
+                        await _ended(running)
+                        await self._connectors.heartbeat(session)
+                    case "draining":
+                        await _ended(running)
+                        await self._connectors.drain_session(session)
+                    case _:
+                        problem = "must be reports, a heartbeat or draining after the hello"
+                        raise errors.InvalidFields([errors.FieldViolation("message", problem)])
+        await reporting.put(None)
+
+    async def _answer(self, reporting: _Reporting, outgoing: _Outgoing) -> None:
+        while (task := await reporting.get()) is not None:
+            await outgoing.put(connector_pb2.ConnectResponse(report_results=await task))
         await outgoing.put(None)
 
     async def _forward(self, session: ConnectorSession, outgoing: _Outgoing) -> None:
@@ -175,6 +200,11 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
                 for report, one in zip(message.reports, read, strict=True)
             ]
         )
+
+
+async def _ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    if running := set(tasks):
+        await asyncio.wait(running)
 
 
 def _hello(first: connector_pb2.ConnectRequest | None, peer: str) -> Hello:

@@ -185,14 +185,16 @@ Global___HeldLease: _TypeAlias = HeldLease  # noqa: Y015
 
 @_typing.final
 class ConnectorReports(_message.Message):
-    """Reports on datasets; many in one message cost little more than one."""
+    """Reports on datasets; many in one message cost little more than one. The next message need not wait for the results of
+    this one: reports on one dataset are carried out in the order in which they come, those on others at the same time.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REPORTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatusReport]:
-        """Carried out in order; each succeeds or fails alone. At most 1000."""
+        """Each succeeds or fails alone. At most 1000."""
 
     def __init__(
         self,
