@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import uuid
 from uuid import UUID
 
 import structlog
@@ -13,6 +12,7 @@ from datastatus import errors
 from datastatus.engine.watch_hub import WatchHub
 from datastatus.store import journal
 from datastatus.store.database import Database
+from datastatus.store.ids import new_token
 from datastatus.store.journal import Announcement, Tail
 
 _log = structlog.get_logger(__name__)
@@ -38,7 +38,7 @@ class Announcements:
     def __init__(self, database: Database, hub: WatchHub) -> None:
         self._database = database
         self._hub = hub
-        self._id = uuid.uuid4()
+        self._id = new_token()
         self._due = asyncio.Event()
         # The newest committed here since the last announcement; None where that is not known.
         self._through_seq: int | None = 0

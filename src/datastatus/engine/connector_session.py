@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from datastatus.store.datasets import Assignment
+from datastatus.store.ids import new_token
 
 _OUTBOX_MESSAGES_MAX = 4096
 # A lease lasts three beats. One that is late gets nothing new; one whose leases have all run out is lost.
@@ -76,7 +76,7 @@ class ConnectorSession:
     """
 
     hello: Hello
-    id: UUID = field(default_factory=uuid.uuid4)
+    id: UUID = field(default_factory=new_token)
     in_hand: dict[UUID, Assignment] = field(default_factory=dict)
     draining: bool = False
     closing: bool = False
@@ -85,7 +85,7 @@ class ConnectorSession:
         default_factory=lambda: asyncio.Queue(_OUTBOX_MESSAGES_MAX)
     )
     # The company that was served last; the next ones have their turn. Begins anywhere.
-    last_company: UUID = field(default_factory=uuid.uuid4)
+    last_company: UUID = field(default_factory=new_token)
     _missed_beats: int = 0
 
     def hear(self) -> None:

@@ -79,7 +79,7 @@ class Pipeline:
         self._progress = progress
         self._mappers = mappers
         self._options = options
-        self._holder = uuid.uuid4()
+        self._holder = new_token()
         self._in_hand: dict[UUID, Work] = {}
         self._accepted: CompanyTurns[Work] = CompanyTurns()
 

@@ -17,13 +17,14 @@ from datastatus.integrations.registry import Registry, find_integration
 from datastatus.store import companies, datasets, staging
 from datastatus.store.database import Database
 from datastatus.store.datasets import Assignment, ProgressReport
+from datastatus.store.ids import NIL
 from datastatus.store.journal import Change, ChangeOutcome, ChangeResult, Grant
 
 Answer = DatasetStatus | None | errors.DatastatusError
 """What became of a report: the new status, None for mere progress, or the refusal."""
 
 # Whoever reports by single calls, without a stream, shares this lease. It fences them from connectors.
-_UNATTENDED = Grant(token=UUID(int=0), holder=UUID(int=0), seconds=900.0)
+_UNATTENDED = Grant(token=NIL, holder=NIL, seconds=900.0)
 
 
 class Report(NamedTuple):

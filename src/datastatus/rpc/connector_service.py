@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -25,6 +24,7 @@ from datastatus.engine.reports import Answer, Report
 from datastatus.rpc import convert, error_table
 from datastatus.rpc.fields import Fields
 from datastatus.store.datasets import Assignment
+from datastatus.store.ids import NIL
 from datastatus.v1 import connector_pb2, connector_service_pb2, connector_service_pb2_grpc, dataset_pb2
 
 Context = grpc.aio.ServicerContext
@@ -100,7 +100,7 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
             to_status = fields.choice("to_status", request.to_status, convert.STATUSES, default=None)
             report = Report(
                 dataset_id,
-                lease_token or UUID(int=0),
+                lease_token or NIL,
                 to_status,
                 description=_text(fields, request, "description"),
                 error_message=_text(fields, request, "error_message"),

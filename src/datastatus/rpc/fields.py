@@ -16,12 +16,10 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from datastatus import errors
-from datastatus.store.ids import parse_id
+from datastatus.store.ids import NIL, parse_id
 
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 1000
-
-_NIL = UUID(int=0)
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -53,18 +51,18 @@ class Fields:
         """A required UUID."""
         if not value:
             self.wrong(field, "is required")
-            return _NIL
+            return NIL
         try:
             parsed = parse_id(value)
         except ValueError:
             parsed = None
         # Hyphens may be missing or elsewhere.
         # The nil UUID stands for "nobody" in places, so nobody may name it.
-        if parsed is None or parsed == _NIL or str(parsed) != value.lower():
+        if parsed is None or parsed == NIL or str(parsed) != value.lower():
             self.wrong(
                 field, f"must be a UUID such as 01890a5d-ac96-774b-bcce-b302099a8057, not {value[:80]!r}"
             )
-            return _NIL
+            return NIL
         return parsed
 
     def optional_uuid(self, message: Message, field: str) -> UUID | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from datastatus.store.database import Executor, Row
+from datastatus.store.ids import NIL
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ async def credentials_under_other_keys(
     executor: Executor, key_id: str, after: SealedCredentials | None, count_max: int
 ) -> list[SealedCredentials]:
     """Those that another key than `key_id` seals: by key and connection, after the one given."""
-    place = ("", UUID(int=0)) if after is None else (after.key_id, after.connection_id)
+    place = ("", NIL) if after is None else (after.key_id, after.connection_id)
     rows = await executor.rows("credentials_under_other_keys", key_id, *place, count_max)
     return [_sealed(row) for row in rows]
 
