@@ -13,7 +13,7 @@ import grpc
 
 from benchmarks.bench import Bench
 from benchmarks.figures import Figure, Reach, Series
-from benchmarks.loads import received, unary
+from benchmarks.loads import received, unary_each
 from benchmarks.peers import PEERS, Peer
 from benchmarks.queueing import BATCH, STUB, in_batches
 from benchmarks.seed import data_types, seed_syncs
@@ -73,28 +73,32 @@ def _beside_best(name: str, ours: Sequence[float], rates: Mapping[Peer, Series])
 
 
 async def live(bench: Bench, addresses: Sequence[str], dsn: str, types: Sequence[str], lives: int) -> float:
-    """Datasets a second. Each server has a caller that queues and a connector that works, in processes."""
+    """Datasets a second. Each server has callers that queue and a connector that works.
+
+    All callers are in one process and all connectors in another, so that the load costs the same for any number of
+    servers.
+    """
     each = lives // len(addresses)
     online = [bench.event() for _ in addresses]
     syncs = [await seed_syncs(dsn, types, each, name_connections=True) for _ in addresses]
-    driving = [
-        asyncio.ensure_future(
-            bench.load(drive, address, sorted({one.connection_id for one in queued}), each, event)
-        )
-        for address, queued, event in zip(addresses, syncs, online, strict=True)
-    ]
+    connection_ids = [sorted({one.connection_id for one in queued}) for queued in syncs]
+    driving = asyncio.ensure_future(bench.load(_drive_each, addresses, connection_ids, each, online))
     await bench.all_set(online)
     begun = time.monotonic()
-    await asyncio.gather(
-        *[
-            bench.load(
-                unary, address, STUB, "BatchQueueSync", in_batches(queued, BATCH), callers=_QUEUEING_CALLERS
-            )
-            for address, queued in zip(addresses, syncs, strict=True)
+    batches = [in_batches(queued, BATCH) for queued in syncs]
+    await bench.load(unary_each, addresses, STUB, "BatchQueueSync", batches, callers=_QUEUEING_CALLERS)
+    return each * len(addresses) / (await driving - begun)
+
+
+async def _drive_each(
+    addresses: Sequence[str], connection_ids: Sequence[Sequence[str]], lives: int, online: Sequence[Event]
+) -> float:
+    async with asyncio.TaskGroup() as tasks:
+        driving = [
+            tasks.create_task(drive(address, served, lives, event))
+            for address, served, event in zip(addresses, connection_ids, online, strict=True)
         ]
-    )
-    ended = max(await asyncio.gather(*driving))
-    return each * len(addresses) / (ended - begun)
+    return max(one.result() for one in driving)
 
 
 async def drive(address: str, connection_ids: Sequence[str], lives: int, online: Event) -> float:

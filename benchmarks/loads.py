@@ -53,6 +53,20 @@ async def unary(
         return await _in_turn(call, requests, callers, items_per_request)
 
 
+async def unary_each(
+    addresses: Sequence[str],
+    stub: Callable[[grpc.aio.Channel], Any],
+    method: str,
+    requests: Sequence[Sequence[Message]],
+    *,
+    callers: int,
+) -> None:
+    """To each server its own calls, by so many callers: a load that costs the same for any number of servers."""
+    async with asyncio.TaskGroup() as tasks:
+        for address, own in zip(addresses, requests, strict=True):
+            tasks.create_task(unary(address, stub, method, own, callers=callers))
+
+
 async def statements(
     dsn: str, statement: str, arguments: Sequence[Sequence[Any]], *, callers: int, items_per_call: int = 1
 ) -> Load:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -12,7 +11,7 @@ from functools import partial
 from benchmarks.bench import Bench
 from benchmarks.figures import NO_REACH, Figure, Reach, Series
 from benchmarks.lifecycle import live
-from benchmarks.loads import unary
+from benchmarks.loads import unary_each
 from benchmarks.queueing import CALLERS, STUB
 from benchmarks.seed import data_types, seed_syncs
 
@@ -66,12 +65,8 @@ async def _measure(bench: Bench, dsn: str, types: Sequence[str], count: int) -> 
 
 async def _queue(bench: Bench, addresses: Sequence[str], dsn: str, types: Sequence[str], calls: int) -> float:
     count = len(addresses)
-    requests = await seed_syncs(dsn, types, calls)
+    syncs = await seed_syncs(dsn, types, calls)
+    requests = [syncs[nth::count] for nth in range(count)]
     begun = time.monotonic()
-    await asyncio.gather(
-        *[
-            bench.load(unary, address, STUB, "QueueSync", requests[nth::count], callers=CALLERS // count)
-            for nth, address in enumerate(addresses)
-        ]
-    )
+    await bench.load(unary_each, addresses, STUB, "QueueSync", requests, callers=CALLERS // count)
     return calls / (time.monotonic() - begun)
