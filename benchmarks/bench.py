@@ -138,6 +138,15 @@ class Bench:
         async with program(sys.executable, "-m", "benchmarks.bare_server") as running:
             yield running
 
+    @asynccontextmanager
+    async def least_server(self) -> AsyncIterator[Service]:
+        """See `least_server`; on a database of its own."""
+        async with (
+            self.database() as dsn,
+            program(sys.executable, "-m", "benchmarks.least_server", dsn) as running,
+        ):
+            yield Service(running.address, running.pid, dsn)
+
     def dsn_of(self, database: str) -> str:
         return urlunsplit(urlsplit(self._admin_dsn)._replace(path=f"/{database}"))
 
