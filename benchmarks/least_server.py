@@ -1,6 +1,6 @@
 """The least that the same parts can do for a call that watchers are told of.
 
-For each QueueSync it commits one row and tells every WatchStatus that is open. It checks nothing, keeps no order and
+For each QueueSync it commits one row and tells every open WatchStatus. It checks nothing, keeps no order and
 remembers nothing. What the service takes longer is its own; the rest is taken by gRPC, asyncio, the driver and
 Postgres. Run as `python -m benchmarks.least_server DSN`.
 """
@@ -14,19 +14,21 @@ import asyncpg
 import grpc
 
 from datastatus.cli.process import settle_memory
-from datastatus.v1 import dataset_pb2, sync_service_pb2, sync_service_pb2_grpc, watch_pb2
+from datastatus.v1 import dataset_pb2, sync_service_pb2, watch_pb2
 
 _CONNECTIONS = 8
 
 Context = grpc.aio.ServicerContext
 
 
-class _Service(sync_service_pb2_grpc.SyncServiceServicer):
+class _Service:
     def __init__(self, statements: asyncio.Queue) -> None:
         self._statements = statements
         self._watchers: set[asyncio.Queue[watch_pb2.WatchStatusResponse]] = set()
 
-    async def QueueSync(self, request: sync_service_pb2.SyncRequest, context: Context) -> dataset_pb2.Dataset:
+    async def queue_sync(
+        self, request: sync_service_pb2.SyncRequest, context: Context
+    ) -> dataset_pb2.Dataset:
         statement = await self._statements.get()
         await statement.fetch(1)
         self._statements.put_nowait(statement)
@@ -49,9 +51,7 @@ class _Service(sync_service_pb2_grpc.SyncServiceServicer):
             watcher.put_nowait(event)
         return dataset
 
-    async def WatchStatus(  # pyright: ignore[reportIncompatibleMethodOverride] (writes to the context)
-        self, request: watch_pb2.WatchStatusRequest, context: Context
-    ) -> None:
+    async def watch_status(self, request: watch_pb2.WatchStatusRequest, context: Context) -> None:
         events: asyncio.Queue[watch_pb2.WatchStatusResponse] = asyncio.Queue()
         self._watchers.add(events)
         try:
@@ -68,8 +68,23 @@ async def _main(dsn: str) -> None:
     statements: asyncio.Queue = asyncio.Queue()
     for one in connections:
         statements.put_nowait(await one.prepare("INSERT INTO least VALUES ($1)"))
+    service = _Service(statements)
+    methods = {
+        "QueueSync": grpc.unary_unary_rpc_method_handler(
+            service.queue_sync,
+            request_deserializer=sync_service_pb2.SyncRequest.FromString,
+            response_serializer=dataset_pb2.Dataset.SerializeToString,
+        ),
+        "WatchStatus": grpc.unary_stream_rpc_method_handler(
+            service.watch_status,
+            request_deserializer=watch_pb2.WatchStatusRequest.FromString,
+            response_serializer=watch_pb2.WatchStatusResponse.SerializeToString,
+        ),
+    }
     server = grpc.aio.server()
-    sync_service_pb2_grpc.add_SyncServiceServicer_to_server(_Service(statements), server)
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("datastatus.v1.SyncService", methods)]
+    )
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     settle_memory()

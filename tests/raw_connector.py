@@ -125,6 +125,10 @@ class RawConnector:
         )
         return await self._stub.UploadRecords(iter([request]))
 
+    async def say_nothing(self) -> None:
+        """Send a message that is none."""
+        await self._call.write(connector_pb2.ConnectRequest())
+
     async def drain(self) -> None:
         await self._call.write(connector_pb2.ConnectRequest(draining=connector_pb2.ConnectorDraining()))
 

@@ -30,6 +30,7 @@ from datastatus.v1 import (
     dataset_pb2,
     record_service_pb2,
     sync_service_pb2,
+    watch_pb2,
 )
 from raw_connector import raw_connector
 from running_service import (
@@ -94,6 +95,25 @@ async def get(client: Client, dataset_id: str) -> dataset_pb2.Dataset:
     return await client.sync.GetDataset(sync_service_pb2.GetDatasetRequest(dataset_id=dataset_id))
 
 
+async def claimed_on(client: Client, connection: connection_pb2.Connection) -> list[str]:
+    """The datasets of a connection that have been claimed, in order."""
+    request = watch_pb2.WatchStatusRequest(
+        any_of=[watch_pb2.StatusFilter(connection_ids=[connection.id], to_statuses=[FETCHING])]
+    )
+    request.earliest.SetInParent()
+    claimed: list[str] = []
+    head = None
+    call = client.sync.WatchStatus(request)
+    async for response in call:
+        head = head or response.opened.head_seq
+        claimed += [one.dataset_id for one in response.batch.transitions]
+        through = response.batch.through_seq or response.progress.through_seq
+        if through >= head:
+            break
+    call.cancel()
+    return claimed
+
+
 async def once(
     client: Client, dataset_id: str, holds: Callable[[dataset_pb2.Dataset], bool]
 ) -> dataset_pb2.Dataset:
@@ -155,6 +175,8 @@ async def test_a_connector_that_takes_several_assignments_in_one_message_gets_th
     async with raw_connector(service, [connection.id], capacity=10, max_batch_assignments=4) as connector:
         assigned = [await connector.assigned() for _ in range(10)]
         assert connector.batch_sizes == [4, 4, 2]
+        # As they were claimed, which is by their sync order.
+        assert [one.dataset_id for one in assigned] == await claimed_on(client, connection)
         for assignment in assigned:
             await connector.finish(assignment)
         # One that is claimed alone comes so, too.
@@ -183,6 +205,22 @@ async def test_reports_on_one_dataset_follow_each_other_and_hold_up_no_other_dat
         (locked.dataset_id, MAPPING),
         (free.dataset_id, MAPPING),
         (locked.dataset_id, dataset_pb2.DATASET_STATUS_VALIDATING),
+    ]
+
+
+async def test_what_was_reported_before_a_message_that_is_refused_is_carried_out_and_answered(
+    service: RunningService, client: Client
+) -> None:
+    connection = await linked(client, "external")
+    async with raw_connector(service, [connection.id], capacity=2) as connector:
+        one, other = await connector.assigned(), await connector.assigned()
+        await connector.send_report(one, MAPPING)
+        await connector.send_report(other, MAPPING)
+        await connector.say_nothing()
+        results = [await connector.result() for _ in range(2)]
+    assert [(result.dataset_id, result.status) for result in results] == [
+        (one.dataset_id, MAPPING),
+        (other.dataset_id, MAPPING),
     ]
 
 
@@ -426,6 +464,16 @@ async def connected_runtime(
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_connector_works_with_a_service_that_knows_no_batches_of_assignments(
+    service: RunningService, client: Client
+) -> None:
+    connection, dataset_id = await alone(client, "customers")
+    async with connected_runtime(service, connection, GNUCASH, book=str(DEMO_BOOK)) as runtime:
+        # Which would not have read it.
+        runtime._hello.ClearField("max_batch_assignments")
+        assert (await ended(client, dataset_id)).status == COMPLETE
 
 
 class SlowSource:

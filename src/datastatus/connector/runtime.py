@@ -151,8 +151,11 @@ class ConnectorRuntime:
                         if self._draining:
                             await outgoing.put(_DRAINING)
                         self._on_event(f"online at {self._server}")
-                    case "assignment_batch":
-                        self._take(tasks, fetcher, response.assignment_batch.assignments)
+                    case "assignment" | "assignment_batch":
+                        # An older service sends each by itself all the same.
+                        self._take(
+                            tasks, fetcher, response.assignment_batch.assignments or [response.assignment]
+                        )
                     case "revoke" if (
                         self._leases.get(response.revoke.dataset_id) == response.revoke.lease_token
                     ):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Container, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -139,8 +139,11 @@ class ConnectorHub:
         session.hear()
         await companies.drain_connector_session(self._database, session.id)
 
-    async def heartbeat(self, session: ConnectorSession) -> None:
-        """The connector is alive: renew its presence and its leases; revoke what it has lost."""
+    async def heartbeat(self, session: ConnectorSession, being_reported: Container[UUID]) -> None:
+        """The connector is alive: renew its presence and its leases; revoke what it has lost.
+
+        What is `being_reported` is told of with the result, whether it is lost or has just been completed.
+        """
         session.hear()
         if not await companies.renew_connector_session(self._database, session.id, self.lease_seconds):
             # Forgotten: it was silent for an hour by the store's clock, which somebody has moved.
@@ -148,7 +151,8 @@ class ConnectorHub:
         held = [(one.dataset_id, one.lease_token) for one in session.in_hand.values()]
         if held:
             renewed = await datasets.renew_leases(self._database, held, self.lease_seconds)
-            if lost := [lease for lease in held if lease[0] not in renewed]:
+            lost = [lease for lease in held if lease[0] not in renewed and lease[0] not in being_reported]
+            if lost:
                 await self._revoke_lost(session, lost)
 
     async def _revoke_lost(self, session: ConnectorSession, lost: Sequence[tuple[UUID, UUID]]) -> None:
@@ -306,8 +310,9 @@ class ConnectorHub:
             )
 
     async def _assignments(self, dataset_ids: Collection[UUID]) -> list[Assignment]:
-        """What is claimed, each with how much of it to fetch."""
-        claimed = await datasets.claimed_datasets(self._database, dataset_ids)
+        """What is claimed, in order, each with how much of it to fetch."""
+        found = {one.dataset_id: one for one in await datasets.claimed_datasets(self._database, dataset_ids)}
+        claimed = [found[dataset_id] for dataset_id in dataset_ids if dataset_id in found]
         _, in_force = await settings.settings_of_companies(
             self._database, {one.company_id for one in claimed}
         )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from uuid import UUID
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from datastatus import errors
+from datastatus.engine.calls_in_order import CallsInOrder
 from datastatus.engine.connector_session import (
     Assigned,
     ConnectorClosing,
@@ -35,13 +37,13 @@ _PAGE_BYTES_MAX = 4 << 20
 _SERVED_MAX = 10_000
 _TEXT_CHARACTERS_MAX = 4000
 
-# As many messages of reports may wait for those before them.
-_REPORTS_WAITING_MAX = 2
+# As many messages of reports of one connector are carried out at the same time.
+_MESSAGES_AT_ONCE_MAX = 4
 
 # What goes to the connector; None ends the stream.
 _Outgoing = asyncio.Queue[connector_pb2.ConnectResponse | None]
-# Reports that are being carried out, in the order of their messages; None: there are no more.
-_Reporting = asyncio.Queue[asyncio.Task[connector_pb2.ReportResults] | None]
+# Messages of reports that are being carried out, by the datasets that they are on.
+_Reporting = CallsInOrder[UUID, connector_pb2.ReportResults]
 
 _REVOKE_REASONS = {
     RevokeReason.CANCELLED: connector_pb2.REVOKE_REASON_CANCELLED,
@@ -62,8 +64,7 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
         async with self._connectors.session(hello) as session:
             await context.write(self._welcome(session))
             outgoing: _Outgoing = asyncio.Queue(_REPORTS_MAX)
-            async with asyncio.TaskGroup() as tasks:
-                reporting: _Reporting = asyncio.Queue(_REPORTS_WAITING_MAX)
+            async with asyncio.TaskGroup() as tasks, _Reporting(_MESSAGES_AT_ONCE_MAX) as reporting:
                 working = (
                     tasks.create_task(self._read(request_iterator, session, reporting)),
                     tasks.create_task(self._answer(reporting, outgoing)),
@@ -125,33 +126,26 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
         session: ConnectorSession,
         reporting: _Reporting,
     ) -> None:
-        """Carry out what the connector says, in order; only reports on different datasets at the same time."""
-        running: dict[asyncio.Task[connector_pb2.ReportResults], set[str]] = {}
-        async with asyncio.TaskGroup() as tasks:
-            async for request in requests:
-                match request.WhichOneof("message"):
-                    case "reports":
-                        about = {report.dataset_id.lower() for report in request.reports.reports}
-                        await _ended(one for one, others in running.items() if not about.isdisjoint(others))
-                        task = tasks.create_task(self._report(session, request.reports))
-                        running[task] = about
-                        task.add_done_callback(running.pop)
-                        await reporting.put(task)
-                    case "heartbeat":
-                        # What has just been completed must not look like a lease that was lost.
-                        await _ended(running)
-                        await self._connectors.heartbeat(session)
-                    case "draining":
-                        await _ended(running)
-                        await self._connectors.drain_session(session)
-                    case _:
-                        problem = "must be reports, a heartbeat or draining after the hello"
-                        raise errors.InvalidFields([errors.FieldViolation("message", problem)])
-        await reporting.put(None)
+        """Carry out what the connector says; reports on different datasets at the same time."""
+        async for request in requests:
+            match request.WhichOneof("message"):
+                case "reports":
+                    reports = request.reports.reports
+                    read = [_report_or_error(report) for report in reports]
+                    about = {one.dataset_id for one in read if isinstance(one, Report)}
+                    await reporting.begin(about, partial(self._report, session, reports, read))
+                case "heartbeat":
+                    await self._connectors.heartbeat(session, reporting)
+                case "draining":
+                    await self._connectors.drain_session(session)
+                case _:
+                    # What came before it is answered first.
+                    await reporting.begin((), _refuse_message)
+        reporting.end()
 
     async def _answer(self, reporting: _Reporting, outgoing: _Outgoing) -> None:
-        while (task := await reporting.get()) is not None:
-            await outgoing.put(connector_pb2.ConnectResponse(report_results=await task))
+        async for results in reporting.results():
+            await outgoing.put(connector_pb2.ConnectResponse(report_results=results))
         await outgoing.put(None)
 
     async def _forward(self, session: ConnectorSession, outgoing: _Outgoing) -> None:
@@ -187,24 +181,26 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
         )
 
     async def _report(
-        self, session: ConnectorSession, message: connector_pb2.ConnectorReports
+        self,
+        session: ConnectorSession,
+        reports: Sequence[connector_pb2.StatusReport],
+        read: Sequence[Report | errors.InvalidFields],
     ) -> connector_pb2.ReportResults:
         with Fields("reports.") as fields:
-            fields.number("reports", len(message.reports), at_least=0, at_most=_REPORTS_MAX)
-        read = [_report_or_error(report) for report in message.reports]
+            fields.number("reports", len(reports), at_least=0, at_most=_REPORTS_MAX)
         good = [one for one in read if isinstance(one, Report)]
         answers = iter(await self._connectors.report(session, good))
         return connector_pb2.ReportResults(
             results=[
                 _result(report, next(answers) if isinstance(one, Report) else one)
-                for report, one in zip(message.reports, read, strict=True)
+                for report, one in zip(reports, read, strict=True)
             ]
         )
 
 
-async def _ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    if running := set(tasks):
-        await asyncio.wait(running)
+async def _refuse_message() -> connector_pb2.ReportResults:
+    problem = "must be reports, a heartbeat or draining after the hello"
+    raise errors.InvalidFields([errors.FieldViolation("message", problem)])
 
 
 def _hello(first: connector_pb2.ConnectRequest | None, peer: str) -> Hello:

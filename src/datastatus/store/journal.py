@@ -60,6 +60,8 @@ class QueueItem(NamedTuple):
 class QueueResult(NamedTuple):
     """`dataset_id` is the item's own where QUEUED, else the dataset that answers or stands in the way.
 
+    `link` is the connection's status, of what is not QUEUED.
+
     `transitions` is what was journaled in `epoch`, in order.
     """
 
@@ -177,7 +179,7 @@ class Change(NamedTuple):
 
 
 class ChangeResult(NamedTuple):
-    """`status` is the dataset's after the call (None where UNKNOWN or not looked at); the rest where DONE.
+    """`status` is the dataset's after the call, None where it was not looked at; the rest where DONE.
 
     `transitions` is what was journaled in `epoch`; of a deauthorisation it is not told.
     """
@@ -197,7 +199,7 @@ async def transition_datasets(executor: Executor, changes: Sequence[Change]) -> 
     done = itertools.count()
     return [
         _changed(change, row, next(done), judged) if judged["outcome"] == "DONE" else _refused(judged)
-        for change, judged in zip(changes, row["judged"], strict=True)
+        for change, judged in zip(changes, row["judged"] or (), strict=True)
     ]
 
 

@@ -186,7 +186,7 @@ Global___HeldLease: _TypeAlias = HeldLease  # noqa: Y015
 @_typing.final
 class ConnectorReports(_message.Message):
     """Reports on datasets; many in one message cost little more than one. The next message need not wait for the results of
-    this one: reports on one dataset are carried out in the order in which they come, those on others at the same time.
+    this one: up to four are carried out at the same time, except that reports on one dataset keep their order.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -657,7 +657,9 @@ Global___ReportResults: _TypeAlias = ReportResults  # noqa: Y015
 
 @_typing.final
 class ReportResult(_message.Message):
-    """What became of one report."""
+    """What became of one report. Compare the lease_token, too: the same dataset may have been assigned again, under another
+    lease, before the result of the report that gave it back has come.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -56,6 +56,16 @@ async def test_credentials_are_kept_while_the_source_accepts_them(store: Store) 
     assert await kept(store, link) is None
 
 
+async def test_linking_tells_what_it_has_queued_and_leaves_out_what_is_running(store: Store) -> None:
+    link = await store.connection()
+    await store.queued(link, "bills")
+    first = [(uuid7(), data_type, order) for order, data_type in enumerate(("items", "bills", "journals"))]
+    connection = await connection_of(store, link)
+    queued = await companies.link_connection(store.database, connection, Trigger.RELINK, first)
+    assert queued == [first[0][0], first[2][0]]
+    assert await companies.link_connection(store.database, connection, Trigger.RELINK, first) == []
+
+
 @pytest.mark.parametrize("delete", [True, False])
 async def test_an_unlinked_or_deleted_connection_has_no_credentials(store: Store, delete: bool) -> None:
     link = await store.connection(linked=False)

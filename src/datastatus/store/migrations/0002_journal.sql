@@ -356,13 +356,13 @@ CREATE TYPE requested_change AS (
     grant_seconds double precision
 );
 
--- What becomes of it; what follows `outcome` is the dataset as it was before, NULL where it was not looked at:
+-- What becomes of it; what follows `outcome` is the dataset as it was before, NULL where its row was not had:
 --   DONE         changed
 --   UNKNOWN      there is no such dataset
 --   ILLEGAL      refused: the table of transitions has no way from `status` to there
 --   LEASE_LOST   refused: the lease is another's by now
 --   NOT_EXPIRED  refused: the lease was renewed meanwhile
---   RETRY        not looked at: locked by somebody else, or twice in this call
+--   RETRY        not judged: locked by somebody else, or twice in this call
 CREATE TYPE judged_change AS (
     outcome text,
     status dataset_status,
