@@ -122,7 +122,7 @@ class Faults:
         transaction = self._cluster.sql.transaction()
         await transaction.start()
         try:
-            rows = await self._cluster.sql.fetch(
+            [row] = await self._cluster.sql.fetch(
                 queries()["queue_datasets"],
                 [
                     QueueItem(
@@ -144,7 +144,7 @@ class Faults:
             return False
         finally:
             await transaction.rollback()
-        assert {row["outcome"] for row in rows} <= {"QUEUED", "RETRY"}
+        assert {decision["outcome"] for decision in row["decisions"]} <= {None, "RETRY"}
         return True
 
     async def trim(self) -> None:
