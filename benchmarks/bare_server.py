@@ -67,9 +67,10 @@ def _streaming(answers: Sequence[bytes], streams: int):
     return call
 
 
-async def _main() -> None:
+async def serve(handler: grpc.GenericRpcHandler) -> None:
+    """Serve on any free port, as `programs.program` starts it, until the process ends."""
     server = grpc.aio.server(options=_OPTIONS)
-    server.add_generic_rpc_handlers([_AnyMethod()])
+    server.add_generic_rpc_handlers([handler])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     # As the service does: a limit that stops to collect garbage would be none.
@@ -79,4 +80,4 @@ async def _main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main())
+    asyncio.run(serve(_AnyMethod()))

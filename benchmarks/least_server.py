@@ -13,7 +13,7 @@ import sys
 import asyncpg
 import grpc
 
-from datastatus.cli.process import settle_memory
+from benchmarks.bare_server import serve
 from datastatus.v1 import dataset_pb2, sync_service_pb2, watch_pb2
 
 _CONNECTIONS = 8
@@ -81,15 +81,7 @@ async def _main(dsn: str) -> None:
             response_serializer=watch_pb2.WatchStatusResponse.SerializeToString,
         ),
     }
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers(
-        [grpc.method_handlers_generic_handler("datastatus.v1.SyncService", methods)]
-    )
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    settle_memory()
-    print(f"serving on 127.0.0.1:{port}", file=sys.stderr, flush=True)
-    await server.wait_for_termination()
+    await serve(grpc.method_handlers_generic_handler("datastatus.v1.SyncService", methods))
 
 
 if __name__ == "__main__":
