@@ -70,6 +70,11 @@ class Bench:
         """How many: of a full run or of a quick one."""
         return quick if self.quick else full
 
+    @property
+    def warm_up_rounds(self) -> int:
+        """Of what takes long: a quick run has no time for rounds that are not counted."""
+        return 0 if self.quick else 1
+
     def tell(self, text: str) -> None:
         """Progress, for people."""
         print(f"  {text}", file=sys.stderr, flush=True)

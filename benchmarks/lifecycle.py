@@ -43,7 +43,7 @@ async def lifecycle(bench: Bench) -> list[Figure]:
             partial(live, bench, [service.address], service.dsn, types, lives),
             *[partial(_jobs, bench, peer, lives) for peer in present],
         ]
-        ours, *theirs = await bench.alternate(*contenders)
+        ours, *theirs = await bench.alternate(*contenders, warm_up_rounds=bench.warm_up_rounds)
     rates = {peer: Series(jobs) for peer, jobs in zip(present, theirs, strict=True)}
     return [
         _beside_best(

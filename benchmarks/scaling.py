@@ -36,10 +36,10 @@ async def servers(bench: Bench) -> list[Figure]:
         async with bench.server(dsn) as service:
             types = await data_types(service.address)
             answer = await an_answer(service.address, (await seed_syncs(dsn, types, 1))[0])
-        # Each round starts its servers anew; a quick run has no time for one that is not counted.
+        # Each round starts its servers anew.
         measured = await bench.alternate(
             *[partial(_measure, bench, dsn, types, answer, count) for count in counts],
-            warm_up_rounds=0 if bench.quick else 1,
+            warm_up_rounds=bench.warm_up_rounds,
         )
     figures = []
     for name, unit, reach in (

@@ -45,7 +45,7 @@ async def watch_latency(bench: Bench) -> list[Figure]:
         if present:
             address = await stack.enter_async_context(etcd.etcd_server(bench.folder))
             contenders.append(partial(_etcd_latencies, bench, address, watchers, transitions, per_second))
-        ours, at_least, *etcds = await bench.alternate(*contenders)
+        ours, at_least, *etcds = await bench.alternate(*contenders, warm_up_rounds=bench.warm_up_rounds)
     beside = "etcd, put to watch" if present else "etcd is not installed"
     return [
         Figure(
@@ -159,7 +159,9 @@ async def watch_many(bench: Bench) -> list[Figure]:
                 per_watcher=transitions // watchers,
             )
 
-        ours, theirs = await bench.alternate(partial(latencies, many), partial(latencies, few))
+        ours, theirs = await bench.alternate(
+            partial(latencies, many), partial(latencies, few), warm_up_rounds=bench.warm_up_rounds
+        )
     return [
         Figure(
             f"watch_many.p{percent}",
