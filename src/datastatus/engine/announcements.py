@@ -10,10 +10,10 @@ import structlog
 
 from datastatus import errors
 from datastatus.engine.watch_hub import WatchHub
-from datastatus.store import journal
+from datastatus.store.announcements import Announcement, announce_transitions
 from datastatus.store.database import Database
 from datastatus.store.ids import new_token
-from datastatus.store.journal import Announcement, Tail
+from datastatus.store.journal import Tail
 
 _log = structlog.get_logger(__name__)
 
@@ -76,7 +76,7 @@ class Announcements:
             through_seq, self._through_seq = self._through_seq, 0
             try:
                 # After the commit and on a connection of its own: it cannot hold up or fail a writer.
-                await journal.announce_transitions(
+                await announce_transitions(
                     self._database,
                     Announcement(self._id, through_seq),
                     timeout_seconds=_ANNOUNCE_SECONDS_MAX,

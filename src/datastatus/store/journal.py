@@ -14,7 +14,6 @@ from uuid import UUID
 from datastatus.domain.connection import ConnectionStatus
 from datastatus.domain.dataset import DESCRIPTIONS, STATUSES, TRIGGERS, DatasetStatus, Transition, Trigger
 from datastatus.store.database import Executor, Row
-from datastatus.store.ids import parse_id
 
 REQUEST_ID_HOURS = 24
 
@@ -386,26 +385,3 @@ async def recall_request(
     """(REPLAYED, its dataset) or (REUSED, that of another request), or None where the id is new."""
     rows = await executor.rows("recall_request", caller, request_id, fingerprint, REQUEST_ID_HOURS)
     return (QueueOutcome(rows[0]["outcome"]), rows[0]["dataset_id"]) if rows else None
-
-
-class Announcement(NamedTuple):
-    """To all processes: one of them has committed transitions up to `through_seq`; None: who knows how far."""
-
-    process_id: UUID
-    through_seq: int | None
-
-    @classmethod
-    def parse(cls, payload: str) -> Announcement:
-        """Of the payload of a notification."""
-        process_id, through_seq = payload.split(" ")
-        return cls(parse_id(process_id), int(through_seq) if through_seq else None)
-
-    def __str__(self) -> str:
-        return f"{self.process_id} {'' if self.through_seq is None else self.through_seq}"
-
-
-async def announce_transitions(
-    executor: Executor, announcement: Announcement, *, timeout_seconds: float
-) -> None:
-    """Wake the tailers of the other processes."""
-    await executor.rows("announce_transitions", str(announcement), timeout_seconds=timeout_seconds)

@@ -14,7 +14,7 @@ from datastatus.engine.announcements import Announcements
 from datastatus.engine.watch_hub import WatchHub
 from datastatus.rpc.watch_encoder import encode_transition
 from datastatus.store import journal
-from datastatus.store.journal import Announcement
+from datastatus.store.announcements import Announcement
 from stores import Store, an_item
 
 CHANNEL = "datastatus_transitions"
