@@ -42,23 +42,31 @@ def roll_up(data_types: Iterable[str], pointers: Iterable[DataTypePointers]) -> 
 
     Latest is the dataset queued last, successful the one completed last, over all connections.
     """
-    by_type: dict[str, list[DataTypePointers]] = {data_type: [] for data_type in data_types}
+    by_type: dict[str, DataTypePointers | None] = dict.fromkeys(data_types)
     for pointer in pointers:
-        by_type.setdefault(pointer.data_type, []).append(pointer)
-    return {data_type: _roll_up_one(data_type, by_type[data_type]) for data_type in sorted(by_type)}
+        other = by_type.get(pointer.data_type)
+        by_type[pointer.data_type] = pointer if other is None else _of_both(other, pointer)
+    return {data_type: _status(data_type, by_type[data_type]) for data_type in sorted(by_type)}
 
 
-def _roll_up_one(data_type: str, pointers: list[DataTypePointers]) -> DataTypeStatus:
-    if not pointers:
+def _of_both(one: DataTypePointers, other: DataTypePointers) -> DataTypePointers:
+    """As if both connections were one."""
+    latest = max(one, other, key=lambda pointer: pointer.latest_seq)
+    successful = max(one, other, key=lambda pointer: pointer.successful_seq or 0)
+    return latest._replace(
+        successful_dataset_id=successful.successful_dataset_id,
+        successful_seq=successful.successful_seq,
+        last_successful_sync=successful.last_successful_sync,
+    )
+
+
+def _status(data_type: str, pointers: DataTypePointers | None) -> DataTypeStatus:
+    if pointers is None:
         return DataTypeStatus(data_type)
-    latest = successful = pointers[0]
-    if len(pointers) > 1:
-        latest = max(pointers, key=lambda pointer: pointer.latest_seq)
-        successful = max(pointers, key=lambda pointer: pointer.successful_seq or 0)
     return DataTypeStatus(
         data_type,
-        last_successful_sync=successful.last_successful_sync,
-        current_status=latest.current_status,
-        latest_sync_id=latest.latest_dataset_id,
-        latest_successful_sync_id=successful.successful_dataset_id,
+        pointers.last_successful_sync,
+        pointers.current_status,
+        pointers.latest_dataset_id,
+        pointers.successful_dataset_id,
     )

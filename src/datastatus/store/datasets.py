@@ -67,28 +67,17 @@ async def data_status_pointers(
     executor: Executor, company_ids: Collection[UUID]
 ) -> dict[UUID, list[ConnectionPointers]]:
     """By company, its connections; a company without any has an empty list, whether or not it exists."""
-    rows = await executor.rows("data_status_pointers", list(company_ids))
-    found: dict[UUID, dict[UUID, ConnectionPointers]] = {company_id: {} for company_id in company_ids}
-    for row in rows:
-        of_company, connection_id = found[row["company_id"]], row["connection_id"]
-        connection = of_company.get(connection_id)
-        if connection is None:
-            connection = of_company[connection_id] = ConnectionPointers(
-                connection_id, row["integration_key"], []
+    found: dict[UUID, list[ConnectionPointers]] = {company_id: [] for company_id in company_ids}
+    for row in await executor.rows("data_status_pointers", list(company_ids)):
+        company_id, connection_id, integration_key, data_types, *columns = row
+        pointers = [
+            DataTypePointers(data_type, latest_id, latest_seq, STATUSES[status], *successful)
+            for data_type, latest_id, latest_seq, status, *successful in zip(
+                data_types or (), *(column or () for column in columns), strict=True
             )
-        if row["data_type"] is not None:
-            connection.pointers.append(
-                DataTypePointers(
-                    row["data_type"],
-                    row["latest_dataset_id"],
-                    row["latest_seq"],
-                    STATUSES[row["status"]],
-                    row["successful_dataset_id"],
-                    row["successful_seq"],
-                    row["last_successful_sync"],
-                )
-            )
-    return {company_id: list(of_company.values()) for company_id, of_company in found.items()}
+        ]
+        found[company_id].append(ConnectionPointers(connection_id, integration_key, pointers))
+    return found
 
 
 async def latest_syncs(

@@ -13,12 +13,19 @@ WHERE ($1::uuid IS NULL OR d.company_id = $1)
 ORDER BY d.id DESC LIMIT $6;
 
 -- name: data_status_pointers
--- A connection on which nothing was ever queued has one row without a data type.
-SELECT c.company_id, c.id AS connection_id, c.integration_key, s.data_type, s.latest_dataset_id, s.latest_seq, d.status,
-    s.successful_dataset_id, s.successful_seq, s.last_successful_sync
+-- One row a connection, with an array for each column; nulls where nothing was ever queued on it.
+SELECT c.company_id, c.id AS connection_id, c.integration_key, of_types.*
 FROM connection c
-LEFT JOIN data_status s ON s.connection_id = c.id
-LEFT JOIN dataset d ON d.id = s.latest_dataset_id
+CROSS JOIN LATERAL (
+    SELECT array_agg(s.data_type) AS data_types, array_agg(s.latest_dataset_id) AS latest_dataset_ids,
+        array_agg(s.latest_seq) AS latest_seqs,
+        -- Looked up one by one: there may be years of datasets, of which these are few.
+        array_agg((SELECT d.status FROM dataset d WHERE d.id = s.latest_dataset_id)) AS statuses,
+        array_agg(s.successful_dataset_id) AS successful_dataset_ids,
+        array_agg(s.successful_seq) AS successful_seqs, array_agg(s.last_successful_sync) AS last_successful_syncs
+    FROM data_status s
+    WHERE s.connection_id = c.id
+) AS of_types
 WHERE c.company_id = ANY ($1::uuid[]) AND c.deleted IS NULL;
 
 -- name: latest_syncs
