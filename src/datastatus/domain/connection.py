@@ -66,16 +66,17 @@ class Connection:
 
 
 class Candidate(NamedTuple):
-    """A connection as `choose_connection` sees it."""
+    """A connection that may answer a sync, with the data types that its integration can read."""
 
     id: UUID
     status: ConnectionStatus
+    integration_key: str
     data_types: Collection[str]
 
 
 def choose_connection(
-    company_id: UUID, data_type: str, candidates: Sequence[Candidate], link_url: Callable[[UUID], str]
-) -> UUID:
+    company_id: UUID, data_type: str, candidates: Collection[Candidate], link_url: Callable[[UUID], str]
+) -> Candidate:
     """The connection that answers a sync which names none.
 
     The one linked connection that supports the type; where none supports it, the one linked connection (its
@@ -86,9 +87,9 @@ def choose_connection(
     supporting = [c for c in linked if data_type in c.data_types]
     match supporting or linked:
         case []:
-            able = [c for c in candidates if data_type in c.data_types] or candidates
+            able = [c for c in candidates if data_type in c.data_types] or list(candidates)
             raise errors.ConnectionNotLinked(f"company {company_id}", link_url(able[0].id) if able else "")
         case [only]:
-            return only.id
+            return only
         case several:
             raise errors.ConnectionRequired(str(company_id), [str(c.id) for c in several])

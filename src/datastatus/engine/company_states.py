@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
+from datastatus.domain.connection import Candidate
+from datastatus.domain.settings import SyncSettings
 from datastatus.engine.batching import SelfBatcher
 from datastatus.store import companies
 from datastatus.store.companies import CompanyState
@@ -15,23 +18,33 @@ from datastatus.store.database import Database
 _REMEMBERED_MAX = 5_000
 
 
-class CompanyStates:
-    """The states of companies, read in batches."""
+@dataclass(frozen=True, slots=True)
+class KnownCompany:
+    """A company as it was when it was read last, its connections by id; `revision` as of its CompanyState."""
 
-    def __init__(self, database: Database) -> None:
+    connections: Mapping[UUID, Candidate]
+    settings: SyncSettings
+    revision: int | None
+
+
+class CompanyStates:
+    """The states of companies, read in batches. `data_types_of` tells what an integration can read, by its key."""
+
+    def __init__(self, database: Database, data_types_of: Callable[[str], Collection[str]]) -> None:
         self._database = database
-        self._reads: SelfBatcher[UUID, CompanyState] = SelfBatcher(self._read)
+        self._data_types_of = data_types_of
+        self._reads: SelfBatcher[UUID, KnownCompany] = SelfBatcher(self._read)
         # Those asked for last stand last.
-        self._remembered: OrderedDict[UUID, CompanyState] = OrderedDict()
+        self._remembered: OrderedDict[UUID, KnownCompany] = OrderedDict()
 
     async def run(self) -> None:
         """Serve reads until cancelled."""
         await self._reads.run()
 
-    async def remembered(self, company_ids: Sequence[UUID]) -> list[CompanyState]:
+    async def remembered(self, company_ids: Sequence[UUID]) -> list[KnownCompany]:
         """One a company, in order, as it was when it was read last: its revision tells whether it still is."""
         known = self._remembered
-        found: list[CompanyState] = []
+        found: list[KnownCompany] = []
         for company_id in company_ids:
             state = known.get(company_id)
             if state is None:
@@ -40,12 +53,13 @@ class CompanyStates:
             found.append(state)
         return found
 
-    async def fresh(self, company_ids: Sequence[UUID]) -> list[CompanyState]:
+    async def fresh(self, company_ids: Sequence[UUID]) -> list[KnownCompany]:
         """One a company, in order, as it is now."""
         return await self._reads.submit(company_ids)
 
-    async def _read(self, company_ids: Sequence[UUID]) -> list[CompanyState]:
-        found = await companies.company_states(self._database, set(company_ids))
+    async def _read(self, company_ids: Sequence[UUID]) -> list[KnownCompany]:
+        states = await companies.company_states(self._database, set(company_ids))
+        found = {company_id: self._known(state) for company_id, state in states.items()}
         for company_id, state in found.items():
             # Without a revision it could not be told when it is out of date.
             if state.revision is None:
@@ -55,3 +69,12 @@ class CompanyStates:
         while len(self._remembered) > _REMEMBERED_MAX:
             self._remembered.popitem(last=False)
         return [found[company_id] for company_id in company_ids]
+
+    def _known(self, state: CompanyState) -> KnownCompany:
+        connections = {
+            one.id: Candidate(
+                one.id, one.status, one.integration_key, self._data_types_of(one.integration_key)
+            )
+            for one in state.connections
+        }
+        return KnownCompany(connections, state.settings, state.revision)

@@ -8,17 +8,16 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from datastatus import errors
-from datastatus.domain.connection import Candidate, ConnectionStatus, choose_connection
+from datastatus.domain.connection import ConnectionStatus, choose_connection
 from datastatus.domain.data_status import DataTypeStatus, roll_up
 from datastatus.domain.data_types import DATA_TYPES
 from datastatus.domain.dataset import Dataset, DatasetStatus, OnActive, Trigger
 from datastatus.domain.sync import SyncRequest
 from datastatus.engine.batching import SelfBatcher
-from datastatus.engine.company_states import CompanyStates
+from datastatus.engine.company_states import CompanyStates, KnownCompany
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.integrations.registry import Registry, find_integration
 from datastatus.store import companies, datasets, journal
-from datastatus.store.companies import CompanyState
 from datastatus.store.database import Database
 from datastatus.store.datasets import ConnectionPointers, DatasetFilter
 from datastatus.store.ids import new_id
@@ -33,7 +32,7 @@ class _Attempt:
     """A request by what is known of its company: the item it became and what came of that, or why it is refused."""
 
     request: SyncRequest
-    company: CompanyState
+    company: KnownCompany
     item: QueueItem | None = None
     result: QueueResult | None = None
     refusal: errors.DatastatusError | None = None
@@ -49,7 +48,7 @@ class SyncEngine:
         self._writer = writer
         self._registry = registry
         self._link_url_base = link_url_base
-        self._companies = CompanyStates(database)
+        self._companies = CompanyStates(database, self._supported)
         self._pointers: SelfBatcher[UUID, list[ConnectionPointers]] = SelfBatcher(
             self._read_pointers, batch_items_max=_DATA_STATUSES_MAX
         )
@@ -99,7 +98,7 @@ class SyncEngine:
         ]
 
     async def _attempt(
-        self, requests: Sequence[SyncRequest], states: Sequence[CompanyState], trigger: Trigger, caller: str
+        self, requests: Sequence[SyncRequest], states: Sequence[KnownCompany], trigger: Trigger, caller: str
     ) -> list[_Attempt]:
         attempts = [
             self._prepare(request, state, trigger, caller)
@@ -120,9 +119,9 @@ class SyncEngine:
             await self._company_must_exist(company_id)
         requests = [
             SyncRequest(company_id, setting.data_type, connection.id)
-            for connection in company.connections
+            for connection in company.connections.values()
             if connection.status is ConnectionStatus.LINKED
-            for setting in company.settings.of_first_link(self._supported(connection.integration_key))
+            for setting in company.settings.of_first_link(connection.data_types)
         ]
         return await self.queue_syncs(requests, caller=caller)
 
@@ -181,30 +180,29 @@ class SyncEngine:
         supported = [self._registry[key].info.data_types for key in integration_keys if key in self._registry]
         return supported[0] if len(supported) == 1 else frozenset().union(*supported)
 
-    def _prepare(self, request: SyncRequest, state: CompanyState, trigger: Trigger, caller: str) -> _Attempt:
+    def _prepare(self, request: SyncRequest, state: KnownCompany, trigger: Trigger, caller: str) -> _Attempt:
         try:
             return _Attempt(request, state, self._queue_item(request, state, trigger, caller))
         except errors.DatastatusError as exc:
             return _Attempt(request, state, refusal=exc)
 
     def _queue_item(
-        self, request: SyncRequest, company: CompanyState, trigger: Trigger, caller: str
+        self, request: SyncRequest, company: KnownCompany, trigger: Trigger, caller: str
     ) -> QueueItem:
         if request.data_type not in DATA_TYPES:
             raise errors.DataTypeUnknown(request.data_type)
-        connection_id = request.connection_id or choose_connection(
-            request.company_id,
-            request.data_type,
-            [
-                Candidate(one.id, one.status, self._supported(one.integration_key))
-                for one in company.connections
-            ],
-            self.link_url,
-        )
-        connection = next((one for one in company.connections if one.id == connection_id), None)
-        if connection is None:
-            raise errors.ConnectionNotFound(str(connection_id))
-        info = find_integration(self._registry, connection.integration_key).info
+        if request.connection_id is None:
+            connection = choose_connection(
+                request.company_id, request.data_type, company.connections.values(), self.link_url
+            )
+        elif (named := company.connections.get(request.connection_id)) is not None:
+            connection = named
+        else:
+            raise errors.ConnectionNotFound(str(request.connection_id))
+        supported = request.data_type in connection.data_types
+        if not supported:
+            # None of one that is not installed here.
+            find_integration(self._registry, connection.integration_key)
         return QueueItem(
             dataset_id=new_id(),
             company_id=request.company_id,
@@ -212,7 +210,7 @@ class SyncEngine:
             data_type=request.data_type,
             trigger=trigger,
             sync_order=company.settings[request.data_type].sync_order,
-            supported=request.data_type in info.data_types,
+            supported=supported,
             attach=request.on_active is OnActive.ATTACH,
             allow_mass_deletion=request.allow_mass_deletion,
             caller=caller,

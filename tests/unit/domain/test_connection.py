@@ -12,9 +12,10 @@ LINKED, PENDING = ConnectionStatus.LINKED, ConnectionStatus.PENDING_AUTH
 
 
 def choose(*candidates: tuple[UUID, ConnectionStatus, set[str]]) -> UUID:
-    return choose_connection(
-        COMPANY, "invoices", [Candidate(*one) for one in candidates], lambda one: f"link/{one}"
-    )
+    offered = [
+        Candidate(connection_id, status, "external", types) for connection_id, status, types in candidates
+    ]
+    return choose_connection(COMPANY, "invoices", offered, lambda one: f"link/{one}").id
 
 
 def test_the_one_that_supports_the_type_answers() -> None:
