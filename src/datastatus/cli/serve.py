@@ -22,7 +22,7 @@ from datastatus.embedded import EmbeddedPostgresError
 from datastatus.engine.credentials import KeyInvalid
 from datastatus.integrations.registry import IntegrationUnusable
 from datastatus.rpc.server import AddressTaken
-from datastatus.store.migrate import SchemaTooNew
+from datastatus.store.migrate import SchemaUnusable
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -31,7 +31,7 @@ _EXPECTED = (
     EmbeddedPostgresError,
     IntegrationUnusable,
     KeyInvalid,
-    SchemaTooNew,
+    SchemaUnusable,
     errors.Unavailable,
     OSError,
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+
 import asyncpg
 
 from datastatus.store import journal
@@ -12,12 +15,15 @@ from datastatus.store.sql import migrations
 _LOCK = (7308321, 0)
 
 
-class SchemaTooNew(Exception):
-    """The database was migrated by a later release; run that release."""
+class SchemaUnusable(Exception):
+    """The database has a schema that this release cannot go on from. The message says what to do."""
 
 
 async def migrate(dsn: str) -> list[str]:
-    """Apply the migrations that are missing, all in one transaction; the names of those applied, in order."""
+    """Apply the migrations that are missing, all in one transaction; the names of those applied, in order.
+
+    Raises SchemaUnusable.
+    """
     connection = await asyncpg.connect(dsn, timeout=10)
     try:
         async with connection.transaction():
@@ -28,27 +34,51 @@ async def migrate(dsn: str) -> list[str]:
                     number integer PRIMARY KEY,
                     name text NOT NULL,
                     applied timestamptz NOT NULL DEFAULT clock_timestamp()
-                )
+                );
+                -- Of its text; NULL in databases that are older than this column.
+                ALTER TABLE migration ADD COLUMN IF NOT EXISTS digest bytea;
                 """
             )
-            done = {row["number"] for row in await connection.fetch("SELECT number FROM migration")}
+            done = {row["number"]: row for row in await connection.fetch("SELECT * FROM migration")}
             known = migrations()
-            if unknown := done - {number for number, _, _ in known}:
-                raise SchemaTooNew(
-                    f"this database has migration {max(unknown)}, this release knows {known[-1][0]} at most; "
-                    "run the newer release"
-                )
+            _check(done, known)
             applied = []
             for number, name, text in known:
                 if number not in done:
                     await connection.execute(text)
                     await connection.execute(
-                        "INSERT INTO migration (number, name) VALUES ($1, $2)", number, name
+                        "INSERT INTO migration (number, name, digest) VALUES ($1, $2, $3)",
+                        number,
+                        name,
+                        _digest(text),
                     )
-                    applied.append(f"{number:04}_{name}")
+                    applied.append(_title(number, name))
             return applied
     finally:
         await connection.close()
+
+
+def _check(done: Mapping[int, asyncpg.Record], known: Sequence[tuple[int, str, str]]) -> None:
+    if unknown := done.keys() - {number for number, _, _ in known}:
+        raise SchemaUnusable(
+            f"this database has migration {max(unknown)}, this release knows {known[-1][0]} at most; "
+            "run the newer release"
+        )
+    for number, name, text in known:
+        if number in done and done[number]["digest"] != _digest(text):
+            raise SchemaUnusable(
+                f"this database has another migration {_title(number, name)} than this release: it was made by a "
+                "state of datastatus that was never released, from which no release goes on; use a new database, "
+                "or a new data folder, and synchronise anew"
+            )
+
+
+def _title(number: int, name: str) -> str:
+    return f"{number:04}_{name}"
+
+
+def _digest(text: str) -> bytes:
+    return sha256(text.encode()).digest()
 
 
 async def begin_new_epoch(dsn: str) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from uuid_utils.compat import uuid7
 
 from datastatus.domain.connection import ConnectionStatus
 from datastatus.domain.dataset import TRANSITIONS, DatasetStatus, Trigger
-from datastatus.store.migrate import SchemaTooNew, migrate
+from datastatus.store.migrate import SchemaUnusable, migrate
 from datastatus.store.sql import migrations, queries
 from datastatus.v1 import connection_pb2, dataset_pb2
 from postgres import PostgresServer
@@ -73,7 +73,14 @@ async def test_of_several_servers_that_start_at_once_one_migrates(server: Postgr
 
 async def test_a_schema_of_a_later_release_is_left_alone(own_store: Store) -> None:
     await own_store.sql.execute("INSERT INTO migration (number, name) VALUES (9999, 'of_the_future')")
-    with pytest.raises(SchemaTooNew, match="run the newer release"):
+    with pytest.raises(SchemaUnusable, match="run the newer release"):
+        await migrate(own_store.dsn)
+
+
+@pytest.mark.parametrize("digest", [None, b"another"], ids=["older than digests", "another text"])
+async def test_a_schema_that_was_never_released_is_left_alone(own_store: Store, digest: bytes | None) -> None:
+    await own_store.sql.execute("UPDATE migration SET digest = $1 WHERE number = 2", digest)
+    with pytest.raises(SchemaUnusable, match=r"0002_journal than this release.* use a new database"):
         await migrate(own_store.dsn)
 
 
