@@ -67,6 +67,9 @@ async def _measure(bench: Bench, dsn: str, types: Sequence[str], answer: bytes, 
     async with AsyncExitStack() as stack:
         starting = [stack.enter_async_context(bench.server(dsn)) for _ in range(count)]
         addresses = [service.address for service in [await one for one in starting]]
+        # What a server does once, such as to connect and to have its statements planned, is no part of a rate.
+        await _queue(bench, addresses, dsn, types, count * bench.scaled(300, 30))
+        await live(bench, addresses, dsn, types, count * bench.scaled(300, 30))
         queue_sync = await _queue(bench, addresses, dsn, types, bench.scaled(4000, 400))
         lifecycle = await live(bench, addresses, dsn, types, bench.scaled(4000, 300))
     async with AsyncExitStack() as stack:
