@@ -24,8 +24,8 @@ STUB = sync_service_pb2_grpc.SyncServiceStub
 QUEUE_SYNC = "/datastatus.v1.SyncService/QueueSync"
 CALLERS = 64
 BATCH = 100
-# Each with as many as it needs: four callers leave the service idle for a fifth of the time, and over more than four
-# connections the function does less.
+# Each with as many as it needs: four callers leave a fifth of the cores idle, and over more than four connections
+# the function does less.
 _BATCH_CALLERS = 8
 _FUNCTION_CONNECTIONS = 4
 
