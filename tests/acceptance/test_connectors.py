@@ -1,26 +1,15 @@
-"""Connectors: who is online, who gets what, what becomes of work whose connector is lost, leaves or is slow."""
+"""Connectors: who is online, who gets what, what becomes of work whose connector is lost or leaves."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import shutil
-import signal
-import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, closing
-from pathlib import Path
-from typing import Any
+from collections.abc import AsyncIterator
 
 import grpc
 import pytest
 
+from connecting import alone, get, once, queued, show
 from datastatus.cli.client import Client
-from datastatus.connector.runtime import ConnectorRuntime
-from datastatus.domain.fetching import FetchScope
-from datastatus.domain.records import StandardRecord
-from datastatus.integrations.base import RawRecord, Retrying, Source
-from datastatus.integrations.gnucash import DEMO_BOOK, GNUCASH
 from datastatus.v1 import (
     company_service_pb2,
     connection_pb2,
@@ -28,20 +17,17 @@ from datastatus.v1 import (
     connector_service_pb2,
     connector_service_pb2_grpc,
     dataset_pb2,
-    record_service_pb2,
     sync_service_pb2,
     watch_pb2,
 )
 from raw_connector import raw_connector
 from running_service import (
-    PLUGINS,
     RunningService,
     client_of,
     ended,
     linked,
     reason_of,
     running_service,
-    started,
     transitions_until,
 )
 
@@ -51,16 +37,8 @@ MAPPING, COMPLETE = dataset_pb2.DATASET_STATUS_MAPPING, dataset_pb2.DATASET_STAT
 
 
 @pytest.fixture(scope="module")
-def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scripts")
-    (folder / "keys").write_text("the-right-key")
-    return folder
-
-
-@pytest.fixture(scope="module")
-async def service(scripts: Path) -> AsyncIterator[RunningService]:
-    environment = {"PYTHONPATH": str(PLUGINS), "SCRIPTED_SOURCE_FOLDER": str(scripts)}
-    async with running_service("--lease-seconds", "2", environment=environment) as service:
+async def service() -> AsyncIterator[RunningService]:
+    async with running_service("--lease-seconds", "2") as service:
         yield service
 
 
@@ -68,31 +46,6 @@ async def service(scripts: Path) -> AsyncIterator[RunningService]:
 async def client(service: RunningService) -> AsyncIterator[Client]:
     async with client_of(service) as client:
         yield client
-
-
-async def queued(client: Client, connection: connection_pb2.Connection, data_type: str) -> str:
-    """The dataset of a data type that the first link has queued."""
-    history = await client.sync.ListDatasets(
-        sync_service_pb2.ListDatasetsRequest(connection_id=connection.id, data_type=data_type)
-    )
-    assert history.datasets[0].status == QUEUED
-    return history.datasets[0].id
-
-
-async def alone(client: Client, data_type: str) -> tuple[connection_pb2.Connection, str]:
-    """A new connection on which just this data type is queued: (the connection, the dataset)."""
-    connection = await linked(client, "gnucash")
-    history = await client.sync.ListDatasets(
-        sync_service_pb2.ListDatasetsRequest(connection_id=connection.id, page_size=100)
-    )
-    for one in history.datasets:
-        if one.data_type != data_type:
-            await client.sync.CancelSync(sync_service_pb2.CancelSyncRequest(dataset_id=one.id))
-    return connection, await queued(client, connection, data_type)
-
-
-async def get(client: Client, dataset_id: str) -> dataset_pb2.Dataset:
-    return await client.sync.GetDataset(sync_service_pb2.GetDatasetRequest(dataset_id=dataset_id))
 
 
 async def claimed_on(client: Client, connection: connection_pb2.Connection) -> list[str]:
@@ -112,21 +65,6 @@ async def claimed_on(client: Client, connection: connection_pb2.Connection) -> l
             break
     call.cancel()
     return claimed
-
-
-async def once(
-    client: Client, dataset_id: str, holds: Callable[[dataset_pb2.Dataset], bool]
-) -> dataset_pb2.Dataset:
-    """The dataset as soon as something holds of it that is not journaled, so that there is no event to wait for."""
-    async with asyncio.timeout(30):
-        while not holds(dataset := await get(client, dataset_id)):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-    return dataset
-
-
-async def show(client: Client, connection_id: str) -> connection_pb2.Connection:
-    request = company_service_pb2.GetConnectionRequest(connection_id=connection_id)
-    return await client.companies.GetConnection(request)
 
 
 async def test_who_is_online_is_shown_while_it_is(service: RunningService, client: Client) -> None:
@@ -378,221 +316,3 @@ async def test_one_companys_thousand_datasets_do_not_delay_anothers_one(
         following = {(await connector.assigned()).company_id, (await connector.assigned()).company_id}
         assert following <= {busy, second.company_id, third.company_id}
         assert len(following) == 2
-
-
-async def keyed(client: Client, scripts: Path, problem: str) -> tuple[connection_pb2.Connection, str]:
-    """A connection whose source is away for the reason given, and the dataset that waits for it."""
-    company = await client.companies.CreateCompany(company_service_pb2.CreateCompanyRequest(name="Acme"))
-    connection = await client.companies.CreateConnection(
-        company_service_pb2.CreateConnectionRequest(company_id=company.id, integration_key="keyed")
-    )
-    request = company_service_pb2.AuthorizeConnectionRequest(connection_id=connection.id)
-    request.credentials.update({"server": "erp", "apiKey": "the-right-key"})
-    (scripts / "away").write_text(problem)
-    await client.companies.AuthorizeConnection(request)
-    history = await client.sync.ListDatasets(
-        sync_service_pb2.ListDatasetsRequest(connection_id=connection.id, data_type="items")
-    )
-    return connection, history.datasets[0].id
-
-
-@pytest.mark.parametrize(
-    ("problem", "reason"),
-    [
-        ("SourceRateLimited", dataset_pb2.WAIT_REASON_RATE_LIMITED),
-        ("SourceOutOfReach", dataset_pb2.WAIT_REASON_SOURCE_UNAVAILABLE),
-    ],
-)
-async def test_a_source_that_is_away_for_the_moment_is_waited_for_and_the_dataset_says_so(
-    client: Client, scripts: Path, problem: str, reason: dataset_pb2.WaitReason.ValueType
-) -> None:
-    _, dataset_id = await keyed(client, scripts, problem)
-
-    waiting = await once(client, dataset_id, lambda dataset: dataset.wait_reason == reason)
-    assert waiting.status == FETCHING
-    assert waiting.retry_time.ToSeconds() >= waiting.started.ToSeconds()
-
-    (scripts / "away").unlink()
-    dataset = await ended(client, dataset_id)
-    assert (dataset.status, dataset.attempt) == (COMPLETE, 1)
-    assert not dataset.HasField("wait_reason")
-    assert not dataset.HasField("retry_time")
-
-
-async def test_a_source_that_asks_for_too_long_a_wait_is_not_waited_for(
-    client: Client, scripts: Path
-) -> None:
-    _, dataset_id = await keyed(client, scripts, "SourceRateLimited for an hour")
-    dataset = await ended(client, dataset_id)
-    (scripts / "away").unlink()
-    assert dataset.status == dataset_pb2.DATASET_STATUS_RATE_LIMIT_ERROR
-
-
-async def test_a_book_that_is_locked_is_waited_for(
-    service: RunningService, client: Client, tmp_path: Path
-) -> None:
-    book = shutil.copy(DEMO_BOOK, tmp_path / "book.gnucash")
-    connection, dataset_id = await alone(client, "customers")
-    with closing(sqlite3.connect(book, isolation_level=None)) as gnucash:
-        gnucash.execute("BEGIN EXCLUSIVE")
-        async with connected_runtime(service, connection, GNUCASH, book=str(book)):
-            waiting = await once(
-                client,
-                dataset_id,
-                lambda dataset: dataset.wait_reason == dataset_pb2.WAIT_REASON_BOOK_LOCKED,
-            )
-            assert (waiting.status, waiting.HasField("retry_time")) == (FETCHING, True)
-            gnucash.execute("ROLLBACK")
-            assert (await ended(client, dataset_id)).status == COMPLETE
-
-
-@asynccontextmanager
-async def connected_runtime(
-    service: RunningService, connection: connection_pb2.Connection, integration: Any, **options: str
-) -> AsyncIterator[ConnectorRuntime]:
-    runtime = ConnectorRuntime(
-        integration,
-        server=service.address,
-        connector_name="test",
-        connection_ids=(connection.id,),
-        capacity=1,
-        options=options,
-    )
-    running = asyncio.create_task(runtime.run())
-    try:
-        yield runtime
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-
-
-async def test_a_connector_works_with_a_service_that_knows_no_batches_of_assignments(
-    service: RunningService, client: Client
-) -> None:
-    connection, dataset_id = await alone(client, "customers")
-    async with connected_runtime(service, connection, GNUCASH, book=str(DEMO_BOOK)) as runtime:
-        # Which would not have read it.
-        runtime._hello.ClearField("max_batch_assignments")
-        assert (await ended(client, dataset_id)).status == COMPLETE
-
-
-class SlowSource:
-    """Yields one supplier, and ends once it is told to."""
-
-    info = GNUCASH.info
-
-    def __init__(self) -> None:
-        self.fetching = asyncio.Event()
-        self.cancelled = asyncio.Event()
-        self.go = asyncio.Event()
-
-    async def verify(self, credentials: None) -> None: ...
-
-    @asynccontextmanager
-    async def open(
-        self, options: Mapping[str, str], credentials: None, retrying: Retrying
-    ) -> AsyncIterator[Source]:
-        yield self
-
-    async def count(self, data_type: str, scope: FetchScope) -> int | None:
-        return 1
-
-    async def fetch(self, data_type: str, scope: FetchScope) -> AsyncIterator[Sequence[RawRecord]]:
-        yield []
-        self.fetching.set()
-        try:
-            await self.go.wait()
-        except asyncio.CancelledError:
-            self.cancelled.set()
-            raise
-
-    def map(self, data_type: str, raw: RawRecord) -> StandardRecord:
-        raise AssertionError("the service maps")
-
-
-async def test_a_cancel_stops_a_fetch_that_is_running(service: RunningService, client: Client) -> None:
-    connection, dataset_id = await alone(client, "suppliers")
-    source = SlowSource()
-    async with connected_runtime(service, connection, source), asyncio.timeout(30):
-        await source.fetching.wait()
-        await client.sync.CancelSync(sync_service_pb2.CancelSyncRequest(dataset_id=dataset_id))
-        await source.cancelled.wait()
-
-
-async def test_a_connector_that_is_stopped_finishes_what_it_has(
-    service: RunningService, client: Client
-) -> None:
-    connection, dataset_id = await alone(client, "suppliers")
-    source = SlowSource()
-    async with connected_runtime(service, connection, source) as runtime, asyncio.timeout(30):
-        await source.fetching.wait()
-        later = await client.sync.QueueSync(
-            sync_service_pb2.SyncRequest(company_id=connection.company_id, data_type="customers")
-        )
-        leaving = asyncio.create_task(runtime.drain(30))
-        source.go.set()
-        await leaving
-        assert (await ended(client, dataset_id)).status == COMPLETE
-        assert (await get(client, later.id)).status == QUEUED
-
-
-async def test_a_connector_that_is_stopped_leaves_to_others_what_takes_too_long(
-    service: RunningService, client: Client
-) -> None:
-    connection, dataset_id = await alone(client, "suppliers")
-    source = SlowSource()
-    async with connected_runtime(service, connection, source) as runtime, asyncio.timeout(30):
-        await source.fetching.wait()
-        await runtime.drain(0.01)
-    async with raw_connector(service, [connection.id]) as other:
-        assignment = await other.assigned()
-        assert (assignment.dataset_id, assignment.lease.attempt) == (dataset_id, 2)
-        await other.finish(assignment)
-    steps = await transitions_until(
-        client, connection.company_id, "suppliers", dataset_pb2.DATASET_STATUS_FETCH_ERROR
-    )
-    assert steps == ["QUEUED", "FETCHING", "QUEUED", "FETCHING", "FETCH_ERROR"]
-
-
-async def test_a_connector_that_was_frozen_comes_back_by_itself(
-    service: RunningService, client: Client
-) -> None:
-    connection, dataset_id = await alone(client, "customers")
-    program = await started(
-        service, "connector", "gnucash", "--book", str(DEMO_BOOK), "--connection", connection.id
-    )
-    assert (await ended(client, dataset_id)).status == COMPLETE
-    program.send_signal(signal.SIGSTOP)
-    # As when a notebook is closed: its stream is open, but nothing is heard. What is queued is not given to it for
-    # long.
-    async with asyncio.timeout(30):
-        while (await show(client, connection.id)).HasField("connector"):  # noqa: ASYNC110 (not journaled)
-            await asyncio.sleep(0.05)
-    queued_then = await client.sync.QueueSync(
-        sync_service_pb2.SyncRequest(company_id=connection.company_id, data_type="customers")
-    )
-    program.send_signal(signal.SIGCONT)
-    dataset = await ended(client, queued_then.id)
-    assert (dataset.status, dataset.attempt) == (COMPLETE, 1)
-    program.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(program.wait(), timeout=10) == 0
-
-
-async def test_a_server_that_stops_leaves_its_fetches_to_the_next_one(tmp_path: Path) -> None:
-    (tmp_path / "suppliers.json").write_text(json.dumps({"gate": "go", "records": []}))
-    environment = {"PYTHONPATH": str(PLUGINS), "SCRIPTED_SOURCE_FOLDER": str(tmp_path)}
-    # Leases so long that nobody could wait for them.
-    async with running_service("--lease-seconds", "600", environment=environment) as service:
-        async with client_of(service) as client:
-            connection = await linked(client, "scripted")
-            await transitions_until(client, connection.company_id, "suppliers", FETCHING)
-        await service.stop()
-        (tmp_path / "go").touch()
-        await service.start()
-        async with client_of(service) as client:
-            steps = await transitions_until(client, connection.company_id, "suppliers", COMPLETE)
-            page = await client.records.ListRecords(
-                record_service_pb2.ListRecordsRequest(company_id=connection.company_id, data_type="suppliers")
-            )
-    assert steps[:4] == ["QUEUED", "FETCHING", "QUEUED", "FETCHING"]
-    assert page.total_size == 0
