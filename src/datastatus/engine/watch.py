@@ -27,7 +27,7 @@ from datastatus.domain.watch import (
     WatchRequest,
 )
 from datastatus.engine.snapshots import EncodeSnapshot, Snapshots, Spool
-from datastatus.engine.transition_ring import ids_to_index
+from datastatus.engine.transition_ring import keys_to_index
 from datastatus.engine.watch_hub import Subscription, WatchHub
 from datastatus.store import datasets, journal
 from datastatus.store.database import Database, Executor
@@ -70,7 +70,7 @@ class Watches:
         request.check()
         await self._hub.opened()
         # Subscribed before anything is read: from here on nothing can slip by.
-        with self._hub.admitted(), self._hub.subscribed(ids_to_index(request)) as subscription:
+        with self._hub.admitted(), self._hub.subscribed(keys_to_index(request)) as subscription:
             if request.start is Start.SNAPSHOT:
                 with self._snapshots.spool() as spool:
                     filling = asyncio.ensure_future(self._fill(request, spool))

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from uuid import UUID
 
 import structlog
 
@@ -16,7 +15,7 @@ from datastatus.domain.dataset import Transition
 from datastatus.domain.watch import Entry, ResumeToken
 from datastatus.engine.batching import SelfBatcher
 from datastatus.engine.catch_up import CatchUp
-from datastatus.engine.transition_ring import TransitionRing, ids_of
+from datastatus.engine.transition_ring import Key, TransitionRing, keys_of
 from datastatus.store import journal
 from datastatus.store.database import Database
 from datastatus.store.journal import JournalBounds, Tail
@@ -41,10 +40,10 @@ Encode = Callable[[Transition], bytes]
 
 
 class Subscription:
-    """One watcher's interest, of everything after `since_seq`. `ids` None: every transition concerns it."""
+    """One watcher's interest, of everything after `since_seq`. `keys` None: every transition concerns it."""
 
-    def __init__(self, ids: Collection[UUID] | None, since_seq: int) -> None:
-        self.ids = ids
+    def __init__(self, keys: Collection[Key] | None, since_seq: int) -> None:
+        self.keys = keys
         self.since_seq = since_seq
         # Of what came since the last look, the first that concerns us.
         self.first_seq: int | None = None
@@ -120,7 +119,7 @@ class WatchHub:
         self._poked = asyncio.Event()
         self._opened = asyncio.Event()
         self._concerned_by_all: set[Subscription] = set()
-        self._concerned_by_id: dict[UUID, set[Subscription]] = {}
+        self._concerned_by_key: dict[Key, set[Subscription]] = {}
         self._watchers = 0
         self.draining = False
 
@@ -298,14 +297,14 @@ class WatchHub:
     def _tell(self, page: Sequence[Transition]) -> None:
         for subscription in self._concerned_by_all:
             subscription.concern(page[0].seq)
-        if self._concerned_by_id:
+        if self._concerned_by_key:
             for transition in page:
-                for one in ids_of(transition):
-                    for subscription in self._concerned_by_id.get(one, ()):
+                for one in keys_of(transition):
+                    for subscription in self._concerned_by_key.get(one, ()):
                         subscription.concern(transition.seq)
 
     def _subscriptions(self) -> set[Subscription]:
-        return self._concerned_by_all.union(*self._concerned_by_id.values())
+        return self._concerned_by_all.union(*self._concerned_by_key.values())
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
@@ -321,13 +320,13 @@ class WatchHub:
             self._watchers -= 1
 
     @contextmanager
-    def subscribed(self, ids: Collection[UUID] | None) -> Iterator[Subscription]:
-        """Be woken by transitions that have one of the ids, or by all."""
-        subscription = Subscription(ids, self.head_seq)
+    def subscribed(self, keys: Collection[Key] | None) -> Iterator[Subscription]:
+        """Be woken by transitions that have one of the keys, or by all."""
+        subscription = Subscription(keys, self.head_seq)
         groups = (
             [self._concerned_by_all]
-            if ids is None
-            else [self._concerned_by_id.setdefault(one, set()) for one in ids]
+            if keys is None
+            else [self._concerned_by_key.setdefault(one, set()) for one in keys]
         )
         for group in groups:
             group.add(subscription)
@@ -337,9 +336,9 @@ class WatchHub:
             subscription.stop_timer()
             for group in groups:
                 group.discard(subscription)
-            for one in ids or ():
-                if not self._concerned_by_id.get(one, True):
-                    del self._concerned_by_id[one]
+            for one in keys or ():
+                if not self._concerned_by_key.get(one, True):
+                    del self._concerned_by_key[one]
 
     async def reached(self, bounds: JournalBounds) -> None:
         """Wait until the tailer has seen what `bounds` has seen."""
@@ -369,7 +368,7 @@ class WatchHub:
         the table cannot be read within `wait_seconds`. Raises ResumeExpired.
         """
         first_seq = subscription.first_seq
-        if subscription.ids is not None and after_seq >= subscription.since_seq:
+        if subscription.keys is not None and after_seq >= subscription.since_seq:
             # Whatever concerned us since has been noted: what lies before it need not be read at all.
             if first_seq is None:
                 return (), self.head_seq
@@ -386,10 +385,10 @@ class WatchHub:
                 return (), after_seq
             return entries, entries[-1].transition.seq
         subscription.first_seq = None
-        if subscription.ids is None:
+        if subscription.keys is None:
             entries = self._ring.read(after_seq, count_max)
             return entries, entries[-1].transition.seq
-        entries = self._ring.select(after_seq, subscription.ids)
+        entries = self._ring.select(after_seq, subscription.keys)
         if len(entries) <= count_max:
             return entries, self.head_seq
         subscription.first_seq = entries[count_max].transition.seq

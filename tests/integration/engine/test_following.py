@@ -135,7 +135,7 @@ async def test_what_concerns_nobody_wakes_nobody(store: Store) -> None:
     hub = WatchHub(store.database, encode_transition, ring_bytes_max=1 << 20, watchers_max=1)
     running = asyncio.create_task(hub.run())
     await hub.opened()
-    with hub.subscribed([mine.company_id]) as subscription, hub.subscribed(None) as everything:
+    with hub.subscribed([mine.company_id.bytes]) as subscription, hub.subscribed(None) as everything:
         head_seq = await journaled(store, other, 20)
         while hub.head_seq < head_seq:
             await everything.wait(10)
@@ -204,8 +204,12 @@ async def test_what_this_process_commits_untold_does_not_wait_for_what_others_do
     async with running_watches(database) as (hub, watches):
         watch = watches.watch(a_request(Start.NOW))
         await anext(watch)
+        # Before its first read there is nothing to pause after.
+        first = await written(store, link, "items")
+        hub.committed(None)
+        await told_until(watch, first.transitions[-1].seq)
         reads = database.counts["read_tail"]
-        [tail] = [await written(store, link, "bills")]
+        tail = await written(store, link, "bills")
         hub.heard(tail.transitions[-1].seq)
         for _ in range(100):
             await asyncio.sleep(0)
