@@ -63,19 +63,21 @@ async def servers(bench: Bench) -> list[Figure]:
 
 
 async def _measure(bench: Bench, dsn: str, types: Sequence[str], answer: bytes, count: int) -> _Rates:
+    warm_up = count * bench.scaled(300, 30)
     # Started for this alone: servers that are not measured would tail the journal too.
     async with AsyncExitStack() as stack:
         starting = [stack.enter_async_context(bench.server(dsn)) for _ in range(count)]
         addresses = [service.address for service in [await one for one in starting]]
         # What a server does once, such as to connect and to have its statements planned, is no part of a rate.
-        await _queue(bench, addresses, dsn, types, count * bench.scaled(300, 30))
-        await live(bench, addresses, dsn, types, count * bench.scaled(300, 30))
+        await _queue(bench, addresses, dsn, types, warm_up)
+        await live(bench, addresses, dsn, types, warm_up)
         queue_sync = await _queue(bench, addresses, dsn, types, bench.scaled(4000, 400))
         lifecycle = await live(bench, addresses, dsn, types, bench.scaled(4000, 300))
     async with AsyncExitStack() as stack:
         addresses = [(await stack.enter_async_context(bench.bare_server())).address for _ in range(count)]
         for address in addresses:
             await bare_server.prepare(address, QUEUE_SYNC, [answer])
+        await _queue(bench, addresses, dsn, types, warm_up)
         echo = await _queue(bench, addresses, dsn, types, bench.scaled(4000, 400))
     return _Rates(queue_sync, lifecycle, echo)
 

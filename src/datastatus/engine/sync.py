@@ -201,7 +201,7 @@ class SyncEngine:
             raise errors.ConnectionNotFound(str(request.connection_id))
         supported = request.data_type in connection.data_types
         if not supported:
-            # None of one that is not installed here.
+            # Raises where it is not installed here, which is another thing than one that cannot read the type.
             find_integration(self._registry, connection.integration_key)
         return QueueItem(
             dataset_id=new_id(),

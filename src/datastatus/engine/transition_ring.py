@@ -12,7 +12,7 @@ from datastatus.domain.watch import Entry, WatchRequest
 _ENTRY_OVERHEAD_BYTES = 1_100
 
 Key = bytes
-"""An id in the index, as its bytes: to hash the id takes eight times as long, and each transition has three."""
+"""An id in the index, as its bytes: to hash the id takes seven times as long, and each transition has three."""
 
 Links = tuple[int, int, int]
 """For each of `keys_of` a transition: the newest one before it that has the id too, or 0."""

@@ -48,7 +48,7 @@ def encode_transition(one: Transition) -> bytes:
         one.error_message,
         one.error_code,
     )
-    # Found by their bytes, which are hashed in an eighth of the time.
+    # What is kept is found by bytes, as it is in the index of transitions.
     place = _encoded_place(one.company_id.bytes, one.connection_id.bytes)
     length = len(itself) + len(place) + len(text)
     return b"".join((_TRANSITION_TAG, _varint(length), itself, place, text))

@@ -33,10 +33,9 @@ async def migrate(dsn: str) -> list[str]:
                 CREATE TABLE IF NOT EXISTS migration (
                     number integer PRIMARY KEY,
                     name text NOT NULL,
+                    digest bytea NOT NULL,
                     applied timestamptz NOT NULL DEFAULT clock_timestamp()
-                );
-                -- Of its text; NULL in databases that are older than this column.
-                ALTER TABLE migration ADD COLUMN IF NOT EXISTS digest bytea;
+                )
                 """
             )
             done = {row["number"]: row for row in await connection.fetch("SELECT * FROM migration")}
@@ -65,11 +64,12 @@ def _check(done: Mapping[int, asyncpg.Record], known: Sequence[tuple[int, str, s
             "run the newer release"
         )
     for number, name, text in known:
-        if number in done and done[number]["digest"] != _digest(text):
+        # Databases older than the column have none.
+        if number in done and done[number].get("digest") != _digest(text):
             raise SchemaUnusable(
                 f"this database has another migration {_title(number, name)} than this release: it was made by a "
                 "state of datastatus that was never released, from which no release goes on; use a new database, "
-                "or a new data folder, and synchronise anew"
+                "or a new data folder, and set companies and connections up anew"
             )
 
 

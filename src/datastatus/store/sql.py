@@ -25,7 +25,10 @@ def queries() -> Mapping[str, str]:
 
 
 def migrations() -> list[tuple[int, str, str]]:
-    """(number, name, text) of each migration, in order: 1, "schema", "CREATE ..."."""
+    """(number, name, text) of each migration, in order: 1, "schema", "CREATE ...".
+
+    What a release has brought is never edited, not even a comment: databases are held to the text that made them.
+    """
     found = []
     for path in (files("datastatus.store") / "migrations").iterdir():
         number, _, name = path.name.removesuffix(".sql").partition("_")

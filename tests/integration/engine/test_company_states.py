@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from uuid import UUID
 
@@ -16,15 +17,21 @@ from datastatus.domain.settings import built_in_setting
 from datastatus.domain.sync import SyncRequest
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.sync import SyncEngine
-from datastatus.integrations.registry import load_registry
+from datastatus.integrations.registry import Registry, load_registry
 from datastatus.store import companies, settings
 from stores import Link, Store
 
 
 @pytest.fixture
 async def engine(store: Store) -> AsyncIterator[SyncEngine]:
+    async with running_engine(store, load_registry()) as engine:
+        yield engine
+
+
+@asynccontextmanager
+async def running_engine(store: Store, registry: Registry) -> AsyncIterator[SyncEngine]:
     writer = JournalWriter(store.database, on_commit=lambda tail: None)
-    sync = SyncEngine(store.database, writer, load_registry(), "http://localhost")
+    sync = SyncEngine(store.database, writer, registry, "http://localhost")
     running = [asyncio.create_task(one.run()) for one in (writer, sync)]
     yield sync
     for one in running:
@@ -55,6 +62,15 @@ async def test_a_connection_that_was_made_meanwhile_is_found(store: Store, engin
     assert (await queued(engine, link, "bills", newer)).connection_id == newer
     with pytest.raises(errors.ConnectionNotFound):
         await queued(engine, link, "bills", uuid7())
+
+
+async def test_what_is_not_installed_here_is_not_taken_for_what_cannot_read_the_type(store: Store) -> None:
+    link = await store.connection()
+    async with running_engine(store, {}) as engine:
+        for named in (None, link.connection_id):
+            with pytest.raises(errors.IntegrationNotFound):
+                await queued(engine, link, "invoices", named)
+    assert await store.head_seq() == 0
 
 
 async def test_settings_are_in_force_at_once(store: Store, engine: SyncEngine) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import permutations
 from uuid import UUID
 
 from datastatus.domain.data_status import DataTypePointers, DataTypeStatus, roll_up
 from datastatus.domain.dataset import DatasetStatus
 
-A, B = UUID(int=1), UUID(int=2)
+A, B, C = UUID(int=1), UUID(int=2), UUID(int=3)
 MONDAY, TUESDAY = datetime(2026, 11, 23, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=UTC)
 
 
@@ -39,6 +40,17 @@ def test_over_several_connections_the_last_queued_and_the_last_completed_count()
     for order in ([first, second], [second, first]):
         told = roll_up(["bills"], order)["bills"]
         assert told == DataTypeStatus("bills", TUESDAY, DatasetStatus.COMPLETE, B, A)
+
+
+def test_a_connection_that_never_succeeded_hides_no_success_of_others() -> None:
+    three = [
+        pointers(A, 3, DatasetStatus.COMPLETE, (A, 9, MONDAY)),
+        pointers(B, 7, DatasetStatus.FETCH_ERROR),
+        pointers(C, 4, DatasetStatus.COMPLETE, (C, 12, TUESDAY)),
+    ]
+    for order in permutations(three):
+        told = roll_up(["bills"], order)["bills"]
+        assert told == DataTypeStatus("bills", TUESDAY, DatasetStatus.FETCH_ERROR, B, C)
 
 
 def test_types_are_those_supported_and_those_with_a_history_in_order() -> None:
