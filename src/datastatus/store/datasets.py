@@ -69,11 +69,11 @@ async def data_status_pointers(
     """By company, its connections; a company without any has an empty list, whether or not it exists."""
     found: dict[UUID, list[ConnectionPointers]] = {company_id: [] for company_id in company_ids}
     for row in await executor.rows("data_status_pointers", list(company_ids)):
-        company_id, connection_id, integration_key, data_types, *columns = row
+        company_id, connection_id, integration_key, *columns = row
         pointers = [
             DataTypePointers(data_type, latest_id, latest_seq, STATUSES[status], *successful)
             for data_type, latest_id, latest_seq, status, *successful in zip(
-                data_types or (), *(column or () for column in columns), strict=True
+                *(column or () for column in columns), strict=True
             )
         ]
         found[company_id].append(ConnectionPointers(connection_id, integration_key, pointers))
