@@ -187,6 +187,7 @@ async def touched_by_calls(store: GrownStore) -> dict[str, Touched]:
     calls: dict[str, tuple[Any, ...]] = {
         "queue_datasets": function_arguments(store.syncs(1)),
         "data_status_pointers": ([company_id],),
+        "data_status_versions": ([company_id],),
         "list_datasets": (company_id, None, None, None, None, 50),
         "claimable_datasets": ([], connection_ids, [], UUID(int=0), 10),
         "read_transitions": (10_000, 100),

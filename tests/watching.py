@@ -32,6 +32,8 @@ class StallingDatabase(Database):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database._pool)
+        # So that they are given back when the database is closed.
+        self._at_hand = database._at_hand
         self.counts = Counter[str]()
         self.views = 0
         self.views_most = 0

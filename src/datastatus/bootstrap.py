@@ -15,6 +15,7 @@ from datastatus.credentials_keys import key_source
 from datastatus.embedded import embedded_postgres
 from datastatus.engine.engine import Encoding, Engine, EngineOptions
 from datastatus.integrations.registry import Registry, load_registry
+from datastatus.rpc.convert import encode_data_status
 from datastatus.rpc.server import serving
 from datastatus.rpc.watch_encoder import encode_snapshot, encode_transition
 from datastatus.store.database import open_database
@@ -59,7 +60,9 @@ async def running_service(settings: Settings) -> AsyncIterator[Service]:
             credentials_keys=keys,
             schedule_seconds=settings.schedule_seconds,
         )
-        engine = Engine(database, registry, options, Encoding(encode_transition, encode_snapshot))
+        engine = Engine(
+            database, registry, options, Encoding(encode_transition, encode_snapshot, encode_data_status)
+        )
         await engine.credentials.check()
         await stack.enter_async_context(_running(engine.run()))
         address = await stack.enter_async_context(

@@ -20,6 +20,7 @@ from datastatus.domain.sync import SyncRequest
 from datastatus.engine import connectors
 from datastatus.engine.announcements import Announcements
 from datastatus.engine.connector_session import Assigned
+from datastatus.engine.data_statuses import DataStatuses
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.mapping import Mappers
 from datastatus.engine.pipeline import Pipeline, PipelineOptions
@@ -28,6 +29,7 @@ from datastatus.engine.reports import Reporter
 from datastatus.engine.sync import SyncEngine
 from datastatus.engine.watch_hub import WatchHub
 from datastatus.integrations.registry import load_registry
+from datastatus.rpc.convert import encode_data_status
 from datastatus.rpc.watch_encoder import encode_transition
 from datastatus.store import datasets
 from datastatus.store.database import open_database
@@ -48,6 +50,7 @@ class Parts:
     hub: WatchHub
     writer: JournalWriter
     sync: SyncEngine
+    data_statuses: DataStatuses
     slots: list[tuple[str, Link]]
     dsn: str
 
@@ -78,10 +81,15 @@ async def parts(bench: Bench) -> AsyncIterator[Parts]:
         announcements = Announcements(database, hub)
         writer = JournalWriter(database, on_commit=announcements.committed)
         sync = SyncEngine(database, writer, load_registry(), "http://localhost")
-        running = [asyncio.create_task(one.run()) for one in (hub, announcements, writer, sync)]
+        data_statuses = DataStatuses(database, hub, load_registry(), encode_data_status)
+        running = [
+            asyncio.create_task(one.run()) for one in (hub, announcements, writer, sync, data_statuses)
+        ]
         await hub.opened()
         # Nothing but what is called reads the journal from here on, unless it has to.
-        yield Parts(database, hub, writer, sync, list(islice(product(DATA_TYPES, links), 1000)), dsn)
+        yield Parts(
+            database, hub, writer, sync, data_statuses, list(islice(product(DATA_TYPES, links), 1000)), dsn
+        )
         for one in running:
             one.cancel()
         await asyncio.gather(*running, return_exceptions=True)
@@ -124,11 +132,19 @@ async def test_what_was_committed_here_is_not_read_again(parts: Parts) -> None:
 async def test_reading_where_a_company_stands_takes_one_statement(parts: Parts) -> None:
     await parts.queued(40)
     company_id = (await parts.sync.list_datasets(DatasetFilter(), None, 1))[0].company_id
-    assert await parts.statements(parts.sync.data_status(company_id)) - tail() == {"data_status_pointers": 1}
+    asked = parts.data_statuses.of_company
+    assert await parts.statements(asked(company_id)) - tail() == {"data_status_pointers": 1}
     companies = {one.company_id for one in await parts.sync.list_datasets(DatasetFilter(), None, 40)}
-    spent = await parts.statements(*(parts.sync.data_status(one) for one in companies))
+    spent = await parts.statements(*(asked(one) for one in companies))
     assert len(companies) == 40
-    assert spent - tail() <= Counter(data_status_pointers=5)
+    assert spent - tail() <= Counter(data_status_pointers=5, data_status_versions=1)
+    # By now it has read all of them.
+    assert await parts.statements(asked(company_id)) - tail() == {"data_status_versions": 1}
+    spent = await parts.statements(*(asked(one) for one in companies))
+    assert spent - tail() <= Counter(data_status_versions=2)
+    # And of what changes here it knows that.
+    await parts.queued(40)
+    assert await parts.statements(asked(company_id)) - tail() == {"data_status_pointers": 1}
     selected = DatasetFilter(company_id=company_id)
     assert await parts.statements(parts.sync.list_datasets(selected, None, 50)) - tail() == {
         "list_datasets": 1

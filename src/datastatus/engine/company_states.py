@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from datastatus import errors
 from datastatus.domain.connection import Candidate
 from datastatus.domain.settings import SyncSettings
 from datastatus.engine.batching import SelfBatcher
+from datastatus.integrations.registry import Registry, data_types_of
 from datastatus.store import companies
 from datastatus.store.companies import CompanyState
 from datastatus.store.database import Database
@@ -28,11 +30,11 @@ class KnownCompany:
 
 
 class CompanyStates:
-    """The states of companies, read in batches. `data_types_of` tells what an integration can read, by its key."""
+    """The states of companies, read in batches."""
 
-    def __init__(self, database: Database, data_types_of: Callable[[str], Collection[str]]) -> None:
+    def __init__(self, database: Database, registry: Registry) -> None:
         self._database = database
-        self._data_types_of = data_types_of
+        self._registry = registry
         self._reads: SelfBatcher[UUID, KnownCompany] = SelfBatcher(self._read)
         # Those asked for last stand last.
         self._remembered: OrderedDict[UUID, KnownCompany] = OrderedDict()
@@ -73,8 +75,14 @@ class CompanyStates:
     def _known(self, state: CompanyState) -> KnownCompany:
         connections = {
             one.id: Candidate(
-                one.id, one.status, one.integration_key, self._data_types_of(one.integration_key)
+                one.id, one.status, one.integration_key, data_types_of(self._registry, one.integration_key)
             )
             for one in state.connections
         }
         return KnownCompany(connections, state.settings, state.revision)
+
+
+async def company_must_exist(database: Database, company_id: UUID) -> None:
+    """Raises CompanyNotFound. For where nothing was found of a company, which may have nothing yet."""
+    if not await companies.existing_companies(database, [company_id]):
+        raise errors.CompanyNotFound(str(company_id))

@@ -12,6 +12,7 @@ from datastatus.engine.announcements import Announcements
 from datastatus.engine.connections import ConnectionEngine
 from datastatus.engine.connectors import ConnectorHub
 from datastatus.engine.credentials import CredentialsVault, KeyRing
+from datastatus.engine.data_statuses import DataStatuses, EncodeDataStatus
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.leases import Reaper
 from datastatus.engine.mapping import Mappers
@@ -49,10 +50,11 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How watchers are told: given by whoever sends it, so that the engine knows no wire format."""
+    """How people are told: given by whoever sends it, so that the engine knows no wire format."""
 
     transition: Callable[[Transition], bytes]
     snapshot: Callable[[Sequence[Dataset]], bytes]
+    data_status: EncodeDataStatus
 
 
 class Engine:
@@ -80,6 +82,7 @@ class Engine:
         )
         self.reporter = Reporter(database, writer, pipeline, progress, registry)
         self.sync = SyncEngine(database, writer, registry, options.link_url_base)
+        self.data_statuses = DataStatuses(database, self.hub, registry, encoding.data_status)
         self.credentials = CredentialsVault(database, options.credentials_keys)
         self.connections = ConnectionEngine(
             database, registry, self.credentials, on_commit=announcements.committed
@@ -103,6 +106,7 @@ class Engine:
             progress,
             pipeline,
             self.sync,
+            self.data_statuses,
             self.connectors,
             self.scheduler,
             Reaper(database, writer, options.lease_seconds),

@@ -1,30 +1,24 @@
-"""Queueing and cancelling syncs, and reading where they stand."""
+"""Queueing and cancelling syncs, and reading datasets."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
 from datastatus import errors
 from datastatus.domain.connection import ConnectionStatus, choose_connection
-from datastatus.domain.data_status import DataTypeStatus, roll_up
 from datastatus.domain.data_types import DATA_TYPES
 from datastatus.domain.dataset import Dataset, DatasetStatus, OnActive, Trigger
 from datastatus.domain.sync import SyncRequest
-from datastatus.engine.batching import SelfBatcher
-from datastatus.engine.company_states import CompanyStates, KnownCompany
+from datastatus.engine.company_states import CompanyStates, KnownCompany, company_must_exist
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.integrations.registry import Registry, find_integration
-from datastatus.store import companies, datasets, journal
+from datastatus.store import datasets, journal
 from datastatus.store.database import Database
-from datastatus.store.datasets import ConnectionPointers, DatasetFilter
+from datastatus.store.datasets import DatasetFilter
 from datastatus.store.ids import new_id
 from datastatus.store.journal import QueueItem, QueueOutcome, QueueResult
-
-# A batch is answered as a whole: one of many companies with all their data types would hold up the first of them.
-_DATA_STATUSES_MAX = 16
 
 
 @dataclass(slots=True)
@@ -48,16 +42,11 @@ class SyncEngine:
         self._writer = writer
         self._registry = registry
         self._link_url_base = link_url_base
-        self._companies = CompanyStates(database, self._supported)
-        self._pointers: SelfBatcher[UUID, list[ConnectionPointers]] = SelfBatcher(
-            self._read_pointers, batch_items_max=_DATA_STATUSES_MAX
-        )
+        self._companies = CompanyStates(database, registry)
 
     async def run(self) -> None:
         """Serve batched reads until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._companies.run())
-            tasks.create_task(self._pointers.run())
+        await self._companies.run()
 
     def link_url(self, connection_id: UUID) -> str:
         return f"{self._link_url_base.rstrip('/')}/{connection_id}"
@@ -116,7 +105,7 @@ class SyncEngine:
         """Queue every fetch-on-first-link type that the company's linked connections support."""
         [company] = await self._companies.fresh([company_id])
         if not company.connections:
-            await self._company_must_exist(company_id)
+            await company_must_exist(self._database, company_id)
         requests = [
             SyncRequest(company_id, setting.data_type, connection.id)
             for connection in company.connections.values()
@@ -142,43 +131,6 @@ class SyncEngine:
     ) -> list[Dataset]:
         """Newest first, those before `before_id`."""
         return await datasets.list_datasets(self._database, selected, before_id, count_max)
-
-    async def data_status(
-        self, company_id: UUID, connection_id: UUID | None = None
-    ) -> Mapping[str, DataTypeStatus]:
-        """By data type, over the company's connections or the one named."""
-        [connections] = await self._pointers.submit([company_id])
-        if not connections:
-            await self._company_must_exist(company_id)
-        if connection_id is not None:
-            connections = [
-                connection for connection in connections if connection.connection_id == connection_id
-            ]
-            if not connections:
-                raise errors.ConnectionNotFound(str(connection_id))
-        return self._rolled_up(connections)
-
-    async def list_data_status(
-        self, after_company_id: UUID | None, count_max: int
-    ) -> list[tuple[UUID, Mapping[str, DataTypeStatus]]]:
-        """(company id, its data status), in order of the companies' creation."""
-        listed = await companies.list_companies(self._database, after_company_id, None, count_max)
-        company_ids = [company.id for company in listed]
-        found = await datasets.data_status_pointers(self._database, company_ids)
-        return [(company_id, self._rolled_up(found[company_id])) for company_id in company_ids]
-
-    async def _read_pointers(self, company_ids: Sequence[UUID]) -> list[list[ConnectionPointers]]:
-        found = await datasets.data_status_pointers(self._database, set(company_ids))
-        return [found[company_id] for company_id in company_ids]
-
-    def _rolled_up(self, connections: Sequence[ConnectionPointers]) -> Mapping[str, DataTypeStatus]:
-        supported = self._supported(*[connection.integration_key for connection in connections])
-        return roll_up(supported, [pointer for one in connections for pointer in one.pointers])
-
-    def _supported(self, *integration_keys: str) -> Collection[str]:
-        """The data types that any of the integrations supports; none of one that is not installed here."""
-        supported = [self._registry[key].info.data_types for key in integration_keys if key in self._registry]
-        return supported[0] if len(supported) == 1 else frozenset().union(*supported)
 
     def _prepare(self, request: SyncRequest, state: KnownCompany, trigger: Trigger, caller: str) -> _Attempt:
         try:
@@ -235,15 +187,11 @@ class SyncEngine:
                     pass
         if not attempt.company.connections:
             try:
-                await self._company_must_exist(request.company_id)
+                await company_must_exist(self._database, request.company_id)
             except errors.CompanyNotFound as exc:
                 return exc
         assert attempt.refusal is not None
         return attempt.refusal
-
-    async def _company_must_exist(self, company_id: UUID) -> None:
-        if not await companies.existing_companies(self._database, [company_id]):
-            raise errors.CompanyNotFound(str(company_id))
 
     async def _existing(self, results: Sequence[QueueResult]) -> Mapping[UUID, Dataset]:
         ids = {

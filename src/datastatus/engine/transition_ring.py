@@ -76,6 +76,10 @@ class TransitionRing:
         """Whether everything that follows `after_seq`, up to the head, is held."""
         return len(self) > 0 and self.first_seq <= after_seq + 1
 
+    def newest_seq(self, key: Key) -> int:
+        """The newest transition held that has the key; 0 where there is none."""
+        return self._newest_by_key.get(key, 0)
+
     def read(self, after_seq: int, count_max: int) -> Sequence[Entry]:
         """What follows `after_seq`, in order; it must be covered."""
         start = self._given_up + after_seq + 1 - self.first_seq
@@ -86,7 +90,7 @@ class TransitionRing:
         offset = self._given_up - self.first_seq
         seqs: set[int] = set()
         for one in keys:
-            seq = self._newest_by_key.get(one, 0)
+            seq = self.newest_seq(one)
             while seq > after_seq:
                 seqs.add(seq)
                 place = keys_of(self._entries[offset + seq].transition).index(one)

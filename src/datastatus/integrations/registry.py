@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -59,6 +59,12 @@ def find_integration(registry: Registry, key: str) -> Integration[Any]:
         return registry[key]
     except KeyError as exc:
         raise errors.IntegrationNotFound(key) from exc
+
+
+def data_types_of(registry: Registry, *keys: str) -> Collection[str]:
+    """What any of these integrations can read; nothing of one that is not installed here."""
+    found = [registry[key].info.data_types for key in keys if key in registry]
+    return found[0] if len(found) == 1 else frozenset().union(*found)
 
 
 def _load(entry_point: EntryPoint) -> Integration[Any]:

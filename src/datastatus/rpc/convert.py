@@ -185,10 +185,10 @@ def transition_text(
     )
 
 
-def data_status(company_id: UUID, data_types: Mapping[str, DataTypeStatus]) -> data_status_pb2.DataStatus:
+def encode_data_status(company_id: UUID, data_types: Mapping[str, DataTypeStatus]) -> bytes:
     message = data_status_pb2.DataStatus()
     set_data_status(message, company_id, data_types)
-    return message
+    return message.SerializeToString()
 
 
 def set_data_status(

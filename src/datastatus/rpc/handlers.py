@@ -52,14 +52,12 @@ def _guarded(handler: Handler, method: str) -> Handler:
         (True, True): grpc.stream_stream_rpc_method_handler,
     }[handler.request_streaming, handler.response_streaming]
     behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
-    serialize = handler.response_serializer
-    if handler.response_streaming:
-        serialize = _unless_bytes(serialize)
+    serialize = _unless_bytes(handler.response_serializer)
     return make(_guard(behaviour, method), handler.request_deserializer, serialize)
 
 
 def _unless_bytes(serialize: Any) -> Callable[[Any], bytes]:
-    """Streams may be written as bytes: what goes to many is encoded once."""
+    """An answer may be bytes already: what goes to many is encoded once."""
     return lambda message: message if isinstance(message, bytes) else serialize(message)
 
 

@@ -117,13 +117,13 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
             convert.set_dataset(response.datasets.add(), one)
         return response
 
-    async def GetDataStatus(
+    async def GetDataStatus(  # pyright: ignore[reportIncompatibleMethodOverride] (answers with bytes)
         self, request: sync_service_pb2.GetDataStatusRequest, context: Context
-    ) -> data_status_pb2.DataStatus:
+    ) -> bytes:
         with Fields() as fields:
             company_id = fields.uuid("company_id", request.company_id)
             connection_id = fields.optional_uuid(request, "connection_id")
-        return convert.data_status(company_id, await self._engine.sync.data_status(company_id, connection_id))
+        return await self._engine.data_statuses.of_company(company_id, connection_id)
 
     async def ListDataStatus(
         self, request: sync_service_pb2.ListDataStatusRequest, context: Context
@@ -131,7 +131,7 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
         with Fields() as fields:
             page_size = fields.page_size(request.page_size)
         after_id = id_of_page_token(request.page_token)
-        found = await self._engine.sync.list_data_status(after_id, page_size + 1)
+        found = await self._engine.data_statuses.of_companies(after_id, page_size + 1)
         page = found[:page_size]
         response = sync_service_pb2.ListDataStatusResponse(
             next_page_token=page_token_of_id(page[-1][0]) if len(found) > page_size else ""

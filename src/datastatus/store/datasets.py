@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from datastatus.domain.data_status import DataTypePointers
@@ -54,10 +55,19 @@ async def list_datasets(
     return [_dataset(row) for row in rows]
 
 
+class CompanyVersion(NamedTuple):
+    """The state of the store that a company was read in: the newest transition, and the company's revision."""
+
+    epoch: int
+    seq: int
+    revision: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectionPointers:
-    """A connection, and what it knows of each data type that was ever queued on it."""
+    """A connection, what it knows of each data type that was ever queued on it, and of when all of this is."""
 
+    version: CompanyVersion
     connection_id: UUID
     integration_key: str
     pointers: list[DataTypePointers]
@@ -69,15 +79,22 @@ async def data_status_pointers(
     """By company, its connections; a company without any has an empty list, whether or not it exists."""
     found: dict[UUID, list[ConnectionPointers]] = {company_id: [] for company_id in company_ids}
     for row in await executor.rows("data_status_pointers", list(company_ids)):
-        company_id, connection_id, integration_key, *columns = row
+        epoch, seq, revision, company_id, connection_id, integration_key, *columns = row
         pointers = [
             DataTypePointers(data_type, latest_id, latest_seq, STATUSES[status], *successful)
             for data_type, latest_id, latest_seq, status, *successful in zip(
                 *(column or () for column in columns), strict=True
             )
         ]
-        found[company_id].append(ConnectionPointers(connection_id, integration_key, pointers))
+        version = CompanyVersion(epoch, seq, revision)
+        found[company_id].append(ConnectionPointers(version, connection_id, integration_key, pointers))
     return found
+
+
+async def data_status_versions(executor: Executor, company_ids: Sequence[UUID]) -> list[CompanyVersion]:
+    """One a company, in order; without a revision where there is no such company."""
+    [row] = await executor.rows("data_status_versions", company_ids)
+    return [CompanyVersion(row["epoch"], row["seq"], revision) for revision in row["revisions"]]
 
 
 async def latest_syncs(

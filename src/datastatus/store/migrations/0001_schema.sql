@@ -222,6 +222,12 @@ CREATE TABLE epoch (
 
 INSERT INTO epoch (number, fork_seq) VALUES (1, 0);
 
+-- The journal's newest transition, or the last that was given up where it is empty: it does not begin again at 1.
+CREATE VIEW journal_head AS
+SELECT (SELECT max(number) FROM epoch) AS epoch,
+    greatest((SELECT max(seq) FROM transition), r.oldest_seq - 1) AS seq, r.oldest_seq
+FROM journal_retention r;
+
 -- The data status is read through these two pointers; only queueing and COMPLETE touch the row. No foreign keys, as for
 -- the journal: a pointer is set by the statement that journals the dataset's transition.
 CREATE TABLE data_status (
@@ -296,7 +302,7 @@ FOR EACH STATEMENT EXECUTE FUNCTION refuse_rewriting_history();
 CREATE FUNCTION spare_transitions() RETURNS bigint
 LANGUAGE sql STABLE AS $$
     SELECT coalesce((SELECT max(to_seq) FROM journal_partition), 1) - 1
-        - (SELECT greatest((SELECT max(seq) FROM transition), r.oldest_seq - 1) FROM journal_retention r)
+        - (SELECT seq FROM journal_head)
 $$;
 
 -- Add partitions of `size` transitions until that many are spare. Each is attached when it is complete, which takes

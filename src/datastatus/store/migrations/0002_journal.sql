@@ -25,10 +25,7 @@ BEGIN
             USING ERRCODE = 'invalid_transaction_state';
     END IF;
     PERFORM pg_advisory_xact_lock(7308321, 1);
-    -- An emptied journal does not begin again at 1.
-    RETURN (
-        SELECT greatest((SELECT max(seq) FROM transition), r.oldest_seq - 1) FROM journal_retention r
-    );
+    RETURN (SELECT h.seq FROM journal_head h);
 END
 $$;
 

@@ -13,9 +13,12 @@ WHERE ($1::uuid IS NULL OR d.company_id = $1)
 ORDER BY d.id DESC LIMIT $6;
 
 -- name: data_status_pointers
--- One row a connection, with an array for each column; nulls where nothing was ever queued on it.
-SELECT c.company_id, c.id AS connection_id, c.integration_key, of_types.*
+-- One row a connection, with an array for each column; nulls where nothing was ever queued on it. And of what state of
+-- the store all of this is: see data_status_versions.
+SELECT h.epoch, h.seq, k.revision, c.company_id, c.id AS connection_id, c.integration_key, of_types.*
 FROM connection c
+JOIN company k ON k.id = c.company_id
+CROSS JOIN journal_head h
 CROSS JOIN LATERAL (
     SELECT array_agg(s.data_type) AS data_types, array_agg(s.latest_dataset_id) AS latest_dataset_ids,
         array_agg(s.latest_seq) AS latest_seqs,
@@ -27,6 +30,16 @@ CROSS JOIN LATERAL (
     WHERE s.connection_id = c.id
 ) AS of_types
 WHERE c.company_id = ANY ($1::uuid[]) AND c.deleted IS NULL;
+
+-- name: data_status_versions
+-- The revision of each company in their order. What data_status_pointers tells of a company is the same for as long as
+-- the epoch and the revision are, and none of the transitions up to `seq` is of the company.
+SELECT h.epoch, h.seq, (
+    SELECT array_agg(k.revision ORDER BY asked.ordinality)
+    FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (company_id, ordinality)
+    LEFT JOIN company k ON k.id = asked.company_id
+) AS revisions
+FROM journal_head h;
 
 -- name: latest_syncs
 SELECT w.connection_id, w.data_type, d.id, d.requested, d.completed

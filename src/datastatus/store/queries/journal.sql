@@ -9,18 +9,14 @@ SELECT first_seq, occurred, epoch, judged FROM transition_datasets($1);
 SELECT outcome, status, seq, version, occurred FROM deauthorize_connection($1, $2, $3, $4, $5, $6);
 
 -- name: journal_bounds
-SELECT (SELECT max(number) FROM epoch) AS epoch,
-    greatest((SELECT max(seq) FROM transition), r.oldest_seq - 1) AS head_seq,
-    r.oldest_seq
-FROM journal_retention r;
+SELECT epoch, seq AS head_seq, oldest_seq FROM journal_head;
 
 -- name: forks
 SELECT number, fork_seq FROM epoch ORDER BY number;
 
 -- name: begin_epoch
 INSERT INTO epoch (number, fork_seq)
-SELECT max(e.number) + 1, greatest((SELECT max(seq) FROM transition), (SELECT oldest_seq - 1 FROM journal_retention))
-FROM epoch e
+SELECT epoch + 1, seq FROM journal_head
 RETURNING number, fork_seq;
 
 -- name: journal_partitions
