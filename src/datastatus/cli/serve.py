@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import uvloop
 from cyclopts import Parameter
 from pydantic import ValidationError
 
@@ -86,7 +86,7 @@ def serve(
 def run_service(work: Coroutine[Any, Any, int]) -> int:
     """Run what runs a service; the exit code. What keeps a service from starting is told in a sentence."""
     try:
-        return asyncio.run(work)
+        return uvloop.run(work)
     except BaseException as exc:
         cause = first_cause(exc)
         if not isinstance(cause, _EXPECTED):

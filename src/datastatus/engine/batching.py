@@ -10,8 +10,8 @@ from typing import Generic, TypeVar
 
 from datastatus import errors
 
-# A request takes a few turns of the event loop from its socket to here.
-_QUIET_TURNS = 8
+# A request takes some turns of the event loop from its socket to here; of uvloop's, which are short.
+_QUIET_TURNS = 16
 # Past that, more in one call make an item hardly cheaper.
 _GATHERED_ITEMS_MAX = 32
 
