@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 
 import grpc
+import uvloop
 
 from datastatus.cli.process import settle_memory
 
@@ -80,4 +81,5 @@ async def serve(handler: grpc.GenericRpcHandler) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(_AnyMethod()))
+    # As the service does: a limit on a slower event loop would be none.
+    uvloop.run(serve(_AnyMethod()))

@@ -12,6 +12,7 @@ import sys
 
 import asyncpg
 import grpc
+import uvloop
 
 from benchmarks.bare_server import serve
 from datastatus.v1 import dataset_pb2, sync_service_pb2, watch_pb2
@@ -85,4 +86,4 @@ async def _main(dsn: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(sys.argv[1]))
+    uvloop.run(_main(sys.argv[1]))
