@@ -13,10 +13,9 @@ from cyclopts import Parameter
 from datastatus import errors
 from datastatus.cli import EXIT_USAGE
 from datastatus.cli.client import DEFAULT_SERVER, EXIT_OK, EXIT_SERVER, Server, explain
-from datastatus.cli.logs import configure_logs
+from datastatus.cli.logs import LogLevel, configure_logs
 from datastatus.cli.output import print_error, print_note
 from datastatus.cli.process import first_cause, stop_signals
-from datastatus.cli.serve import LogLevel
 from datastatus.client import translate
 from datastatus.connector.runtime import ConnectorRuntime
 from datastatus.integrations.base import IntegrationInfo

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Literal
 
 import structlog
 
+LogLevel = Literal["debug", "info", "warning", "error"]
 
-def configure_logs(level: str) -> None:
-    """`level` is debug, info, warning or error."""
+
+def configure_logs(level: LogLevel) -> None:
     for_people = sys.stderr.isatty()
     renderer = structlog.dev.ConsoleRenderer() if for_people else structlog.processors.JSONRenderer()
     processors: list[structlog.typing.Processor] = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import uvloop
 from cyclopts import Parameter
@@ -14,7 +14,7 @@ from datastatus import errors
 from datastatus.bootstrap import running_service
 from datastatus.cli import EXIT_USAGE
 from datastatus.cli.client import EXIT_OK, EXIT_SERVER
-from datastatus.cli.logs import configure_logs
+from datastatus.cli.logs import LogLevel, configure_logs
 from datastatus.cli.output import print_error, print_note
 from datastatus.cli.process import first_cause, settle_memory, stop_signals
 from datastatus.config import Settings, settings_of, settings_problem
@@ -23,8 +23,6 @@ from datastatus.engine.credentials import KeyInvalid
 from datastatus.integrations.registry import IntegrationUnusable
 from datastatus.rpc.server import AddressTaken
 from datastatus.store.migrate import SchemaUnusable
-
-LogLevel = Literal["debug", "info", "warning", "error"]
 
 _EXPECTED = (
     AddressTaken,

@@ -19,19 +19,20 @@ from datastatus.store.database import Database
 from datastatus.store.datasets import CompanyVersion, ConnectionPointers
 
 # A batch is answered as a whole: one of many companies with all their data types would hold up the first of them.
-_READ_MAX = 16
+_READ_COMPANIES_MAX = 16
 # Some kilobytes each.
-_REMEMBERED_MAX = 5_000
+_REMEMBERED_ANSWERS_MAX = 5_000
 
 DataTypeStatuses = Mapping[str, DataTypeStatus]
 EncodeDataStatus = Callable[[UUID, DataTypeStatuses], bytes]
 
 
 class _Remembered(NamedTuple):
-    """An answer, and the newest state of the store that it is known to be true of."""
+    """An answer, and the newest state of the store that it is known to be true of, in a history of the hub's."""
 
     encoded: bytes
     version: CompanyVersion
+    history: int
 
 
 class DataStatuses:
@@ -48,7 +49,7 @@ class DataStatuses:
         self._registry = registry
         self._encode = encode
         self._reads: SelfBatcher[UUID, list[ConnectionPointers]] = SelfBatcher(
-            self._read, batch_items_max=_READ_MAX
+            self._read, batch_items_max=_READ_COMPANIES_MAX
         )
         self._versions: SelfBatcher[UUID, CompanyVersion] = SelfBatcher(self._read_versions)
         # By company and connection, as asked for; those asked for last stand last.
@@ -69,10 +70,11 @@ class DataStatuses:
         known = self._remembered.get(asked)
         if known is not None and self._hub.newest_seq(company_id.bytes) <= known.version.seq:
             [now] = await self._versions.submit([company_id])
-            if self._is_same(company_id, known.version, now):
+            if self._is_still_so(company_id, known, now):
                 # What lies before need not be known any more.
                 self._remember(asked, known._replace(version=now))
                 return known.encoded
+        history = self._hub.history
         [connections] = await self._reads.submit([company_id])
         if not connections:
             await company_must_exist(self._database, company_id)
@@ -82,7 +84,7 @@ class DataStatuses:
                 raise errors.ConnectionNotFound(str(connection_id))
         encoded = self._encode(company_id, self._rolled_up(connections))
         if connections:
-            self._remember(asked, _Remembered(encoded, connections[0].version))
+            self._remember(asked, _Remembered(encoded, connections[0].version, history))
         return encoded
 
     async def of_companies(
@@ -94,16 +96,19 @@ class DataStatuses:
         found = await datasets.data_status_pointers(self._database, company_ids)
         return [(company_id, self._rolled_up(found[company_id])) for company_id in company_ids]
 
-    def _is_same(self, company_id: UUID, then: CompanyVersion, now: CompanyVersion) -> bool:
+    def _is_still_so(self, company_id: UUID, known: _Remembered, now: CompanyVersion) -> bool:
         """Whether it is known that nothing of the company has changed in between."""
-        return (now.epoch, now.revision) == (then.epoch, then.revision) and self._hub.is_quiet(
-            company_id.bytes, now.epoch, then.seq, now.seq
+        then = known.version
+        return (
+            known.history == self._hub.history
+            and (then.epoch, then.revision) == (now.epoch, now.revision)
+            and self._hub.is_quiet(company_id.bytes, now.epoch, then.seq, now.seq)
         )
 
     def _remember(self, asked: tuple[UUID, UUID | None], known: _Remembered) -> None:
         self._remembered[asked] = known
         self._remembered.move_to_end(asked)
-        if len(self._remembered) > _REMEMBERED_MAX:
+        if len(self._remembered) > _REMEMBERED_ANSWERS_MAX:
             self._remembered.popitem(last=False)
 
     async def _read(self, company_ids: Sequence[UUID]) -> list[list[ConnectionPointers]]:

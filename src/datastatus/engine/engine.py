@@ -50,7 +50,7 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How people are told: given by whoever sends it, so that the engine knows no wire format."""
+    """How clients are told: given by whoever sends it, so that the engine knows no wire format."""
 
     transition: Callable[[Transition], bytes]
     snapshot: Callable[[Sequence[Dataset]], bytes]

@@ -52,6 +52,8 @@ class Subscription:
         self._woken = False
         self._waiting: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        # Not every loop's timer tells it.
+        self._timer_due = 0.0
 
     def concern(self, seq: int) -> None:
         if self.first_seq is None:
@@ -76,9 +78,10 @@ class Subscription:
         """
         if not self._woken:
             due = self._loop.time() + timeout_seconds
-            if self._timer is None or self._timer.when() > due:
+            if self._timer is None or self._timer_due > due:
                 self.stop_timer()
                 self._timer = self._loop.call_at(due, self._time_over)
+                self._timer_due = due
             self._waiting = self._loop.create_future()
             try:
                 await self._waiting
@@ -122,6 +125,8 @@ class WatchHub:
         self._concerned_by_key: dict[Key, set[Subscription]] = {}
         self._watchers = 0
         self.draining = False
+        # Which of the histories that this process has followed: the numbers of epochs may come again.
+        self.history = 1
 
     @property
     def known_bounds(self) -> JournalBounds:
@@ -246,6 +251,7 @@ class WatchHub:
             _log.warning("history_forked", epoch=bounds.epoch, head_seq=bounds.head_seq, seen_seq=seen_seq)
             self._forks = await journal.forks(self._database)
             self._bounds = bounds
+            self.history += 1
             self._ring.clear()
             self._ahead.clear()
             self._catch_up.forget()

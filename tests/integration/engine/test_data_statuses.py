@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from unittest.mock import Mock
 from uuid import UUID
 
 import pytest
@@ -14,6 +15,7 @@ from uuid_utils.compat import uuid7
 
 from datastatus import errors
 from datastatus.domain.dataset import DatasetStatus
+from datastatus.engine import data_statuses
 from datastatus.engine.data_statuses import DataStatuses
 from datastatus.engine.watch_hub import WatchHub
 from datastatus.integrations.registry import load_registry
@@ -34,6 +36,7 @@ class Asked:
     database: StallingDatabase
     hub: WatchHub
     statuses: DataStatuses
+    encode: Mock
     answers: int = 0
 
     async def now(self, link: Link, connection_id: UUID | None = None) -> Mapping[str, DatasetStatus]:
@@ -63,11 +66,14 @@ class Asked:
 async def asking(store: Store, *, ring_bytes_max: int = 1 << 20) -> AsyncIterator[Asked]:
     database = StallingDatabase(store.database)
     async with running_watches(database, ring_bytes_max=ring_bytes_max) as (hub, _):
-        statuses = DataStatuses(database, hub, load_registry(), convert.encode_data_status)
+        encode = Mock(side_effect=convert.encode_data_status)
+        statuses = DataStatuses(database, hub, load_registry(), encode)
         running = asyncio.create_task(statuses.run())
-        yield Asked(database, hub, statuses)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        try:
+            yield Asked(database, hub, statuses, encode)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
 
 @pytest.fixture
@@ -180,21 +186,68 @@ async def test_what_the_ring_no_longer_holds_is_read_anew(store: Store) -> None:
         assert set(await asked.now(link)) == {"invoices", "bills"}
 
 
-async def test_nothing_is_remembered_of_an_earlier_history(store: Store, asked: Asked) -> None:
+async def test_nothing_is_remembered_of_an_earlier_epoch(store: Store, asked: Asked) -> None:
     link = await store.connection()
     dataset_id = await store.queued(link)
     await asked.now(link)
     head_seq = await store.head_seq()
-    # As if restored from a backup that lacked the dataset, and gone on from there up to the same place.
-    async with store.sql.transaction():
-        await store.sql.execute("SET LOCAL session_replication_role = replica")
-        await store.sql.execute("DELETE FROM transition WHERE dataset_id = $1", dataset_id)
-        await store.sql.execute("DELETE FROM data_status WHERE latest_dataset_id = $1", dataset_id)
-        await store.sql.execute("DELETE FROM dataset WHERE id = $1", dataset_id)
+    await lose(store, dataset_id)
     await journal.begin_epoch(store.database)
     await store.queued(link, "bills")
     assert await store.head_seq() == head_seq
     assert set(await asked.now(link)) == {"bills"}
+
+
+async def test_nothing_is_remembered_of_a_history_that_forked_unannounced(store: Store, asked: Asked) -> None:
+    """The numbers of the new one go on where those of the old one were, and even its epoch has the same."""
+    link, another, other = [await store.connection() for _ in range(3)]
+    lost = [await store.queued(one) for one in (link, another)]
+    await asked.up_to_date()
+    for one in (link, another):
+        assert set(await asked.now(one)) == {"invoices"}
+    await lose(store, *lost)
+    # Whether or not the server has noticed by now.
+    assert await asked.now(another) == {}
+    async with asyncio.timeout(10):
+        with asked.hub.subscribed(None) as subscription:
+            while asked.hub.head_seq:
+                await subscription.wait(0.1)
+    await store.queued(link, "bills")
+    for data_type in ("invoices", "bills"):
+        await store.queued(other, data_type)
+    await asked.up_to_date()
+    assert set(await asked.now(link)) == {"bills"}
+
+
+async def test_what_this_server_knows_of_another_epoch_proves_nothing(store: Store, asked: Asked) -> None:
+    link, other = await store.connection(), await store.connection()
+    lost = [await store.queued(other, data_type) for data_type in ("invoices", "bills")]
+    await asked.up_to_date()
+    # It has not noticed the new epoch, and knows of as many transitions of the old one.
+    for query in ("journal_bounds", "read_tail"):
+        asked.database.stall(query)
+    await asked.database.held("read_tail")
+    await lose(store, *lost)
+    await journal.begin_epoch(store.database)
+    assert await asked.now(link) == {}
+    await store.queued(link)
+    await store.queued(other)
+    assert await store.head_seq() == asked.hub.head_seq
+    assert set(await asked.now(link)) == {"invoices"}
+    for query in ("journal_bounds", "read_tail"):
+        asked.database.go_on(query)
+
+
+async def lose(store: Store, *dataset_ids: UUID) -> None:
+    """As if the store were restored from a backup that lacks these datasets."""
+    async with store.sql.transaction():
+        await store.sql.execute("SET LOCAL session_replication_role = replica")
+        for table, column in (
+            ("transition", "dataset_id"),
+            ("data_status", "latest_dataset_id"),
+            ("dataset", "id"),
+        ):
+            await store.sql.execute(f"DELETE FROM {table} WHERE {column} = ANY ($1)", dataset_ids)
 
 
 async def test_no_answer_is_older_than_its_question(store: Store, asked: Asked) -> None:
@@ -236,5 +289,19 @@ async def test_no_answer_is_older_than_its_question(store: Store, asked: Asked) 
             tasks.create_task(read(link))
     assert all(acknowledged[link] == len(stood[link]) for link in links)
     # Some of it was remembered, or nothing was tried here.
-    assert asked.reads() > 0
-    assert asked.answers > asked.reads()
+    assert 0 < asked.encode.call_count < asked.answers
+
+
+async def test_the_answers_asked_for_last_are_remembered(
+    store: Store, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_statuses, "_REMEMBERED_ANSWERS_MAX", 2)
+    first, second, third = [await store.connection() for _ in range(3)]
+    for link in (first, second, first, third):
+        await asked.now(link)
+    assert asked.reads() == 3
+    for link in (first, third):
+        await asked.now(link)
+    assert asked.reads() == 3
+    await asked.now(second)
+    assert asked.reads() == 4

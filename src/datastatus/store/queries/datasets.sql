@@ -32,8 +32,8 @@ CROSS JOIN LATERAL (
 WHERE c.company_id = ANY ($1::uuid[]) AND c.deleted IS NULL;
 
 -- name: data_status_versions
--- The revision of each company in their order. What data_status_pointers tells of a company is the same for as long as
--- the epoch and the revision are, and none of the transitions up to `seq` is of the company.
+-- The revision of each company in their order. What data_status_pointers has told of a company is still so where epoch and
+-- revision are those of then, and no transition after the `seq` of then, up to this one, is of the company.
 SELECT h.epoch, h.seq, (
     SELECT array_agg(k.revision ORDER BY asked.ordinality)
     FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (company_id, ordinality)
