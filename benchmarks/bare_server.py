@@ -1,7 +1,7 @@
 """The gRPC server that does nothing: it answers every method with bytes that it was given beforehand.
 
-Run as `python -m benchmarks.bare_server`. The same client, with the same stubs, measures it and the service; what
-the service takes longer is what the service does.
+Run as `python -m benchmarks.bare_server`, with the argument `tuned` on the service's event loop. The same client,
+with the same stubs, measures it and the service; what the service takes longer is what the service does.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import uvloop
 
 from datastatus.cli.process import settle_memory
 
+TUNED = "tuned"
 PREPARE = "/bare/Prepare"
 
 _OPTIONS = (("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 64 << 20))
@@ -81,5 +82,5 @@ async def serve(handler: grpc.GenericRpcHandler) -> None:
 
 
 if __name__ == "__main__":
-    # As the service does: a limit on a slower event loop would be none.
-    uvloop.run(serve(_AnyMethod()))
+    run = uvloop.run if sys.argv[1:] == [TUNED] else asyncio.run
+    run(serve(_AnyMethod()))

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
+from benchmarks import bare_server
 from benchmarks.programs import Program, migrate_command, program, run, serve_command
 from benchmarks.rounds import alternate
 from datastatus.embedded import embedded_postgres
@@ -139,8 +140,10 @@ class Bench:
             yield service
 
     @asynccontextmanager
-    async def bare_server(self) -> AsyncIterator[Program]:
-        async with program(sys.executable, "-m", "benchmarks.bare_server") as running:
+    async def bare_server(self, *, tuned: bool = False) -> AsyncIterator[Program]:
+        """See `bare_server`: as anybody would write it, or tuned."""
+        arguments = [bare_server.TUNED] if tuned else []
+        async with program(sys.executable, "-m", "benchmarks.bare_server", *arguments) as running:
             yield running
 
     @asynccontextmanager

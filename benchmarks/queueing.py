@@ -34,27 +34,36 @@ _FUNCTION_CONNECTIONS = (4, 8)
 async def queue_sync(bench: Bench) -> list[Figure]:
     """64 callers, each with one QueueSync at a time."""
     calls = bench.scaled(6000, 800)
-    async with bench.service() as service, bench.bare_server() as bare:
+    async with (
+        bench.service() as service,
+        bench.bare_server() as bare,
+        bench.bare_server(tuned=True) as tuned,
+    ):
         types = await data_types(service.address)
         same = await seed_syncs(service.dsn, types, calls)
-        await bare_server.prepare(bare.address, QUEUE_SYNC, [await an_answer(service.address, same[0])])
+        answer = await an_answer(service.address, same[0])
+        for echo in (bare, tuned):
+            await bare_server.prepare(echo.address, QUEUE_SYNC, [answer])
+
+        async def call(address: str, requests: Sequence[SyncRequest]) -> Load:
+            return await bench.load(unary, address, STUB, "QueueSync", requests, callers=CALLERS)
 
         async def queue() -> Load:
-            return await bench.load(
-                unary,
-                service.address,
-                STUB,
-                "QueueSync",
-                await seed_syncs(service.dsn, types, calls),
-                callers=CALLERS,
-            )
+            return await call(service.address, await seed_syncs(service.dsn, types, calls))
 
-        async def echo() -> Load:
-            return await bench.load(unary, bare.address, STUB, "QueueSync", same, callers=CALLERS)
-
-        loads, echoes = await bench.alternate(queue, echo)
+        loads, echoes, tuned_echoes = await bench.alternate(
+            queue, lambda: call(bare.address, same), lambda: call(tuned.address, same)
+        )
     return [
         beside_echo("queue_sync.rate", "requests/s", loads, echoes, "rate", Reach(ratio_min=0.6)),
+        Figure(
+            "queue_sync.rate_beside_tuned",
+            "requests/s",
+            Series([load.rate for load in loads]),
+            Series([load.rate for load in tuned_echoes]),
+            "echo on uvloop",
+            Reach(ratio_min=0.6),
+        ),
         beside_echo("queue_sync.p50", "ms", loads, echoes, "p50_ms", Reach()),
         beside_echo("queue_sync.p99", "ms", loads, echoes, "p99_ms", Reach(ratio_max=2.5)),
     ]
