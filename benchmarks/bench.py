@@ -71,11 +71,6 @@ class Bench:
         """How many: of a full run or of a quick one."""
         return quick if self.quick else full
 
-    @property
-    def warm_up_rounds(self) -> int:
-        """Of what takes long: a quick run has no time for rounds that are not counted."""
-        return 0 if self.quick else 1
-
     def tell(self, text: str) -> None:
         """Progress, for people."""
         print(f"  {text}", file=sys.stderr, flush=True)
@@ -98,9 +93,12 @@ class Bench:
                 raise TimeoutError("a load process was not ready in time")
 
     async def alternate(
-        self, *contenders: Callable[[], Awaitable[Sample]], warm_up_rounds: int = 1
+        self, *contenders: Callable[[], Awaitable[Sample]], warm_up_rounds: int | None = None
     ) -> list[list[Sample]]:
-        """The samples of each contender, one a round; see `rounds.alternate`."""
+        """The samples of each contender, one a round; see `rounds.alternate`. One round warms up unless told."""
+        if warm_up_rounds is None:
+            # A quick run has no time for rounds that are not counted.
+            warm_up_rounds = 0 if self.quick else 1
         return await alternate(self.rounds, *contenders, warm_up_rounds=warm_up_rounds)
 
     @asynccontextmanager

@@ -22,7 +22,8 @@ from benchmarks.history import build_history
 from benchmarks.loads import received, unary
 from benchmarks.plans import Touched, touched
 from benchmarks.queueing import STUB, function_arguments
-from benchmarks.seed import Link, data_types
+from benchmarks.seed import Link
+from datastatus.domain.data_types import DATA_TYPES
 from datastatus.store.sql import queries
 from datastatus.v1 import connector_pb2, connector_service_pb2_grpc, dataset_pb2
 from datastatus.v1.sync_service_pb2 import GetDataStatusRequest, ListDatasetsRequest, SyncRequest
@@ -54,11 +55,9 @@ async def growth(bench: Bench) -> list[Figure]:
     companies = bench.scaled(100, 20)
     calls = bench.scaled(200, 20)
     async with AsyncExitStack() as stack:
-        async with bench.service() as service:
-            types = await data_types(service.address)
-        few = _RUNS_OF_SMALL * companies * len(types)
+        few = _RUNS_OF_SMALL * companies * len(DATA_TYPES)
         stores = [
-            await stack.enter_async_context(grown_store(bench, types, companies, count))
+            await stack.enter_async_context(grown_store(bench, list(DATA_TYPES), companies, count))
             for count in (datasets, few)
         ]
         measures: dict[str, Callable[[GrownStore], Awaitable[float]]] = {

@@ -34,7 +34,7 @@ _NEXT = {
 
 async def lifecycle(bench: Bench) -> list[Figure]:
     """Datasets a second, from the first call that queues one to the last COMPLETE: six transitions each."""
-    lives = bench.scaled(5000, 300)
+    lives = bench.scaled(5000, 100)
     present = [peer for peer in PEERS if peer.is_installed]
     async with AsyncExitStack() as stack:
         service = await stack.enter_async_context(bench.service())
@@ -43,7 +43,7 @@ async def lifecycle(bench: Bench) -> list[Figure]:
             partial(live, bench, [service.address], service.dsn, types, lives),
             *[partial(_jobs, bench, peer, lives) for peer in present],
         ]
-        ours, *theirs = await bench.alternate(*contenders, warm_up_rounds=bench.warm_up_rounds)
+        ours, *theirs = await bench.alternate(*contenders)
     rates = {peer: Series(jobs) for peer, jobs in zip(present, theirs, strict=True)}
     return [
         _beside_best(

@@ -33,7 +33,7 @@ _FUNCTION_CONNECTIONS = (4, 8)
 
 async def queue_sync(bench: Bench) -> list[Figure]:
     """64 callers, each with one QueueSync at a time."""
-    calls = bench.scaled(6000, 800)
+    calls = bench.scaled(6000, 400)
     async with (
         bench.service() as service,
         bench.bare_server() as bare,
@@ -111,7 +111,7 @@ async def queue_sync_alone(bench: Bench) -> list[Figure]:
 
 async def batch_queue_sync(bench: Bench) -> list[Figure]:
     """Callers with one BatchQueueSync of a hundred at a time each."""
-    calls = bench.scaled(160, 20)
+    calls = bench.scaled(160, 10)
     count = calls * BATCH
     async with bench.service() as service:
         types = await data_types(service.address)

@@ -23,8 +23,8 @@ async def data_status(bench: Bench) -> list[Figure]:
 
     Asked for the same again and again, as those do who wait for news; and for what has changed since each time.
     """
-    companies = bench.scaled(1000, 100)
-    calls = bench.scaled(4000, 600)
+    companies = bench.scaled(1000, 40)
+    calls = bench.scaled(4000, 400)
     async with bench.service() as service, bench.bare_server() as bare:
         types = await data_types(service.address)
         history = await build_history(service.dsn, companies, types, 2 * companies * len(types))

@@ -39,7 +39,6 @@ async def servers(bench: Bench) -> list[Figure]:
         # Each round starts its servers anew.
         measured = await bench.alternate(
             *[partial(_measure, bench, dsn, types, answer, count) for count in counts],
-            warm_up_rounds=bench.warm_up_rounds,
         )
     figures = []
     for name, unit, reach in (
@@ -63,7 +62,7 @@ async def servers(bench: Bench) -> list[Figure]:
 
 
 async def _measure(bench: Bench, dsn: str, types: Sequence[str], answer: bytes, count: int) -> _Rates:
-    warm_up = count * bench.scaled(300, 30)
+    warm_up = count * bench.scaled(300, 20)
     # Started for this alone: servers that are not measured would tail the journal too.
     async with AsyncExitStack() as stack:
         starting = [stack.enter_async_context(bench.server(dsn)) for _ in range(count)]
@@ -71,14 +70,14 @@ async def _measure(bench: Bench, dsn: str, types: Sequence[str], answer: bytes, 
         # What a server does once, such as to connect and to have its statements planned, is no part of a rate.
         await _queue(bench, addresses, dsn, types, warm_up)
         await live(bench, addresses, dsn, types, warm_up)
-        queue_sync = await _queue(bench, addresses, dsn, types, bench.scaled(4000, 400))
-        lifecycle = await live(bench, addresses, dsn, types, bench.scaled(4000, 300))
+        queue_sync = await _queue(bench, addresses, dsn, types, bench.scaled(4000, 200))
+        lifecycle = await live(bench, addresses, dsn, types, bench.scaled(4000, 100))
     async with AsyncExitStack() as stack:
         addresses = [(await stack.enter_async_context(bench.bare_server())).address for _ in range(count)]
         for address in addresses:
             await bare_server.prepare(address, QUEUE_SYNC, [answer])
         await _queue(bench, addresses, dsn, types, warm_up)
-        echo = await _queue(bench, addresses, dsn, types, bench.scaled(4000, 400))
+        echo = await _queue(bench, addresses, dsn, types, bench.scaled(4000, 200))
     return _Rates(queue_sync, lifecycle, echo)
 
 

@@ -17,9 +17,7 @@ from benchmarks.programs import DATASTATUS, program, run, serve_command
 async def start(bench: Bench) -> list[Figure]:
     """`datastatus serve`, its embedded Postgres stopped before, until it says SERVING; `datastatus --help`."""
     folder = bench.folder / f"startup-{schema_fingerprint()}"
-    serving, helped = await bench.alternate(
-        lambda: _serve(folder), _help, warm_up_rounds=bench.warm_up_rounds
-    )
+    serving, helped = await bench.alternate(lambda: _serve(folder), _help)
     return [
         Figure("start.serve", "s", Series(serving), reach=Reach(value_max=2.5)),
         Figure("start.help", "s", Series(helped), reach=Reach(value_max=0.3)),

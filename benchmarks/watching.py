@@ -16,6 +16,7 @@ from benchmarks.history import build_history, read_journal
 from benchmarks.loads import unary
 from benchmarks.queueing import BATCH, STUB, in_batches
 from benchmarks.seed import data_types, seed_links, seed_syncs
+from datastatus.domain.data_types import DATA_TYPES
 from datastatus.v1 import watch_pb2
 
 _JOURNAL_PAGE = 10_000
@@ -45,7 +46,7 @@ async def watch_latency(bench: Bench) -> list[Figure]:
         if present:
             address = await stack.enter_async_context(etcd.etcd_server(bench.folder))
             contenders.append(partial(_etcd_latencies, bench, address, watchers, transitions, per_second))
-        ours, at_least, *etcds = await bench.alternate(*contenders, warm_up_rounds=bench.warm_up_rounds)
+        ours, at_least, *etcds = await bench.alternate(*contenders)
     beside = "etcd, put to watch" if present else "etcd is not installed"
     return [
         Figure(
@@ -102,7 +103,7 @@ async def _etcd_latencies(
 async def watch_fan_out(bench: Bench) -> list[Figure]:
     """Transitions queued as fast as may be, each delivered to 200 watchers who filter nothing."""
     watchers, callers = 200, 8
-    transitions = bench.scaled(16_000, 2_000)
+    transitions = bench.scaled(16_000, 1_000)
     async with bench.service() as service, bench.bare_server() as bare:
         types = await data_types(service.address)
         messages: list[watch_pb2.WatchStatusResponse] = []
@@ -159,9 +160,7 @@ async def watch_many(bench: Bench) -> list[Figure]:
                 per_watcher=transitions // watchers,
             )
 
-        ours, theirs = await bench.alternate(
-            partial(latencies, many), partial(latencies, few), warm_up_rounds=bench.warm_up_rounds
-        )
+        ours, theirs = await bench.alternate(partial(latencies, many), partial(latencies, few))
     return [
         Figure(
             f"watch_many.p{percent}",
@@ -183,12 +182,10 @@ def _of_company(company_id: str) -> watch_pb2.WatchStatusRequest:
 
 async def watch_catch_up(bench: Bench) -> list[Figure]:
     """One watcher that begins with the oldest transition of a long journal."""
-    datasets = bench.scaled(200_000, 6_000)
+    datasets = bench.scaled(200_000, 4_000)
     async with bench.database() as dsn:
         bench.tell(f"building a journal of {datasets * 5:,} transitions")
-        async with bench.server(dsn) as service:
-            types = await data_types(service.address)
-        history = await build_history(dsn, datasets // 400, types, datasets)
+        history = await build_history(dsn, datasets // 400, list(DATA_TYPES), datasets)
         async with bench.server(dsn) as service:
             ours, theirs = await bench.alternate(
                 lambda: bench.load(watch_loads.catch_up, service.address, history.transitions),
