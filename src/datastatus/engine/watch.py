@@ -27,8 +27,9 @@ from datastatus.domain.watch import (
     WatchRequest,
 )
 from datastatus.engine.snapshots import EncodeSnapshot, Snapshots, Spool
+from datastatus.engine.subscription import Subscription
 from datastatus.engine.transition_ring import keys_to_index
-from datastatus.engine.watch_hub import Subscription, WatchHub
+from datastatus.engine.watch_hub import WatchHub
 from datastatus.store import datasets, journal
 from datastatus.store.database import Database, Executor
 

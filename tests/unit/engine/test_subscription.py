@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
-from datastatus.engine.watch_hub import Subscription
+from datastatus.engine.subscription import Subscription
 
 # Longer than any test.
 AGES = 3600.0
