@@ -16,6 +16,7 @@ app = App(
     name="datastatus",
     help="Synchronise companies' business data into a cache, and see live where each sync stands.",
     version=__version__,
+    help_format="plaintext",
     default_parameter=Parameter(negative=()),
 )
 
