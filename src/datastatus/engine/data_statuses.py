@@ -68,7 +68,7 @@ class DataStatuses:
         """
         asked = (company_id, connection_id)
         known = self._remembered.get(asked)
-        if known is not None and self._hub.newest_seq(company_id.bytes) <= known.version.seq:
+        if known is not None and not self._hub.has_newer(company_id.bytes, known.version.seq):
             [now] = await self._versions.submit([company_id])
             if self._is_still_so(company_id, known, now):
                 # What lies before need not be known any more.

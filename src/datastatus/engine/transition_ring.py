@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections import deque
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from datastatus.domain.dataset import Transition
@@ -10,92 +11,127 @@ from datastatus.domain.watch import Entry, WatchRequest
 
 # What an entry costs beside its texts: the transition, what of it is encoded, and its places in the index.
 _ENTRY_OVERHEAD_BYTES = 1_100
+# So small a part of the ring is given up at a time.
+_SEGMENTS = 64
 
 Key = bytes
 """An id in the index, as its bytes: to hash the id takes seven times as long, and each transition has three."""
 
 Links = tuple[int, int, int]
-"""For each of `keys_of` a transition: the newest one before it that has the id too, or 0."""
+"""For each of `keys_of` a transition: the newest one before it in its segment that has the id too, or 0."""
 
 
 class TransitionRing:
     """Holds a run of consecutive transitions: appended at the head, given up at the tail past `bytes_max`.
 
-    From each the index leads back to the one before with the same id; that one may have been given up.
+    In segments that each have an index of their own and are given up whole: to take one transition after the other
+    out of an index costs more than to put it there.
     """
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._bytes = 0
-        self._entries: list[Entry] = []
-        self._links: list[Links] = []
-        # Given up, but not yet cut off: cutting a list for each entry would cost its length every time.
-        self._given_up = 0
-        self._newest_by_key: dict[Key, int] = {}
+        self._segments: deque[_Segment] = deque()
 
     @property
     def first_seq(self) -> int:
         """The oldest transition held; meaningless while empty."""
-        return self._entries[self._given_up].transition.seq
+        return self._segments[0].first_seq
 
     def __len__(self) -> int:
-        return len(self._entries) - self._given_up
+        return sum(len(segment.entries) for segment in self._segments)
 
     def clear(self) -> None:
-        self._entries.clear()
-        self._links.clear()
-        self._newest_by_key.clear()
-        self._bytes = self._given_up = 0
+        self._segments.clear()
+        self._bytes = 0
 
-    def extend(self, entries: Iterable[Entry]) -> None:
+    def extend(self, entries: Sequence[Entry]) -> None:
         """Append what follows the newest; gives up the oldest where there is no room."""
-        newest_by_key = self._newest_by_key
-        for entry in entries:
-            company, connection, dataset = keys_of(entry.transition)
-            before = newest_by_key.get
-            self._links.append((before(company, 0), before(connection, 0), before(dataset, 0)))
-            newest_by_key[company] = newest_by_key[connection] = newest_by_key[dataset] = entry.transition.seq
-            self._entries.append(entry)
-            self._bytes += _bytes_of(entry)
-        while self._bytes > self._bytes_max and len(self) > 1:
-            self._give_up_oldest()
-        if self._given_up > len(self._entries) // 2:
-            del self._entries[: self._given_up]
-            del self._links[: self._given_up]
-            self._given_up = 0
-
-    def _give_up_oldest(self) -> None:
-        entry = self._entries[self._given_up]
-        self._given_up += 1
-        self._bytes -= _bytes_of(entry)
-        for one in keys_of(entry.transition):
-            if self._newest_by_key.get(one) == entry.transition.seq:
-                del self._newest_by_key[one]
+        taken = 0
+        while taken < len(entries):
+            if not self._segments or self._segments[-1].bytes >= self._bytes_max // _SEGMENTS:
+                self._segments.append(_Segment(entries[taken].transition.seq))
+            segment = self._segments[-1]
+            before = segment.bytes
+            taken = segment.take(entries, taken, self._bytes_max // _SEGMENTS)
+            self._bytes += segment.bytes - before
+        while self._bytes > self._bytes_max and len(self._segments) > 1:
+            self._bytes -= self._segments.popleft().bytes
 
     def covers(self, after_seq: int) -> bool:
         """Whether everything that follows `after_seq`, up to the head, is held."""
-        return len(self) > 0 and self.first_seq <= after_seq + 1
+        return len(self._segments) > 0 and self.first_seq <= after_seq + 1
 
-    def newest_seq(self, key: Key) -> int:
-        """The newest transition held that has the key; 0 where there is none."""
-        return self._newest_by_key.get(key, 0)
+    def has_newer(self, key: Key, after_seq: int) -> bool:
+        """Whether one with the key that follows `after_seq` is held."""
+        return any(segment.newest_seq(key) > after_seq for segment in self._following(after_seq))
 
     def read(self, after_seq: int, count_max: int) -> Sequence[Entry]:
         """What follows `after_seq`, in order; it must be covered."""
-        start = self._given_up + after_seq + 1 - self.first_seq
-        return self._entries[start : start + count_max]
+        found: list[Entry] = []
+        for segment in self._following(after_seq):
+            start = max(0, after_seq + 1 - segment.first_seq)
+            found += segment.entries[start : start + count_max - len(found)]
+            if len(found) == count_max:
+                break
+        return found
 
     def select(self, after_seq: int, keys: Collection[Key]) -> Sequence[Entry]:
         """What follows `after_seq` and has one of the keys, in order; it must be covered."""
-        offset = self._given_up - self.first_seq
+        return [entry for segment in self._following(after_seq) for entry in segment.select(after_seq, keys)]
+
+    def _following(self, after_seq: int) -> Sequence[_Segment]:
+        """The segments with what follows `after_seq`, in order. From the head, where most of those asked for are."""
+        following: list[_Segment] = []
+        for segment in reversed(self._segments):
+            following.append(segment)
+            if segment.first_seq <= after_seq + 1:
+                break
+        following.reverse()
+        return following
+
+
+class _Segment:
+    """Consecutive transitions. From each the index leads back to the one before with the same id."""
+
+    __slots__ = ("_links", "_newest_by_key", "bytes", "entries", "first_seq")
+
+    def __init__(self, first_seq: int) -> None:
+        self.first_seq = first_seq
+        self.bytes = 0
+        self.entries: list[Entry] = []
+        self._links: list[Links] = []
+        self._newest_by_key: dict[Key, int] = {}
+
+    def take(self, entries: Sequence[Entry], start: int, bytes_max: int) -> int:
+        """Append from place `start` on until the segment is full; the place of the first that was not."""
+        newest_by_key = self._newest_by_key
+        newest = newest_by_key.get
+        for place in range(start, len(entries)):
+            entry = entries[place]
+            company, connection, dataset = keys_of(entry.transition)
+            self._links.append((newest(company, 0), newest(connection, 0), newest(dataset, 0)))
+            newest_by_key[company] = newest_by_key[connection] = newest_by_key[dataset] = entry.transition.seq
+            self.entries.append(entry)
+            self.bytes += _bytes_of(entry)
+            if self.bytes >= bytes_max:
+                return place + 1
+        return len(entries)
+
+    def newest_seq(self, key: Key) -> int:
+        """The newest transition with the key; 0 where there is none."""
+        return self._newest_by_key.get(key, 0)
+
+    def select(self, after_seq: int, keys: Collection[Key]) -> Sequence[Entry]:
+        """What follows `after_seq` and has one of the keys, in order."""
         seqs: set[int] = set()
         for one in keys:
             seq = self.newest_seq(one)
             while seq > after_seq:
                 seqs.add(seq)
-                place = keys_of(self._entries[offset + seq].transition).index(one)
-                seq = self._links[offset + seq][place]
-        return [self._entries[offset + seq] for seq in sorted(seqs)]
+                place = keys_of(self.entries[seq - self.first_seq].transition).index(one)
+                seq = self._links[seq - self.first_seq][place]
+        return [self.entries[seq - self.first_seq] for seq in sorted(seqs)]
 
 
 def held_bytes(entries: Sequence[Entry]) -> int:

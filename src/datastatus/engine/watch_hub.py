@@ -286,9 +286,9 @@ class WatchHub:
                 if not self._concerned_by_key.get(one, True):
                     del self._concerned_by_key[one]
 
-    def newest_seq(self, key: Key) -> int:
-        """The newest transition with the key that is in the ring; 0 where there is none."""
-        return self._ring.newest_seq(key)
+    def has_newer(self, key: Key, after_seq: int) -> bool:
+        """Whether a transition after `after_seq` with the key is in the ring."""
+        return self._ring.has_newer(key, after_seq)
 
     def is_quiet(self, key: Key, epoch: int, after_seq: int, through_seq: int) -> bool:
         """Whether it is known that no transition after `after_seq` up to `through_seq` of the epoch has the key."""
@@ -298,7 +298,7 @@ class WatchHub:
             epoch == self.epoch
             and after_seq < through_seq <= self.head_seq
             and self._ring.covers(after_seq)
-            and self.newest_seq(key) <= after_seq
+            and not self.has_newer(key, after_seq)
         )
 
     async def reached(self, bounds: JournalBounds) -> None:

@@ -41,11 +41,11 @@ def entry(seq: int, names: tuple[UUID, UUID, UUID], size: int) -> Entry:
 
 @given(
     pages=st.lists(
-        st.lists(st.tuples(st.tuples(ids, ids, ids), st.integers(10, 3000)), min_size=1, max_size=20),
+        st.lists(st.tuples(st.tuples(ids, ids, ids), st.integers(10, 3000)), min_size=1, max_size=40),
         max_size=15,
     ),
-    bytes_max=st.integers(1, 60_000),
-    after=st.integers(0, 120),
+    bytes_max=st.integers(1, 400_000),
+    after=st.integers(0, 500),
     wanted=st.frozensets(st.sampled_from([one.bytes for one in IDS]), min_size=1, max_size=3),
     count_max=st.integers(1, 30),
 )
@@ -74,6 +74,9 @@ def test_it_holds_the_newest_in_its_bounds_and_finds_them_by_id(
         assert list(ring.select(after, wanted)) == [
             one for one in following if wanted.intersection(keys_of(one.transition))
         ]
+    for key in wanted:
+        seqs = [one.transition.seq for one in held if key in keys_of(one.transition)]
+        assert ring.has_newer(key, after) == (max(seqs, default=0) > after)
 
 
 def test_after_it_was_cleared_it_begins_anywhere() -> None:
