@@ -81,7 +81,7 @@ class TransitionRing:
         return [entry for segment in self._following(after_seq) for entry in segment.select(after_seq, keys)]
 
     def _following(self, after_seq: int) -> Sequence[_Segment]:
-        """The segments with what follows `after_seq`, in order. From the head, where most of those asked for are."""
+        """The segments with what follows `after_seq`, in order; nearly always the newest alone."""
         following: list[_Segment] = []
         for segment in reversed(self._segments):
             following.append(segment)

@@ -236,9 +236,7 @@ class _Follower:
     async def messages(self) -> AsyncGenerator[WatchMessage, None]:
         heartbeat_seconds = self._request.heartbeat.total_seconds()
         while True:
-            # Datasets that were terminal when the watch was fixed may have ended after its resume token: their
-            # transitions are told first.
-            if self._request.until_terminal and not self._running and self._scanned_seq >= self._fixed_seq:
+            if self._is_over():
                 return
             if self._hub.epoch != self._epoch or self._hub.head_seq < self._scanned_seq:
                 raise errors.HistoryForked(self._hub.fork_seq(self._epoch))
@@ -250,7 +248,6 @@ class _Follower:
             entries, through_seq = await self._hub.read(
                 self._subscription, self._scanned_seq, _SCAN_TRANSITIONS, due_seconds
             )
-            moved = through_seq > self._scanned_seq
             self._scanned_seq = through_seq
             passing = self._passing(entries)
             for message in self._batches(passing):
@@ -258,11 +255,16 @@ class _Follower:
             due_seconds = self._sent_time + heartbeat_seconds - time.monotonic()
             if due_seconds <= 0:
                 yield self._progress()
-            elif not moved:
+            elif self._scanned_seq >= self._hub.head_seq and not self._is_over():
                 await self._subscription.wait(due_seconds)
             elif not passing:
                 # Looking through much that does not pass must not hold up the others.
                 await asyncio.sleep(0)
+
+    def _is_over(self) -> bool:
+        # Datasets that were terminal when the watch was fixed may have ended after its resume token: their
+        # transitions are told first.
+        return self._request.until_terminal and not self._running and self._scanned_seq >= self._fixed_seq
 
     def _closing_reason(self) -> ClosingReason | None:
         if self._hub.draining:
