@@ -149,8 +149,10 @@ class Pipeline:
         except errors.LeaseLost:
             log.info("lease_lost", stage=stage)
         except errors.Unavailable as exc:
-            # The lease runs out, and the dataset is fetched again.
+            # The lease runs out, and the dataset is fetched again; or the call that we have heard nothing of is still
+            # being carried out, and needs what is staged.
             log.warning("store_down", stage=stage, cause=repr(exc.__cause__))
+            return
         except StagingLost as exc:
             log.warning("staging_lost", stage=stage, error=str(exc))
             await self._settle(work, *after_loss(work.attempt, "Its staged records were lost"))

@@ -165,6 +165,7 @@ class Reporter:
             self._database,
             assignment.dataset_id,
             assignment.attempt,
+            assignment.lease_token,
             whole=report.fetch_complete,
             whole_from=report.complete_from,
         )

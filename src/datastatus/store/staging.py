@@ -42,14 +42,22 @@ async def stage_page(
 
 
 async def seal_staging(
-    executor: Executor, dataset_id: UUID, attempt: int, *, whole: bool, whole_from: date | None = None
+    executor: Executor,
+    dataset_id: UUID,
+    attempt: int,
+    lease_token: UUID,
+    *,
+    whole: bool,
+    whole_from: date | None = None,
 ) -> int:
-    """Note that the fetch is over; the number of raw records staged in this attempt.
+    """Note that the fetch is over; the number of raw records staged in this attempt. Raises LeaseLost.
 
     `whole`: it proved that it saw everything, from the day `whole_from` on, or all there is.
     """
-    [row] = await executor.rows("seal_staging", dataset_id, attempt, whole, whole_from)
-    return row["raw_records"]
+    rows = await executor.rows("seal_staging", dataset_id, attempt, lease_token, whole, whole_from)
+    if not rows:
+        raise errors.LeaseLost(str(dataset_id))
+    return rows[0]["raw_records"]
 
 
 async def staged(executor: Executor, dataset_id: UUID, attempt: int) -> Staged:
@@ -186,7 +194,7 @@ async def publish_dataset(executor: Executor, dataset_id: UUID, lease_token: UUI
 
 
 async def discard_staging(executor: Executor, dataset_id: UUID, attempt: int) -> None:
-    """Drop what `attempt` and earlier ones have staged."""
+    """Drop what `attempt` and earlier ones have staged, except what is being published at this moment."""
     await executor.rows("discard_staging", dataset_id, attempt, timeout_seconds=_BULK_SECONDS)
 
 

@@ -34,7 +34,7 @@ async def staged(
     token = await store.bring_to(dataset_id, DatasetStatus.FETCHING)
     raw = [text.encode() for text in content.values()]
     await staging.stage_page(store.database, dataset_id, token, 1, raw)
-    await staging.seal_staging(store.database, dataset_id, 1, whole=whole)
+    await staging.seal_staging(store.database, dataset_id, 1, token, whole=whole)
     items = list(content.items())
     for start in range(0, len(items), page_records):
         page = items[start : start + page_records]
@@ -201,6 +201,60 @@ async def test_a_page_is_staged_once_and_under_its_lease(store: Store) -> None:
     assert await staging.read_staged_page(store.database, dataset_id, 2, -1) == (1, [b"1"])
 
 
+async def test_what_was_staged_is_sealed_by_who_has_it_in_hand_alone(store: Store) -> None:
+    link = await store.connection()
+    await publish(store, link, {"a": "one", "b": "two"})
+    dataset_id, token = await staged(store, link, {"a": "one"}, whole=True)
+    for stranger in (uuid7(), token):
+        # The fetch is over; and whoever fetched before may still say that it has seen less.
+        with pytest.raises(errors.LeaseLost):
+            await staging.seal_staging(store.database, dataset_id, 1, stranger, whole=False)
+    assert await staging.publish_dataset(store.database, dataset_id, token, "done") == 1, "b has vanished"
+
+    fetched = await store.queued(link)
+    await store.bring_to(fetched, DatasetStatus.FETCHING)
+    with pytest.raises(errors.LeaseLost):
+        await staging.seal_staging(store.database, fetched, 1, uuid7(), whole=True)
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+async def test_what_is_being_published_is_not_discarded(store: Store, attempt: int) -> None:
+    """The publisher's caller has lost its connection, and tidies up; the database knows nothing of that."""
+    link = await store.connection()
+    content = {f"r{n}": "x" for n in range(5)}
+    await publish(store, link, content)
+    dataset_id, token = await staged(store, link, content, whole=True)
+    async with store.sql.transaction():
+        await store.sql.execute("SELECT FROM record_set FOR UPDATE")
+        publishing = asyncio.create_task(staging.publish_dataset(store.database, dataset_id, token, "done"))
+        while not await store.sql.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid)))"
+        ):
+            pass
+        await staging.discard_staging(store.database, dataset_id, attempt)
+        assert await staging.count_mapped(store.database, dataset_id, 1) == 5
+    assert await publishing == 5
+    assert set(await readable(store, link)) == set(content)
+    await staging.discard_staging(store.database, dataset_id, attempt)
+    assert await staging.count_mapped(store.database, dataset_id, 1) == 0
+
+
+async def test_whoever_has_read_a_publication_misses_no_later_change_though_the_clock_was_set_back(
+    store: Store,
+) -> None:
+    link = await store.connection()
+    await publish(store, link, {"a": "one"})
+    await store.sql.execute("UPDATE publication SET published = published + interval '1 hour'")
+    since = (await record_set(store, link)).newest.published
+    for text in ("two", "three"):
+        await publish(store, link, {"a": text})
+        only = await record_set(store, link)
+        assert only.newest.published > since
+        listing = Listing(Invoice, only.id, only.newest.number, modified_since=since)
+        [(changed, _)] = await records.list_records(store.database, listing, 10)
+        assert changed.body["name"] == text
+
+
 async def test_publishing_does_not_hold_up_the_journal_for_its_bulk_work(store: Store) -> None:
     link = await store.connection()
     dataset_id, token = await staged(store, link, {f"r{n}": "x" for n in range(50)}, whole=True)
@@ -227,7 +281,7 @@ async def publish_dated(
     dataset_id = await store.queued(link)
     token = await store.bring_to(dataset_id, DatasetStatus.FETCHING)
     await staging.stage_page(store.database, dataset_id, token, 0, [b"{}" for _ in content])
-    await staging.seal_staging(store.database, dataset_id, 1, whole=whole, whole_from=whole_from)
+    await staging.seal_staging(store.database, dataset_id, 1, token, whole=whole, whole_from=whole_from)
     mapped = MappedColumns(
         record_ids=list(content),
         bodies=["{}" for _ in content],

@@ -85,7 +85,7 @@ async def publish(store: Store, link: Link, records: Sequence[dict[str, Any]]) -
     dataset_id = await store.queued(link)
     token = await store.bring_to(dataset_id, DatasetStatus.FETCHING)
     await staging.stage_page(store.database, dataset_id, token, 0, [b"{}"])
-    await staging.seal_staging(store.database, dataset_id, 1, whole=True)
+    await staging.seal_staging(store.database, dataset_id, 1, token, whole=True)
     for status in (DatasetStatus.MAPPING, DatasetStatus.VALIDATING, DatasetStatus.PROCESSING):
         await store.change(Change(dataset_id, status, held_token=token))
     columns = MappedColumns()

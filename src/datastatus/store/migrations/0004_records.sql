@@ -252,7 +252,8 @@ BEGIN
     IF candidate.lease_token IS DISTINCT FROM held_token THEN
         RAISE EXCEPTION 'dataset % may not be completed: LEASE_LOST', dataset USING ERRCODE = 'DS001';
     END IF;
-    SELECT s.* INTO staged FROM staging s WHERE s.dataset_id = dataset AND s.attempt = candidate.attempt;
+    -- Locked, so that nobody discards it half-way: what is gone by then would count as vanished from the source.
+    SELECT s.* INTO staged FROM staging s WHERE s.dataset_id = dataset AND s.attempt = candidate.attempt FOR UPDATE;
 
     -- A publisher whose lease was lost may still be at work here; the next one waits for its end.
     INSERT INTO record_set (connection_id, data_type) VALUES (candidate.connection_id, candidate.data_type)
@@ -319,7 +320,7 @@ BEGIN
     SELECT a.first_seq, candidate.version + 1, a.occurred INTO seq, version, occurred
     FROM append_transitions(ARRAY[ROW(dataset, 'PROCESSING', 'COMPLETE', description, NULL, NULL, NULL, NULL, NULL)::change]) a;
     INSERT INTO publication (record_set_id, number, published, dataset_id, record_count)
-    VALUES (target.id, next_publication, occurred, dataset, readable);
+    VALUES (target.id, next_publication, greatest(occurred, moment), dataset, readable);
     UPDATE record_set r
     SET publication = next_publication, record_count = readable,
         whole_started = CASE WHEN staged.whole THEN candidate.started ELSE r.whole_started END,

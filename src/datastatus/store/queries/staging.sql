@@ -2,7 +2,10 @@
 SELECT pages, raw_records FROM stage_page($1, $2, $3, $4);
 
 -- name: seal_staging
-INSERT INTO staging (dataset_id, attempt, whole, whole_from) VALUES ($1, $2, $3, $4)
+-- Only by who has it in hand: of a lost attempt nothing may change any more that another one goes on with.
+INSERT INTO staging (dataset_id, attempt, whole, whole_from)
+SELECT d.id, d.attempt, $4, $5 FROM dataset d
+WHERE d.id = $1 AND d.attempt = $2 AND d.lease_token = $3 AND d.status = 'FETCHING'
 ON CONFLICT (dataset_id, attempt) DO UPDATE SET whole = excluded.whole, whole_from = excluded.whole_from
 RETURNING raw_records;
 
@@ -68,10 +71,15 @@ ORDER BY r.record_id LIMIT 1;
 SELECT record_count, seq, version, occurred FROM publish_dataset($1, $2, $3);
 
 -- name: discard_staging
--- Of this attempt and earlier ones: the next attempt may be staging already.
-WITH pages AS (DELETE FROM staged_page WHERE dataset_id = $1 AND attempt <= $2),
-    mapped AS (DELETE FROM mapped_page WHERE dataset_id = $1 AND attempt <= $2)
-DELETE FROM staging WHERE dataset_id = $1 AND attempt <= $2;
+-- Of this attempt and earlier ones: the next attempt may be staging already. What is being published stays.
+WITH unused AS (
+    SELECT s.dataset_id, s.attempt FROM staging s WHERE s.dataset_id = $1 AND s.attempt <= $2 FOR UPDATE SKIP LOCKED
+), pages AS (
+    DELETE FROM staged_page p USING unused u WHERE p.dataset_id = u.dataset_id AND p.attempt = u.attempt
+), mapped AS (
+    DELETE FROM mapped_page p USING unused u WHERE p.dataset_id = u.dataset_id AND p.attempt = u.attempt
+)
+DELETE FROM staging s USING unused u WHERE s.dataset_id = u.dataset_id AND s.attempt = u.attempt;
 
 -- name: abandoned_staging
 SELECT DISTINCT s.dataset_id, d.attempt FROM staging s JOIN dataset d ON d.id = s.dataset_id
