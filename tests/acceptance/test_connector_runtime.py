@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from connecting import alone, get, once, show
+from datastatus import errors
 from datastatus.cli.client import Client
+from datastatus.connector import fetching
 from datastatus.connector.runtime import ConnectorRuntime
 from datastatus.domain.fetching import FetchScope
 from datastatus.domain.records import StandardRecord
@@ -192,6 +194,27 @@ class SlowSource:
 
     def map(self, data_type: str, raw: RawRecord) -> StandardRecord:
         raise AssertionError("the service maps")
+
+
+class TalkativeSource(SlowSource):
+    """Cannot be read, and says so at length."""
+
+    async def fetch(self, data_type: str, scope: FetchScope) -> AsyncIterator[Sequence[RawRecord]]:
+        yield []
+        raise errors.SourceUnavailable("no " * 2000, code="NO")
+
+
+async def test_work_whose_report_the_service_refuses_is_given_back(
+    service: RunningService, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection, dataset_id = await alone(client, "suppliers")
+    # Our own connectors keep to what the service takes.
+    monkeypatch.setattr(fetching, "_TEXT_CHARACTERS_MAX", 6000)
+    async with connected_runtime(service, connection, TalkativeSource()):
+        dataset = await ended(client, dataset_id)
+    assert (dataset.status, dataset.attempt) == (dataset_pb2.DATASET_STATUS_INTERNAL_ERROR, 3)
+    assert "The service refused its connector's report: " in dataset.error_message
+    assert "4000 characters" in dataset.error_message
 
 
 async def test_a_cancel_stops_a_fetch_that_is_running(service: RunningService, client: Client) -> None:

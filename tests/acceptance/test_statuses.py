@@ -117,6 +117,24 @@ async def test_what_the_source_says_is_the_status(
     assert (dataset.error_code, dataset.error_message) == ("SCRIPTED", f"the source says: {error}")
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("a\0b", "a\\u0000b"),
+        ("half of a pair: \ud800", "half of a pair: \\ud800"),
+        ("much " * 1000, "much " * 1000),
+    ],
+    ids=["NUL", "surrogate", "long"],
+)
+async def test_whatever_the_source_says_is_told(
+    client: Client, scripts: Path, scripted: connection_pb2.Connection, said: str, told: str
+) -> None:
+    script(scripts, "customers", error="SourceUnavailable", message=said)
+    dataset = await synced(client, scripted.company_id, "customers")
+    assert dataset.status == dataset_pb2.DATASET_STATUS_FETCH_ERROR
+    assert dataset.error_message == f"the source says: {told}"[:4000]
+
+
 async def test_after_an_auth_error_syncs_are_refused_with_the_link_url_until_relinked(
     client: Client, scripts: Path, scripted: connection_pb2.Connection
 ) -> None:

@@ -18,6 +18,7 @@ from datastatus import errors
 from datastatus.domain.credentials import without_secrets
 from datastatus.domain.dataset import WaitReason
 from datastatus.domain.fetching import FetchScope
+from datastatus.domain.texts import plain
 from datastatus.integrations.base import Integration, RawRecord
 from datastatus.integrations.retrying import Retries
 from datastatus.v1 import connector_pb2, connector_service_pb2, connector_service_pb2_grpc, dataset_pb2
@@ -28,6 +29,8 @@ _log = structlog.get_logger(__name__)
 _PAGE_RECORDS_MAX = 500
 _PAGE_BYTES_MAX = 1 << 20
 _UPLOAD_TRIES_MAX = 8
+# The service refuses a longer text, and so the report.
+_TEXT_CHARACTERS_MAX = 4000
 TRANSIENT = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -64,30 +67,32 @@ class Fetcher:
         report = _report(assignment)
         credentials = None
         try:
-            scope = _scope(assignment)
-            credentials = await self._credentials(assignment.connection_id)
-            report.records_fetched = await self._upload_all(assignment, scope, credentials)
-            report.to_status = dataset_pb2.DATASET_STATUS_MAPPING
-            report.fetch_complete = scope.modified_since is None
-            if scope.sync_from is not None:
-                report.complete_from = scope.sync_from.isoformat()
-        except errors.SourceError as exc:
-            report.to_status = dataset_pb2.DatasetStatus.Value(f"DATASET_STATUS_{exc.terminal_status}")
-            report.error_message = without_secrets(str(exc), credentials)
-            report.error_code = exc.code
-        except grpc.aio.AioRpcError as exc:
-            log.warning("upload_failed", code=exc.code().name, details=exc.details())
-            # Given back, for another attempt; where the lease was lost that has been done already.
-            gone = exc.code() in TRANSIENT or exc.code() is grpc.StatusCode.ABORTED
-            report.to_status = (
-                dataset_pb2.DATASET_STATUS_QUEUED if gone else dataset_pb2.DATASET_STATUS_FETCH_ERROR
-            )
-            report.error_message = f"The records could not be uploaded: {exc.details()}"
-            report.error_code = "UPLOAD_FAILED"
-        except errors.Unavailable as exc:
-            log.warning("credentials_not_read", cause=repr(exc.__cause__))
-            report.to_status = dataset_pb2.DATASET_STATUS_QUEUED
-            report.error_message = "What the connection was authorised with could not be read"
+            # What an integration raises may be wrong in itself.
+            try:
+                scope = _scope(assignment)
+                credentials = await self._credentials(assignment.connection_id)
+                report.records_fetched = await self._upload_all(assignment, scope, credentials)
+                report.to_status = dataset_pb2.DATASET_STATUS_MAPPING
+                report.fetch_complete = scope.modified_since is None
+                if scope.sync_from is not None:
+                    report.complete_from = scope.sync_from.isoformat()
+            except errors.SourceError as exc:
+                report.to_status = dataset_pb2.DatasetStatus.Value(f"DATASET_STATUS_{exc.terminal_status}")
+                report.error_message = _text(without_secrets(str(exc), credentials))
+                report.error_code = exc.code
+            except grpc.aio.AioRpcError as exc:
+                log.warning("upload_failed", code=exc.code().name, details=exc.details())
+                # Given back, for another attempt; where the lease was lost that has been done already.
+                gone = exc.code() in TRANSIENT or exc.code() is grpc.StatusCode.ABORTED
+                report.to_status = (
+                    dataset_pb2.DATASET_STATUS_QUEUED if gone else dataset_pb2.DATASET_STATUS_FETCH_ERROR
+                )
+                report.error_message = _text(f"The records could not be uploaded: {exc.details()}")
+                report.error_code = "UPLOAD_FAILED"
+            except errors.Unavailable as exc:
+                log.warning("credentials_not_read", cause=repr(exc.__cause__))
+                report.to_status = dataset_pb2.DATASET_STATUS_QUEUED
+                report.error_message = "What the connection was authorised with could not be read"
         except Exception as exc:
             # Told by ourselves: what the integration's own text or trace says may be the secret.
             trace = without_secrets("".join(traceback.format_exception(exc)), credentials)
@@ -163,6 +168,11 @@ class Fetcher:
 
 def _report(assignment: connector_pb2.Assignment) -> connector_pb2.StatusReport:
     return connector_pb2.StatusReport(dataset_id=assignment.dataset_id, lease_token=assignment.lease.token)
+
+
+def _text(message: str) -> str:
+    """As a report takes it, whatever the source has said."""
+    return plain(message)[:_TEXT_CHARACTERS_MAX]
 
 
 def _scope(assignment: connector_pb2.Assignment) -> FetchScope:

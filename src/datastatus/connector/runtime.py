@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import grpc
 import structlog
+from google.rpc import code_pb2
 
 from datastatus import __version__
 from datastatus.channel import open_channel
@@ -206,13 +207,30 @@ class ConnectorRuntime:
             # Of a lease that is lost: what we have under another one goes on.
             return
         if result.HasField("error"):
-            _log.warning("report_refused", dataset_id=result.dataset_id, message=result.error.message)
-            self._drop(result.dataset_id)
+            self._refused(result)
         elif result.status not in (
             dataset_pb2.DATASET_STATUS_UNSPECIFIED,
             dataset_pb2.DATASET_STATUS_FETCHING,
         ):
             self._drop(result.dataset_id)
+
+    def _refused(self, result: connector_pb2.ReportResult) -> None:
+        """Drop what is lost. Give back what is not: as long as we are online our lease never runs out."""
+        _log.warning("report_refused", dataset_id=result.dataset_id, message=result.error.message)
+        last = self._unanswered.get(result.dataset_id)
+        is_given_back = last is not None and last.to_status == dataset_pb2.DATASET_STATUS_QUEUED
+        if is_given_back or result.error.code == code_pb2.ABORTED:
+            self._drop(result.dataset_id)
+            return
+        self._work.pop(result.dataset_id).cancel()
+        report = connector_pb2.StatusReport(
+            dataset_id=result.dataset_id,
+            lease_token=result.lease_token,
+            to_status=dataset_pb2.DATASET_STATUS_QUEUED,
+            error_message=f"The service refused its connector's report: {result.error.message}",
+        )
+        self._unanswered[result.dataset_id] = report
+        self._reports.put_nowait(report)
 
     async def _fetch(self, fetcher: Fetcher, assignment: connector_pb2.Assignment) -> None:
         report = await fetcher.fetch(assignment)

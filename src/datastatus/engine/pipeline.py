@@ -11,8 +11,8 @@ from uuid import UUID
 import structlog
 
 from datastatus import errors
-from datastatus.domain import validation
 from datastatus.domain.dataset import DESCRIPTIONS, DatasetStatus
+from datastatus.domain.texts import plain
 from datastatus.domain.validation import Books, Severity
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.leases import after_loss
@@ -149,8 +149,8 @@ class Pipeline:
         except errors.LeaseLost:
             log.info("lease_lost", stage=stage)
         except errors.Unavailable as exc:
-            # The lease runs out, and the dataset is fetched again; or the call that we have heard nothing of is still
-            # being carried out, and needs what is staged.
+            # The lease runs out, and the dataset is fetched again. Or the store goes on with the call that we have
+            # heard nothing of, and needs what is staged.
             log.warning("store_down", stage=stage, cause=repr(exc.__cause__))
             return
         except StagingLost as exc:
@@ -182,7 +182,7 @@ class Pipeline:
         # The last counts: without the lease they cannot be noted any more.
         await self._progress.flush()
         # It may quote what stands at the source.
-        message = validation.plain(message)
+        message = plain(message)
         change = Change(
             work.dataset_id,
             status,

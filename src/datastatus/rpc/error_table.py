@@ -11,6 +11,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from datastatus import errors
+from datastatus.domain.texts import plain
 
 _DOMAIN = "datastatus"
 
@@ -87,6 +88,7 @@ def _bad_request(violations: Sequence[errors.FieldViolation]) -> error_details_p
 
 
 def _clipped(text: str, bytes_max: int) -> str:
+    text = plain(text)
     encoded = text.encode()
     if len(encoded) <= bytes_max:
         return text

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pydantic import ValidationError
 
 from datastatus.domain.records import StandardRecord
-from datastatus.domain.validation.findings import Finding, Severity, plain
+from datastatus.domain.validation.findings import Finding, Severity
 from datastatus.domain.validation.models import model_findings
 from datastatus.domain.validation.references import (
     Naming,
@@ -35,7 +35,6 @@ __all__ = [
     "duplicate_id",
     "mass_deletion",
     "namings",
-    "plain",
     "validated",
 ]
 

@@ -22,8 +22,3 @@ class Finding:
     message: str
     expected: str | None = None
     found: str | None = None
-
-
-def plain(text: str) -> str:
-    """With what Postgres cannot hold (NUL, halves of surrogate pairs) as it would be written in JSON."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\u0000")

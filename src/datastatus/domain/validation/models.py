@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
-from datastatus.domain.validation.findings import Finding, Severity, plain
+from datastatus.domain.texts import plain
+from datastatus.domain.validation.findings import Finding, Severity
 
 _CURRENCY_PATTERN = "^[A-Z]{3}$"
 _SHOWN_CHARACTERS_MAX = 200
