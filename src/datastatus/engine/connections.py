@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from datastatus.store.ids import new_id
 
 _log = structlog.get_logger(__name__)
 
+_DELETED = companies.DeleteOutcome.DELETED
 _LINK_TRIES_MAX = 5
 _CONNECTIONS_PAGE = 500
 _VERIFY_SECONDS_MAX = 20
@@ -66,14 +68,17 @@ class ConnectionEngine:
         return await companies.list_companies(self._database, after_id, external_id, count_max)
 
     async def delete_company(self, company_id: UUID) -> None:
-        """Delete a company with its connections; what is running is cancelled. Raises CompanyNotFound."""
-        if not await companies.delete_company(self._database, company_id):
-            raise errors.CompanyNotFound(str(company_id))
-        while connections := await companies.list_connections(
-            self._database, company_id, None, _CONNECTIONS_PAGE
-        ):
-            for connection in connections:
-                await self.delete_connection(connection.id)
+        """Delete a company with its connections; what is running is cancelled. Raises CompanyNotFound.
+
+        The company goes last, so that a call that was broken off can be made again.
+        """
+        while (outcome := await companies.delete_company(self._database, company_id)) is not _DELETED:
+            if outcome is companies.DeleteOutcome.UNKNOWN:
+                raise errors.CompanyNotFound(str(company_id))
+            for one in await companies.list_connections(self._database, company_id, None, _CONNECTIONS_PAGE):
+                # Somebody else may delete it at the same time.
+                with suppress(errors.ConnectionNotFound):
+                    await self.delete_connection(one.id)
 
     async def create_connection(self, company_id: UUID, integration_key: str) -> Connection:
         """A connection in PENDING_AUTH. Raises CompanyNotFound, IntegrationNotFound."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 from datastatus.domain.connection import (
@@ -41,9 +42,18 @@ async def list_companies(
     return [_company(row) for row in await executor.rows("list_companies", after_id, external_id, count_max)]
 
 
-async def delete_company(executor: Executor, company_id: UUID) -> bool:
-    """Whether there was such a company. Its connections must be deleted by the caller, after this."""
-    return bool(await executor.rows("delete_company", company_id))
+class DeleteOutcome(StrEnum):
+    """See function delete_company in migration 0005."""
+
+    DELETED = "DELETED"
+    UNKNOWN = "UNKNOWN"
+    CONNECTED = "CONNECTED"
+
+
+async def delete_company(executor: Executor, company_id: UUID) -> DeleteOutcome:
+    """Delete a company that has no connections (any more)."""
+    [row] = await executor.rows("delete_company", company_id)
+    return DeleteOutcome(row["outcome"])
 
 
 async def create_connection(

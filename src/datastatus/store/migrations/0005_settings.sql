@@ -44,3 +44,24 @@ FOR EACH ROW EXECUTE FUNCTION revise_company();
 
 CREATE TRIGGER revise_default_settings AFTER INSERT OR UPDATE OR DELETE ON sync_setting
 FOR EACH ROW EXECUTE FUNCTION revise_default_settings();
+
+-- Delete a company and its settings: DELETED, UNKNOWN where there is none, or CONNECTED and untouched where it has
+-- connections. Those go before it, each in a call of its own, so that a company that is gone has left nothing behind.
+CREATE FUNCTION delete_company(company uuid) RETURNS text
+LANGUAGE plpgsql AS $$
+#variable_conflict use_variable
+BEGIN
+    -- From here on nobody gives it a connection.
+    PERFORM FROM company c WHERE c.id = company AND c.deleted IS NULL FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN 'UNKNOWN';
+    END IF;
+    -- A statement of its own, which sees what the one before has waited for.
+    IF EXISTS (SELECT FROM connection c WHERE c.company_id = company AND c.deleted IS NULL) THEN
+        RETURN 'CONNECTED';
+    END IF;
+    DELETE FROM sync_setting s WHERE s.company_id = company;
+    UPDATE company c SET deleted = clock_timestamp(), external_id = NULL WHERE c.id = company;
+    RETURN 'DELETED';
+END
+$$;

@@ -12,12 +12,7 @@ WHERE deleted IS NULL AND ($1::uuid IS NULL OR id > $1) AND ($2::text IS NULL OR
 ORDER BY id LIMIT $3;
 
 -- name: delete_company
-WITH gone AS (
-    UPDATE company SET deleted = clock_timestamp(), external_id = NULL WHERE id = $1 AND deleted IS NULL RETURNING id
-), settings AS (
-    DELETE FROM sync_setting s USING gone WHERE s.company_id = gone.id
-)
-SELECT id FROM gone;
+SELECT delete_company($1) AS outcome;
 
 -- name: create_connection
 -- FOR KEY SHARE through the foreign key keeps the company; a deleted one is refused here.
