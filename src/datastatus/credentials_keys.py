@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -42,7 +44,10 @@ def key_file(settings: Settings) -> Path | None:
 
 def add_key(path: Path) -> None:
     """Put a new key first in the file. Raises KeyInvalid where the file cannot be read."""
-    _replace(path, f"{generate_key()}\n{_text(path)}")
+    # It may be a link to where it really lies.
+    path = path.resolve()
+    with _locked(path.parent):
+        _replace(path, f"{generate_key()}\n{_text(path)}")
 
 
 def _default_file(settings: Settings) -> Path | None:
@@ -76,8 +81,29 @@ def _make_file(path: Path) -> None:
         unfinished.unlink()
 
 
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Of several that change files there one after the other: what one has added the next one keeps."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _replace(path: Path, text: str) -> None:
-    _unfinished(path, text).rename(path)
+    """Whole or not at all; still readable by whom it was readable, except by everybody."""
+    before = path.stat()
+    unfinished = _unfinished(path, text)
+    try:
+        os.chown(unfinished, before.st_uid, before.st_gid)
+        unfinished.chmod(before.st_mode & 0o770)
+        unfinished.rename(path)
+    except OSError:
+        unfinished.unlink()
+        raise
 
 
 def _unfinished(path: Path, text: str) -> Path:

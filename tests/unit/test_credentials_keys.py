@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,6 +42,7 @@ def test_of_many_that_start_at_once_all_have_the_same_key(tmp_path: Path) -> Non
 def test_a_key_that_is_added_is_the_newest_and_is_seen_at_once(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text(f"# of last year\n{generate_key()}\n")
+    path.chmod(0o644)
     keys = key_source(Settings(credentials_keys_file=path))
     [old] = keys().key_ids
     sealed = keys().seal(uuid7(), {"apiKey": "k"})
@@ -48,9 +50,34 @@ def test_a_key_that_is_added_is_the_newest_and_is_seen_at_once(tmp_path: Path) -
     add_key(path)
 
     new, still = keys().key_ids
-    assert (still, stat.S_IMODE(path.stat().st_mode)) == (old, 0o600)
+    assert (still, stat.S_IMODE(path.stat().st_mode)) == (old, 0o640), "but not by everybody"
     assert keys().seal(sealed.connection_id, {}).key_id == new
     assert keys().open(sealed) == {"apiKey": "k"}
+
+
+def test_whoever_could_read_the_keys_still_can_when_one_was_added(tmp_path: Path) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.write_text(f"{generate_key()}\n")
+    real.chmod(0o440)
+    link.symlink_to(real)
+    owner = (12345, 54321) if os.getuid() == 0 else (os.getuid(), os.getgid())
+    os.chown(real, *owner)
+
+    add_key(link)
+
+    assert link.is_symlink()
+    found = real.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (*owner, 0o440)
+    assert len(real.read_text().splitlines()) == 2
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["link", "real"]
+
+
+def test_of_many_keys_that_are_added_at_once_none_is_lost(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"{generate_key()}\n")
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: add_key(path), range(40)))
+    assert len(set(path.read_text().split())) == 41
 
 
 def test_keys_come_from_the_environment_newest_first(monkeypatch: pytest.MonkeyPatch) -> None:

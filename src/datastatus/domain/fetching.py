@@ -60,4 +60,8 @@ def modified_since(history: FetchHistory, sync_from: date | None) -> datetime | 
         return None
     if history.whole_from is not None and (sync_from is None or sync_from < history.whole_from):
         return None
-    return newest - OVERLAP
+    try:
+        return newest - OVERLAP
+    except OverflowError:
+        # A source that dates its records in the year 1.
+        return None

@@ -35,6 +35,7 @@ def test_after_a_whole_fetch_only_what_was_changed_since_is_fetched() -> None:
         (NO_HISTORY, "nothing is known"),
         (replace(HISTORY, whole_started=None), "nothing whole was published yet"),
         (replace(HISTORY, newest_source_modified=None), "the source does not say when it changed"),
+        (replace(HISTORY, newest_source_modified=datetime.min.replace(tzinfo=UTC)), "or dates it absurdly"),
         (replace(HISTORY, whole_started=NOW - WHOLE_FETCH_EVERY), "it is due again"),
         (replace(HISTORY, authorized=NOW - timedelta(hours=4)), "it may be another company at the source"),
         (replace(HISTORY, authorized=HISTORY.whole_started), "it may have read the company before"),
