@@ -13,7 +13,8 @@ from uuid import UUID
 from datastatus.store.datasets import Assignment
 from datastatus.store.ids import new_token
 
-_OUTBOX_MESSAGES_MAX = 4096
+# Whoever leaves so many unread gets nothing new; with what it has in hand that bounds what waits for it.
+_UNREAD_MESSAGES_MAX = 100
 # A lease lasts three beats. One that is late gets nothing new; one whose leases have all run out is lost.
 _LATE_BEATS = 2
 _SILENT_BEATS_MAX = 4
@@ -81,9 +82,7 @@ class ConnectorSession:
     draining: bool = False
     closing: bool = False
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    outbox: asyncio.Queue[Assigned | Revocation | ConnectorClosing] = field(
-        default_factory=lambda: asyncio.Queue(_OUTBOX_MESSAGES_MAX)
-    )
+    outbox: asyncio.Queue[Assigned | Revocation | ConnectorClosing] = field(default_factory=asyncio.Queue)
     # The company that was served last; the next ones have their turn. Begins anywhere.
     last_company: UUID = field(default_factory=new_token)
     _missed_beats: int = 0
@@ -104,6 +103,8 @@ class ConnectorSession:
     def room(self) -> int:
         """How many datasets more it may be given now."""
         if self.draining or self.closing or self._missed_beats >= _LATE_BEATS:
+            return 0
+        if self.outbox.qsize() >= _UNREAD_MESSAGES_MAX:
             return 0
         return self.hello.capacity - len(self.in_hand)
 

@@ -39,6 +39,17 @@ def test_a_connector_is_lost_once_its_leases_have_run_out() -> None:
     assert [one.miss_beat() for _ in range(5)] == [False, False, False, False, True]
 
 
+def test_a_connector_that_reads_nothing_gets_nothing_new_however_much_is_taken_from_it() -> None:
+    one = session()
+    while one.room:
+        one.revoke(taken(one).dataset_id, RevokeReason.CANCELLED)
+    unread = one.outbox.qsize()
+    assert 100 <= unread <= 102
+    while not one.outbox.empty():
+        one.outbox.get_nowait()
+    assert one.room == 4
+
+
 @pytest.mark.parametrize("reason", ["draining", "closing"])
 def test_whoever_leaves_gets_nothing_new(reason: str) -> None:
     one = session()
