@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Set as AbstractSet
 
 from datastatus.engine.transition_ring import Key
 
@@ -11,7 +11,7 @@ from datastatus.engine.transition_ring import Key
 class Subscription:
     """One watcher's interest, of everything after `since_seq`. `keys` None: every transition concerns it."""
 
-    def __init__(self, keys: Collection[Key] | None, since_seq: int) -> None:
+    def __init__(self, keys: AbstractSet[Key] | None, since_seq: int) -> None:
         self.keys = keys
         self.since_seq = since_seq
         # Of what came since the last look, the first that concerns us.

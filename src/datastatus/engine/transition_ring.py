@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from uuid import UUID
 
 from datastatus.domain.dataset import Transition
@@ -76,9 +77,14 @@ class TransitionRing:
                 break
         return found
 
-    def select(self, after_seq: int, keys: Collection[Key]) -> Sequence[Entry]:
+    def select(self, after_seq: int, keys: AbstractSet[Key], count_max: int) -> Sequence[Entry]:
         """What follows `after_seq` and has one of the keys, in order; it must be covered."""
-        return [entry for segment in self._following(after_seq) for entry in segment.select(after_seq, keys)]
+        found: list[Entry] = []
+        for segment in self._following(after_seq):
+            found += segment.select(after_seq, keys)
+            if len(found) >= count_max:
+                break
+        return found[:count_max]
 
     def _following(self, after_seq: int) -> Sequence[_Segment]:
         """The segments with what follows `after_seq`, in order; nearly always the newest alone."""
@@ -122,11 +128,12 @@ class _Segment:
         """The newest transition with the key; 0 where there is none."""
         return self._newest_by_key.get(key, 0)
 
-    def select(self, after_seq: int, keys: Collection[Key]) -> Sequence[Entry]:
+    def select(self, after_seq: int, keys: AbstractSet[Key]) -> Sequence[Entry]:
         """What follows `after_seq` and has one of the keys, in order."""
         seqs: set[int] = set()
-        for one in keys:
-            seq = self.newest_seq(one)
+        # Which looks at the smaller of both: a watcher may name a hundred thousand.
+        for one in self._newest_by_key.keys() & keys:
+            seq = self._newest_by_key[one]
             while seq > after_seq:
                 seqs.add(seq)
                 place = keys_of(self.entries[seq - self.first_seq].transition).index(one)

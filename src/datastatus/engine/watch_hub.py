@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -266,7 +267,7 @@ class WatchHub:
             self._watchers -= 1
 
     @contextmanager
-    def subscribed(self, keys: Collection[Key] | None) -> Iterator[Subscription]:
+    def subscribed(self, keys: AbstractSet[Key] | None) -> Iterator[Subscription]:
         """Be woken by transitions that have one of the keys, or by all."""
         subscription = Subscription(keys, self.head_seq)
         groups = (
@@ -349,7 +350,7 @@ class WatchHub:
         if subscription.keys is None:
             entries = self._ring.read(after_seq, count_max)
             return entries, entries[-1].transition.seq
-        entries = self._ring.select(after_seq, subscription.keys)
+        entries = self._ring.select(after_seq, subscription.keys, count_max + 1)
         if len(entries) <= count_max:
             return entries, self.head_seq
         subscription.first_seq = entries[count_max].transition.seq

@@ -71,9 +71,8 @@ def test_it_holds_the_newest_in_its_bounds_and_finds_them_by_id(
     if ring.covers(after) and after <= head_seq:
         following = everything[after:]
         assert list(ring.read(after, count_max)) == following[:count_max]
-        assert list(ring.select(after, wanted)) == [
-            one for one in following if wanted.intersection(keys_of(one.transition))
-        ]
+        having = [one for one in following if wanted.intersection(keys_of(one.transition))]
+        assert list(ring.select(after, wanted, count_max)) == having[:count_max]
     for key in wanted:
         seqs = [one.transition.seq for one in held if key in keys_of(one.transition)]
         assert ring.has_newer(key, after) == (max(seqs, default=0) > after)
@@ -85,7 +84,7 @@ def test_after_it_was_cleared_it_begins_anywhere() -> None:
     ring.clear()
     ring.extend([entry(n, THREE, 10) for n in range(50, 53)])
     assert ring.first_seq == 50
-    assert [one.transition.seq for one in ring.select(50, {IDS[0].bytes})] == [51, 52]
+    assert [one.transition.seq for one in ring.select(50, {IDS[0].bytes}, 10)] == [51, 52]
 
 
 @given(
