@@ -278,12 +278,12 @@ class _Follower:
     def _passing(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         if not self._request.any_of:
             return entries
-        passing = [entry for entry in entries if self._request.passes(entry.transition)]
         if self._running:
+            # Also of those whose last transition does not pass.
             self._running -= {
-                entry.transition.dataset_id for entry in passing if entry.transition.to_status.is_terminal
+                entry.transition.dataset_id for entry in entries if entry.transition.to_status.is_terminal
             }
-        return passing
+        return [entry for entry in entries if self._request.passes(entry.transition)]
 
     def _batches(self, passing: Sequence[Entry]) -> Sequence[WatchMessage]:
         batches = self._shared_batches.of(

@@ -269,6 +269,18 @@ async def test_until_terminal_ends_behind_the_last_terminal_transition(store: St
     assert (first, DatasetStatus.CANCELLED) in told
 
 
+async def test_until_terminal_ends_though_the_last_transition_does_not_pass(store: Store) -> None:
+    link = await store.connection()
+    dataset_id = await store.queued(link, "bills")
+    async with running_watches(store.database) as (_, watches):
+        hidden = StatusFilter(dataset_ids=frozenset({dataset_id}), data_types=frozenset({"items"}))
+        watch = watches.watch(a_request(Start.NOW, hidden, until_terminal=True))
+        assert isinstance((await anext(watch)).body, Opened)
+        await store.change(journal.Change(dataset_id, DatasetStatus.CANCELLED))
+        async with asyncio.timeout(10):
+            assert [message async for message in watch if isinstance(message.body, Batch)] == []
+
+
 async def test_a_live_stream_of_an_old_epoch_ends_and_is_told_nothing_of_the_new_one(store: Store) -> None:
     link = await store.connection()
     await journaled(store, link, 10)
