@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import UUID
 
 import pytest
@@ -54,6 +55,20 @@ async def test_credentials_are_kept_while_the_source_accepts_them(store: Store) 
 
     assert (await connection_of(store, link)).status is ConnectionStatus.DEAUTHORIZED
     assert await kept(store, link) is None
+
+
+async def test_connections_of_one_company_are_created_at_once(store: Store) -> None:
+    link = await store.connection()
+    ids = [uuid7() for _ in range(8)]
+    async with asyncio.timeout(20):
+        created = await asyncio.gather(
+            *(companies.create_connection(store.database, one, link.company_id, "gnucash") for one in ids)
+        )
+    assert created == [True] * 8
+    deadlocks = await store.sql.fetchval(
+        "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    )
+    assert deadlocks == 0
 
 
 async def test_linking_tells_what_it_has_queued_and_leaves_out_what_is_running(store: Store) -> None:

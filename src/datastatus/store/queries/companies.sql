@@ -15,9 +15,10 @@ ORDER BY id LIMIT $3;
 SELECT delete_company($1) AS outcome;
 
 -- name: create_connection
--- FOR KEY SHARE through the foreign key keeps the company; a deleted one is refused here.
+-- A deleted company is refused here. Locked as the trigger locks it that revises the company: with a weaker lock two at
+-- once would wait for each other.
 INSERT INTO connection (id, company_id, integration_key)
-SELECT $1, id, $3 FROM company WHERE id = $2 AND deleted IS NULL FOR SHARE
+SELECT $1, id, $3 FROM company WHERE id = $2 AND deleted IS NULL FOR NO KEY UPDATE
 RETURNING id;
 
 -- name: get_connection
