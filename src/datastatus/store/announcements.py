@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 from uuid import UUID
 
+import asyncpg
+
+from datastatus import errors
 from datastatus.store.database import Executor
 from datastatus.store.ids import parse_id
 
@@ -28,5 +31,9 @@ class Announcement(NamedTuple):
 async def announce_transitions(
     executor: Executor, announcement: Announcement, *, timeout_seconds: float
 ) -> None:
-    """Wake the tailers of the other processes."""
-    await executor.rows("announce_transitions", str(announcement), timeout_seconds=timeout_seconds)
+    """Wake the tailers of the other processes. Raises StoreDown where they cannot be told now."""
+    try:
+        await executor.rows("announce_transitions", str(announcement), timeout_seconds=timeout_seconds)
+    except asyncpg.ProgramLimitExceededError as exc:
+        # The queue of notifications is full: somebody listens, to whatever, and does not end a transaction.
+        raise errors.StoreDown from exc

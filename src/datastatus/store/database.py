@@ -57,6 +57,8 @@ class _Translated:
                 | asyncpg.CannotConnectNowError()
                 | asyncpg.OperatorInterventionError()
                 | asyncpg.InsufficientResourcesError()
+                # A standby, which is not promoted yet.
+                | asyncpg.ReadOnlySQLTransactionError()
                 | asyncpg.InterfaceError()
                 # What the driver makes of a connection that ends while it prepares a statement.
                 | asyncpg.InternalClientError()

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from uuid_utils.compat import uuid7
 
+from datastatus import errors
+from datastatus.store.announcements import Announcement, announce_transitions
 from datastatus.store.database import Database, open_database
-from stores import Store
+from datastatus.store.journal import QueueOutcome, queue_datasets
+from stores import Store, an_item
 
 
 async def backend(database: Database) -> int:
@@ -59,3 +63,29 @@ async def test_what_nobody_has_used_for_long_is_not_kept(
         await backend(database)
         await backend(database)
         assert database._pool.get_idle_size() == 2
+
+
+async def test_a_standby_is_as_good_as_a_store_that_is_down(own_store: Store) -> None:
+    link = await own_store.connection()
+    name = await own_store.sql.fetchval("SELECT current_database()")
+    await own_store.sql.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    async with open_database(own_store.dsn, connections_max=1) as standby:
+        with pytest.raises(errors.StoreDown):
+            await queue_datasets(standby, [an_item(link)])
+
+
+async def test_a_full_queue_of_notifications_costs_an_announcement_and_nothing_else(own_store: Store) -> None:
+    # As Postgres does it when eight gigabytes wait for a listener, of whatever database, that hears nothing.
+    await own_store.sql.execute("""
+        CREATE FUNCTION public.pg_notify(text, text) RETURNS void LANGUAGE plpgsql AS $$
+        BEGIN
+            RAISE EXCEPTION 'too many notifications in the NOTIFY queue' USING ERRCODE = 'program_limit_exceeded';
+        END
+        $$""")
+    name = await own_store.sql.fetchval("SELECT current_database()")
+    await own_store.sql.execute(f"ALTER DATABASE {name} SET search_path = public, pg_catalog")
+    async with open_database(own_store.dsn, connections_max=1) as database:
+        with pytest.raises(errors.StoreDown):
+            await announce_transitions(database, Announcement(uuid7(), 1), timeout_seconds=5)
+        [result] = await queue_datasets(database, [an_item(await own_store.connection())])
+        assert result.outcome is QueueOutcome.QUEUED
