@@ -10,7 +10,6 @@ from uuid import UUID
 
 import structlog
 
-from datastatus import errors
 from datastatus.domain.dataset import DatasetStatus
 from datastatus.engine.batching import SelfBatcher
 from datastatus.store import journal
@@ -55,20 +54,27 @@ class JournalWriter:
                 tasks.create_task(lane.run())
 
     async def queue(self, items: Sequence[journal.QueueItem]) -> list[journal.QueueResult]:
-        """One decided result an item, in order. Raises StoreDown, after which nothing is known."""
-        return await _decided(self._queue_lanes, items, lambda result: result.outcome == "RETRY")
-
-    async def change(self, changes: Sequence[journal.Change]) -> list[journal.ChangeResult]:
-        """One decided result a change, in order; changes of one dataset are made in the order given.
+        """One result an item, in order; RETRY where one could not be decided in a few seconds, though others were.
 
         Raises StoreDown, after which nothing is known.
         """
+        return await _decided(self._queue_lanes, items)
+
+    async def change(self, changes: Sequence[journal.Change]) -> list[journal.ChangeResult]:
+        """As `queue`; changes of one dataset are made in the order given, none after one that is not decided."""
         results: dict[int, journal.ChangeResult] = {}
+        undecided: dict[UUID, journal.ChangeResult] = {}
         for round_ in _rounds(changes):
-            batch = [changes[index] for index in round_]
-            decided = await _decided(self._change_lanes, batch, lambda result: result.outcome == "RETRY")
-            results.update(zip(round_, decided, strict=True))
-        return [results[index] for index in range(len(changes))]
+            made = [index for index in round_ if changes[index].dataset_id not in undecided]
+            batch = [changes[index] for index in made]
+            for index, result in zip(made, await _decided(self._change_lanes, batch), strict=True):
+                results[index] = result
+                if _is_undecided(result):
+                    undecided[changes[index].dataset_id] = result
+        return [
+            results[index] if index in results else undecided[change.dataset_id]
+            for index, change in enumerate(changes)
+        ]
 
     async def deauthorize(self, change: journal.Change) -> journal.ChangeResult:
         """End a dataset AUTH_ERROR, together with its connection's link and the datasets queued on it."""
@@ -93,24 +99,22 @@ class JournalWriter:
             self._on_commit(tail)
 
 
-async def _decided(
-    lanes: Sequence[SelfBatcher[Item, Result]],
-    items: Sequence[Item],
-    is_undecided: Callable[[Result], bool],
-) -> list[Result]:
-    """Submit on the first lane, then what is undecided on the second until it is not."""
+async def _decided(lanes: Sequence[SelfBatcher[Item, Result]], items: Sequence[Item]) -> list[Result]:
+    """Submit on the first lane, then what is undecided on the second, until it is not or has been for long."""
     results = await lanes[0].submit(items)
     for seconds in _RETRY_SECONDS:
-        undecided = [index for index, result in enumerate(results) if is_undecided(result)]
+        undecided = [index for index, result in enumerate(results) if _is_undecided(result)]
         if not undecided:
             return results
         await asyncio.sleep(seconds * random.uniform(0.5, 1))
         again = await lanes[1].submit([items[index] for index in undecided])
         for index, result in zip(undecided, again, strict=True):
             results[index] = result
-    if any(is_undecided(result) for result in results):
-        raise errors.StoreDown
     return results
+
+
+def _is_undecided(result: journal.QueueResult | journal.ChangeResult) -> bool:
+    return result.outcome == "RETRY"
 
 
 def _rounds(changes: Sequence[journal.Change]) -> list[list[int]]:

@@ -18,6 +18,7 @@ _log = structlog.get_logger(__name__)
 
 ATTEMPTS_MAX = 3
 _PAGE_DATASETS = 500
+_PAGE_CONNECTIONS = 100
 _TIDY_SECONDS = 60.0
 
 
@@ -48,6 +49,7 @@ class Reaper:
         """Reap and tidy until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._repeat(self._reap, self._pause_seconds))
+            tasks.create_task(self._repeat(self._end_strays, self._pause_seconds))
             tasks.create_task(self._repeat(self._tidy, _TIDY_SECONDS))
 
     async def _repeat(self, action: Callable[[], Awaitable[None]], pause_seconds: float) -> None:
@@ -73,21 +75,19 @@ class Reaper:
                     error_code=code,
                 )
             )
-        # A connection that was deauthorised while a dataset was between two attempts.
-        for dataset_id in await datasets.stray_queued_datasets(self._database, _PAGE_DATASETS):
-            changes.append(
-                Change(
-                    dataset_id,
-                    DatasetStatus.AUTH_ERROR,
-                    error_message="The connection is no longer linked; re-authorise it at its link_url.",
-                    error_code="CONNECTION_NOT_LINKED",
-                )
-            )
         if changes:
             results = await self._writer.change(changes)
             for change, result in zip(changes, results, strict=True):
                 if result.outcome is journal.ChangeOutcome.DONE:
                     _log.warning("lease_expired", dataset_id=str(change.dataset_id), status=change.to_status)
+
+    async def _end_strays(self) -> None:
+        """Of connections that were deauthorised while a dataset was between two attempts."""
+        for connection_id in await datasets.connections_with_strays(self._database, _PAGE_CONNECTIONS):
+            message = "The connection is no longer linked; re-authorise it at its link_url."
+            await datasets.end_strays(self._database, connection_id, message, "CONNECTION_NOT_LINKED")
+            self._writer.committed()
+            _log.warning("strays_ended", connection_id=str(connection_id))
 
     async def _tidy(self) -> None:
         for dataset_id, attempt in await staging.abandoned_staging(self._database, _PAGE_DATASETS):

@@ -109,16 +109,22 @@ class Pipeline:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(self._options.lease_seconds / 3)
-            held = [(work.dataset_id, work.lease_token) for work in self._in_hand.values()]
+            in_hand = list(self._in_hand.values())
+            held = [(work.dataset_id, work.lease_token) for work in in_hand]
             try:
                 if held:
                     renewed = await datasets.renew_leases(self._database, held, self._options.lease_seconds)
-                    for dataset_id, _ in held:
-                        if dataset_id not in renewed:
+                    for work in in_hand:
+                        if work.dataset_id not in renewed:
                             # Cancelled, or somebody else's by now: its work stops at the next page.
-                            self._in_hand.pop(dataset_id, None)
+                            self._let_go(work)
             except errors.StoreDown as exc:
                 _log.warning("leases_not_renewed", datasets=len(held), cause=repr(exc.__cause__))
+
+    def _let_go(self, work: Work) -> None:
+        # The same dataset may have come again, fetched anew.
+        if self._in_hand.get(work.dataset_id) is work:
+            del self._in_hand[work.dataset_id]
 
     def _must_hold(self, work: Work) -> None:
         if self._in_hand.get(work.dataset_id) is not work:
@@ -130,8 +136,7 @@ class Pipeline:
             try:
                 await self._carry_through(work)
             finally:
-                if self._in_hand.get(work.dataset_id) is work:
-                    del self._in_hand[work.dataset_id]
+                self._let_go(work)
 
     async def _carry_through(self, work: Work) -> None:
         log = _log.bind(dataset_id=str(work.dataset_id), data_type=work.data_type)
@@ -174,6 +179,8 @@ class Pipeline:
 
     async def _advance(self, work: Work, status: DatasetStatus) -> None:
         [result] = await self._writer.change([Change(work.dataset_id, status, held_token=work.lease_token)])
+        if result.outcome is ChangeOutcome.RETRY:
+            raise errors.StoreDown
         if result.outcome is not ChangeOutcome.DONE:
             raise errors.LeaseLost(str(work.dataset_id))
 
@@ -192,8 +199,11 @@ class Pipeline:
             error_code=code,
         )
         try:
-            await self._writer.change([change])
+            [result] = await self._writer.change([change])
+            if result.outcome is ChangeOutcome.RETRY:
+                raise errors.StoreDown
         except errors.Unavailable as exc:
+            # Its lease runs out.
             _log.warning("not_settled", dataset_id=str(work.dataset_id), cause=repr(exc.__cause__))
 
     async def _discard(self, work: Work) -> None:

@@ -207,6 +207,8 @@ class Reporter:
                 raise errors.IllegalTransition(dataset_id, str(result.status), change.to_status)
             case ChangeOutcome.UNKNOWN:
                 raise errors.DatasetNotFound(dataset_id)
+            case ChangeOutcome.RETRY:
+                raise errors.StoreDown
             case _:
                 raise errors.LeaseLost(dataset_id)
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from datastatus.domain.data_status import DataTypePointers
 from datastatus.domain.dataset import (
+    DESCRIPTIONS,
     STATUSES,
     TRIGGERS,
     Dataset,
@@ -224,9 +225,16 @@ async def expired_leases(executor: Executor, count_max: int) -> list[tuple[UUID,
     return [(row["id"], row["attempt"]) for row in await executor.rows("expired_leases", count_max)]
 
 
-async def stray_queued_datasets(executor: Executor, count_max: int) -> list[UUID]:
-    """Datasets that went back to QUEUED after their connection had ceased to be linked."""
-    return [row["id"] for row in await executor.rows("stray_queued_datasets", count_max)]
+async def connections_with_strays(executor: Executor, count_max: int) -> list[UUID]:
+    """Connections that are not linked but have datasets that went back to QUEUED since."""
+    return [row["id"] for row in await executor.rows("connections_with_strays", count_max)]
+
+
+async def end_strays(executor: Executor, connection_id: UUID, error_message: str, error_code: str) -> None:
+    """End what is QUEUED on a connection AUTH_ERROR, unless it is linked by now."""
+    await executor.rows(
+        "end_strays", connection_id, DESCRIPTIONS[DatasetStatus.AUTH_ERROR], error_message, error_code
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from datastatus import errors
 from datastatus.domain.connection import Connection, ConnectionStatus
 from datastatus.domain.dataset import DatasetStatus, Trigger
 from datastatus.engine.credentials import CredentialsVault, KeyRing, Rotation, generate_key
-from datastatus.store import companies, credentials, journal
+from datastatus.store import companies, credentials, datasets, journal
 from datastatus.store.credentials import SealedCredentials
 from datastatus.store.journal import Change, ChangeOutcome
 from stores import Link, Store
@@ -168,3 +168,28 @@ async def test_credentials_moved_to_another_connection_do_not_open(store: Store)
     moved = SealedCredentials(uuid7(), sealed.token, sealed.key_id)
     with pytest.raises(errors.SourceUnavailable):
         ring.open(moved)
+
+
+async def test_strays_of_a_connection_are_ended_unless_it_was_linked_again(store: Store) -> None:
+    link = await store.connection()
+    stray, failing = await store.queued(link, "bills"), await store.queued(link, "items")
+    token = await store.bring_to(stray, DatasetStatus.FETCHING)
+    assert (
+        await auth_error(store, failing, await store.bring_to(failing, DatasetStatus.FETCHING))
+        is ChangeOutcome.DONE
+    )
+    await store.change(Change(stray, DatasetStatus.QUEUED, held_token=token))
+    assert await datasets.connections_with_strays(store.database, 10) == [link.connection_id]
+
+    # Between the look and the deed.
+    await store.link(link.connection_id)
+    await datasets.end_strays(store.database, link.connection_id, "no link", "CONNECTION_NOT_LINKED")
+    assert (await store.dataset(stray)).status is DatasetStatus.QUEUED
+    assert await datasets.connections_with_strays(store.database, 10) == []
+
+    await store.sql.execute("UPDATE connection SET status = 'DEAUTHORIZED' WHERE id = $1", link.connection_id)
+    await datasets.end_strays(store.database, link.connection_id, "no link", "CONNECTION_NOT_LINKED")
+    ended = await store.dataset(stray)
+    assert (ended.status, ended.error_message) == (DatasetStatus.AUTH_ERROR, "no link")
+    assert ended.error_code == "CONNECTION_NOT_LINKED"
+    assert await datasets.connections_with_strays(store.database, 10) == []

@@ -27,6 +27,19 @@ BEGIN
 END
 $$;
 
+-- End what is QUEUED on a connection that is not linked: it was between two attempts when the link was lost. Of one that
+-- has been linked again meanwhile nothing is ended.
+CREATE FUNCTION end_strays(connection uuid, description text, error_message text, error_code text) RETURNS void
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    PERFORM FROM connection c WHERE c.id = connection AND c.status <> 'LINKED' FOR NO KEY UPDATE;
+    IF FOUND THEN
+        PERFORM end_datasets(connection, true, 'AUTH_ERROR', description, error_message, error_code);
+    END IF;
+END
+$$;
+
 -- Link a connection that is in `expected`, keep its credentials, and queue its first datasets with it. Of one that
 -- is LINKED already the credentials are replaced. Answers with no row where the connection has left `expected`
 -- meanwhile: somebody else linked it, or it is gone. `sealed` is NULL where the integration takes no credentials.

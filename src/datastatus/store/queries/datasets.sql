@@ -92,9 +92,14 @@ SELECT id, lease_token FROM dataset WHERE lease_holder = $1 AND lease_token IS N
 SELECT id, attempt FROM dataset
 WHERE lease_token IS NOT NULL AND lease_expires < clock_timestamp() ORDER BY id LIMIT $1;
 
--- name: stray_queued_datasets
-SELECT d.id FROM connection c JOIN dataset d ON d.connection_id = c.id
-WHERE c.status <> 'LINKED' AND d.completed IS NULL AND d.lease_token IS NULL ORDER BY d.id LIMIT $1;
+-- name: connections_with_strays
+SELECT c.id FROM connection c
+WHERE c.status <> 'LINKED' AND EXISTS (
+    SELECT FROM dataset d WHERE d.connection_id = c.id AND d.completed IS NULL AND d.lease_token IS NULL)
+ORDER BY c.id LIMIT $1;
+
+-- name: end_strays
+SELECT end_strays($1, $2, $3, $4);
 
 -- name: record_progress
 UPDATE dataset d SET
