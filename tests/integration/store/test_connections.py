@@ -57,6 +57,19 @@ async def test_credentials_are_kept_while_the_source_accepts_them(store: Store) 
     assert await kept(store, link) is None
 
 
+async def test_what_a_later_attempt_is_refused_for_are_the_credentials_that_it_had(store: Store) -> None:
+    link = await store.connection(linked=False)
+    await authorized(store, link, b"first")
+    dataset_id = await store.queued(link)
+    lost = await store.bring_to(dataset_id, DatasetStatus.FETCHING)
+    await store.change(Change(dataset_id, DatasetStatus.QUEUED, held_token=lost))
+    await authorized(store, link, b"second")
+    token = await store.bring_to(dataset_id, DatasetStatus.FETCHING)
+    assert await auth_error(store, dataset_id, token) is ChangeOutcome.DONE
+    assert (await connection_of(store, link)).status is ConnectionStatus.DEAUTHORIZED
+    assert await kept(store, link) is None
+
+
 async def test_connections_of_one_company_are_created_at_once(store: Store) -> None:
     link = await store.connection()
     ids = [uuid7() for _ in range(8)]

@@ -140,6 +140,8 @@ CREATE TABLE dataset (
     attempt integer NOT NULL DEFAULT 1,
     requested timestamptz NOT NULL DEFAULT clock_timestamp(),
     started timestamptz,
+    -- When this attempt began, or the one before while it waits for another.
+    claimed timestamptz,
     completed timestamptz,
     error_message text,
     error_code text,

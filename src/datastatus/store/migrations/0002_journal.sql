@@ -60,6 +60,7 @@ BEGIN
             version = d.version + 1,
             attempt = d.attempt + (item.to_status = 'QUEUED')::integer,
             started = CASE WHEN item.to_status = 'FETCHING' THEN coalesce(d.started, moment) ELSE d.started END,
+            claimed = CASE WHEN item.to_status = 'FETCHING' THEN moment ELSE d.claimed END,
             completed = CASE WHEN is_terminal_status(item.to_status) THEN moment END,
             -- A dataset that goes back to QUEUED has not failed: the journal alone tells why.
             error_message = CASE WHEN is_terminal_status(item.to_status) THEN item.error_message END,

@@ -101,8 +101,9 @@ END
 $$;
 
 -- End a dataset AUTH_ERROR, deauthorise its connection and end its QUEUED datasets AUTH_ERROR too; datasets in
--- later stages go on. What the source refuses is not kept: the credentials go. But a dataset that began before the
--- connection was last authorised ends alone: what it was refused for is no longer what the link stands on. Outcomes
+-- later stages go on. What the source refuses is not kept: the credentials go. But a dataset whose attempt
+-- began before the connection was last authorised ends alone: what it was refused for is no longer what the link stands
+-- on. Outcomes
 -- are those of transition_datasets, without RETRY.
 CREATE FUNCTION deauthorize_connection(
     dataset uuid, held_token uuid, description text, error_message text, error_code text, cascade_description text
@@ -132,7 +133,7 @@ BEGIN
         RETURN;
     END IF;
 
-    outdated := coalesce(current.started < last_authorized, false);
+    outdated := coalesce(current.claimed < last_authorized, false);
     IF NOT outdated THEN
         UPDATE connection c SET status = 'DEAUTHORIZED' WHERE c.id = link AND c.status = 'LINKED';
         -- Of several fetches that are refused together the first tells.
