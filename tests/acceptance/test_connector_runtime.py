@@ -17,12 +17,14 @@ import pytest
 from connecting import alone, get, once, show
 from datastatus import errors
 from datastatus.cli.client import Client
+from datastatus.cli.process import first_cause
 from datastatus.connector import fetching
 from datastatus.connector.runtime import ConnectorRuntime
 from datastatus.domain.fetching import FetchScope
 from datastatus.domain.records import StandardRecord
 from datastatus.integrations.base import RawRecord, Retrying, Source
 from datastatus.integrations.gnucash import DEMO_BOOK, GNUCASH
+from datastatus.integrations.tryton import TRYTON
 from datastatus.v1 import (
     company_service_pb2,
     connection_pb2,
@@ -160,6 +162,22 @@ async def test_a_connector_works_with_a_service_that_knows_no_batches_of_assignm
         # Which would not have read it.
         runtime._hello.ClearField("max_batch_assignments")
         assert (await ended(client, dataset_id)).status == COMPLETE
+
+
+async def test_a_connector_is_not_let_near_what_it_cannot_read(
+    service: RunningService, client: Client
+) -> None:
+    connection, dataset_id = await alone(client, "suppliers")
+    runtime = ConnectorRuntime(
+        TRYTON, server=service.address, connector_name="test", connection_ids=(connection.id,)
+    )
+    with pytest.raises(ExceptionGroup) as refused:
+        await runtime.run()
+    assert (
+        f"hello.connection_ids: must be connections of tryton, and {connection.id} is one of gnucash"
+        in str(first_cause(refused.value))
+    )
+    assert (await get(client, dataset_id)).status == QUEUED
 
 
 class SlowSource:

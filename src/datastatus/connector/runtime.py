@@ -59,6 +59,7 @@ class ConnectorRuntime:
             connection_ids=connection_ids,
             capacity=capacity,
             max_batch_assignments=capacity,
+            readable_integration_keys=(integration.info.key,),
         )
         self._options = dict(options or {})
         self._credentials_of = credentials_of

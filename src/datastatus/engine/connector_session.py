@@ -25,6 +25,7 @@ class Hello:
     """Who a connector is and what it serves.
 
     `batch_assignments_max`: how many assignments it takes in one message; None: each by itself.
+    `readable_integration_keys`: whose sources it can read; empty: whatever it serves.
     """
 
     connector_name: str
@@ -35,6 +36,7 @@ class Hello:
     capacity: int
     held_leases: tuple[tuple[UUID, UUID], ...] = ()
     batch_assignments_max: int | None = None
+    readable_integration_keys: frozenset[str] = frozenset()
 
     @property
     def company_capacity(self) -> int:
@@ -123,6 +125,11 @@ class ConnectorSession:
                 chosen.append(dataset_id)
                 self.last_company = company_id
         return chosen
+
+    def close(self, retry_after: timedelta) -> None:
+        """The server is about to stop: the connector gets nothing new, and is told to come back."""
+        self.closing = True
+        self.outbox.put_nowait(ConnectorClosing(retry_after))
 
     def take(self, claimed: Sequence[Assignment]) -> None:
         """Put claimed datasets into its hand."""

@@ -17,7 +17,6 @@ from datastatus.domain.dataset import DatasetStatus, Transition
 from datastatus.domain.fetching import FetchScope, modified_since
 from datastatus.domain.settings import SyncSetting
 from datastatus.engine.connector_session import (
-    ConnectorClosing,
     ConnectorSession,
     Hello,
     Revocation,
@@ -39,6 +38,8 @@ _log = structlog.get_logger(__name__)
 # Datasets queued through other servers are heard of at once; this is for what slips through, such as a lease
 # that ran out while nobody was online.
 _CLAIM_AGAIN_SECONDS = 5.0
+# Within this time a connector that is sent elsewhere dials again.
+_RETRY_AFTER_SECONDS = (0.1, 2.0)
 # Of how many connections it is remembered whose they are; past that it is asked anew.
 _KNOWN_CONNECTIONS_MAX = 50_000
 
@@ -95,16 +96,14 @@ class ConnectorHub:
     def drain(self) -> None:
         """Send every connector elsewhere; its leases stay."""
         for session in self._sessions:
-            session.closing = True
-            retry_after = timedelta(seconds=random.uniform(0.1, 2))
-            session.outbox.put_nowait(ConnectorClosing(retry_after))
+            session.close(timedelta(seconds=random.uniform(*_RETRY_AFTER_SECONDS)))
 
     @asynccontextmanager
     async def session(self, hello: Hello) -> AsyncIterator[ConnectorSession]:
         """A connector's stream while it is open.
 
-        Raises IntegrationNotFound, ConnectionNotFound, Draining; and ConnectorSilent into the `with`, where the
-        connector is not heard any more.
+        Raises IntegrationNotFound, ConnectionNotFound, InvalidFields, Draining; and ConnectorSilent into the
+        `with`, where the connector is not heard any more.
         """
         if self._hub.draining:
             raise errors.Draining
@@ -116,6 +115,9 @@ class ConnectorHub:
         try:
             await self._adopt(session)
             self._sessions.add(session)
+            if self._hub.draining:
+                # Since it was let in.
+                session.close(timedelta(seconds=random.uniform(*_RETRY_AFTER_SECONDS)))
             async with asyncio.TaskGroup() as tasks:
                 running = [
                     tasks.create_task(self._claim_until_cancelled(session)),
@@ -194,6 +196,14 @@ class ConnectorHub:
         found = await companies.connections_by_id(self._database, hello.connection_ids)
         if missing := sorted(hello.connection_ids - found.keys()):
             raise errors.ConnectionNotFound(str(missing[0]))
+        # Before anything is claimed: what cannot be read would spend its attempts, or worse, its credentials.
+        for one in found.values():
+            key = one.integration_key
+            find_integration(self._registry, key)
+            if hello.readable_integration_keys and key not in hello.readable_integration_keys:
+                readable = ", ".join(sorted(hello.readable_integration_keys))
+                problem = f"must be connections of {readable}, and {one.id} is one of {key}"
+                raise errors.InvalidFields([errors.FieldViolation("hello.connection_ids", problem)])
 
     async def _adopt(self, session: ConnectorSession) -> None:
         """Go on with what the connector still holds from an earlier stream; revoke the rest."""

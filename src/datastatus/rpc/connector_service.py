@@ -210,6 +210,8 @@ def _hello(first: connector_pb2.ConnectRequest | None, peer: str) -> Hello:
     with Fields("hello.") as fields:
         fields.number("connection_ids", len(hello.connection_ids), at_least=0, at_most=_SERVED_MAX)
         fields.number("integration_keys", len(hello.integration_keys), at_least=0, at_most=_SERVED_MAX)
+        readable = hello.readable_integration_keys
+        fields.number("readable_integration_keys", len(readable), at_least=0, at_most=_SERVED_MAX)
         if not hello.connection_ids and not hello.integration_keys:
             fields.wrong("connection_ids", "or integration_keys must name what the connector serves")
         return Hello(
@@ -231,6 +233,7 @@ def _hello(first: connector_pb2.ConnectRequest | None, peer: str) -> Hello:
                 )
                 for index, held in enumerate(hello.held_leases)
             ),
+            readable_integration_keys=frozenset(readable),
         )
 
 

@@ -128,8 +128,8 @@ class CompanyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteCompany(self, request, context):
-        """Delete a company with its connections, as DeleteConnection does; its external_id is free again. Repeated, it is
-        COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
+        """Delete a company with its connections, as DeleteConnection does; its external_id is free again. The company goes
+        last: a call that was broken off is made again. Repeated, it is COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,8 +46,8 @@ class CompanyServiceStub:
     ListCompanies: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.ListCompaniesRequest, _company_service_pb2.ListCompaniesResponse]
     """All companies, in order of creation. Errors: BAD_TOKEN."""
     DeleteCompany: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.DeleteCompanyRequest, _empty_pb2.Empty]
-    """Delete a company with its connections, as DeleteConnection does; its external_id is free again. Repeated, it is
-    COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
+    """Delete a company with its connections, as DeleteConnection does; its external_id is free again. The company goes
+    last: a call that was broken off is made again. Repeated, it is COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
     """
     CreateConnection: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.CreateConnectionRequest, _connection_pb2.Connection]
     """Create a connection, in PENDING_AUTH; a company may have several to one integration. Errors:
@@ -96,8 +96,8 @@ class CompanyServiceAsyncStub(CompanyServiceStub):
     ListCompanies: _aio.UnaryUnaryMultiCallable[_company_service_pb2.ListCompaniesRequest, _company_service_pb2.ListCompaniesResponse]  # type: ignore[assignment]
     """All companies, in order of creation. Errors: BAD_TOKEN."""
     DeleteCompany: _aio.UnaryUnaryMultiCallable[_company_service_pb2.DeleteCompanyRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Delete a company with its connections, as DeleteConnection does; its external_id is free again. Repeated, it is
-    COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
+    """Delete a company with its connections, as DeleteConnection does; its external_id is free again. The company goes
+    last: a call that was broken off is made again. Repeated, it is COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
     """
     CreateConnection: _aio.UnaryUnaryMultiCallable[_company_service_pb2.CreateConnectionRequest, _connection_pb2.Connection]  # type: ignore[assignment]
     """Create a connection, in PENDING_AUTH; a company may have several to one integration. Errors:
@@ -167,8 +167,8 @@ class CompanyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _company_service_pb2.DeleteCompanyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Delete a company with its connections, as DeleteConnection does; its external_id is free again. Repeated, it is
-        COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
+        """Delete a company with its connections, as DeleteConnection does; its external_id is free again. The company goes
+        last: a call that was broken off is made again. Repeated, it is COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

@@ -28,45 +28,45 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64\x61tastatus/v1/connector.proto\x12\rdatastatus.v1\x1a\x1b\x64\x61tastatus/v1/dataset.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xed\x01\n\x0e\x43onnectRequest\x12.\n\x05hello\x18\x01 \x01(\x0b\x32\x1d.datastatus.v1.ConnectorHelloH\x00\x12\x32\n\x07reports\x18\x02 \x01(\x0b\x32\x1f.datastatus.v1.ConnectorReportsH\x00\x12\x36\n\theartbeat\x18\x03 \x01(\x0b\x32!.datastatus.v1.ConnectorHeartbeatH\x00\x12\x34\n\x08\x64raining\x18\x04 \x01(\x0b\x32 .datastatus.v1.ConnectorDrainingH\x00\x42\t\n\x07message\"\xea\x01\n\x0e\x43onnectorHello\x12\x16\n\x0e\x63onnector_name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x18\n\x10integration_keys\x18\x03 \x03(\t\x12\x16\n\x0e\x63onnection_ids\x18\x04 \x03(\t\x12\x10\n\x08\x63\x61pacity\x18\x05 \x01(\x05\x12-\n\x0bheld_leases\x18\x06 \x03(\x0b\x32\x18.datastatus.v1.HeldLease\x12\"\n\x15max_batch_assignments\x18\x07 \x01(\x05H\x00\x88\x01\x01\x42\x18\n\x16_max_batch_assignments\"4\n\tHeldLease\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\"@\n\x10\x43onnectorReports\x12,\n\x07reports\x18\x01 \x03(\x0b\x32\x1b.datastatus.v1.StatusReport\"\xc2\x04\n\x0cStatusReport\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12\x34\n\tto_status\x18\x03 \x01(\x0e\x32\x1c.datastatus.v1.DatasetStatusH\x00\x88\x01\x01\x12\x18\n\x0b\x64\x65scription\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x1a\n\rerror_message\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x17\n\nerror_code\x18\x06 \x01(\tH\x03\x88\x01\x01\x12\x1c\n\x0frecords_fetched\x18\x07 \x01(\x03H\x04\x88\x01\x01\x12\x1a\n\rrecords_total\x18\x08 \x01(\x03H\x05\x88\x01\x01\x12\x33\n\x0bwait_reason\x18\t \x01(\x0e\x32\x19.datastatus.v1.WaitReasonH\x06\x88\x01\x01\x12\x33\n\nretry_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x07\x88\x01\x01\x12\x1b\n\x0e\x66\x65tch_complete\x18\x0b \x01(\x08H\x08\x88\x01\x01\x12\x1a\n\rcomplete_from\x18\x0c \x01(\tH\t\x88\x01\x01\x42\x0c\n\n_to_statusB\x0e\n\x0c_descriptionB\x10\n\x0e_error_messageB\r\n\x0b_error_codeB\x12\n\x10_records_fetchedB\x10\n\x0e_records_totalB\x0e\n\x0c_wait_reasonB\r\n\x0b_retry_timeB\x11\n\x0f_fetch_completeB\x10\n\x0e_complete_from\"\x14\n\x12\x43onnectorHeartbeat\"\x13\n\x11\x43onnectorDraining\"\xd6\x02\n\x0f\x43onnectResponse\x12\x32\n\x07welcome\x18\x01 \x01(\x0b\x32\x1f.datastatus.v1.ConnectorWelcomeH\x00\x12/\n\nassignment\x18\x02 \x01(\x0b\x32\x19.datastatus.v1.AssignmentH\x00\x12+\n\x06revoke\x18\x03 \x01(\x0b\x32\x19.datastatus.v1.RevocationH\x00\x12\x32\n\x07\x63losing\x18\x04 \x01(\x0b\x32\x1f.datastatus.v1.ConnectorClosingH\x00\x12\x36\n\x0ereport_results\x18\x05 \x01(\x0b\x32\x1c.datastatus.v1.ReportResultsH\x00\x12:\n\x10\x61ssignment_batch\x18\x06 \x01(\x0b\x32\x1e.datastatus.v1.AssignmentBatchH\x00\x42\t\n\x07message\"\x8b\x01\n\x10\x43onnectorWelcome\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"A\n\x0f\x41ssignmentBatch\x12.\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x19.datastatus.v1.Assignment\"\xbe\x02\n\nAssignment\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x12\n\ncompany_id\x18\x02 \x01(\t\x12\x15\n\rconnection_id\x18\x03 \x01(\t\x12\x17\n\x0fintegration_key\x18\x04 \x01(\t\x12\x11\n\tdata_type\x18\x05 \x01(\t\x12#\n\x05lease\x18\x06 \x01(\x0b\x32\x14.datastatus.v1.Lease\x12\x16\n\tsync_from\x18\x07 \x01(\tH\x00\x88\x01\x01\x12\x1b\n\x0emonths_to_sync\x18\x08 \x01(\x05H\x01\x88\x01\x01\x12\x37\n\x0emodified_since\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x02\x88\x01\x01\x42\x0c\n\n_sync_fromB\x11\n\x0f_months_to_syncB\x11\n\x0f_modified_since\"O\n\x05Lease\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"b\n\nRevocation\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12+\n\x06reason\x18\x02 \x01(\x0e\x32\x1b.datastatus.v1.RevokeReason\x12\x13\n\x0blease_token\x18\x03 \x01(\t\"B\n\x10\x43onnectorClosing\x12.\n\x0bretry_after\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"=\n\rReportResults\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.datastatus.v1.ReportResult\"\x96\x01\n\x0cReportResult\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12.\n\x06status\x18\x02 \x01(\x0e\x32\x1c.datastatus.v1.DatasetStatusH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x13\n\x0blease_token\x18\x04 \x01(\tB\x08\n\x06result*h\n\x0cRevokeReason\x12\x1d\n\x19REVOKE_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17REVOKE_REASON_CANCELLED\x10\x01\x12\x1c\n\x18REVOKE_REASON_LEASE_LOST\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64\x61tastatus/v1/connector.proto\x12\rdatastatus.v1\x1a\x1b\x64\x61tastatus/v1/dataset.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xed\x01\n\x0e\x43onnectRequest\x12.\n\x05hello\x18\x01 \x01(\x0b\x32\x1d.datastatus.v1.ConnectorHelloH\x00\x12\x32\n\x07reports\x18\x02 \x01(\x0b\x32\x1f.datastatus.v1.ConnectorReportsH\x00\x12\x36\n\theartbeat\x18\x03 \x01(\x0b\x32!.datastatus.v1.ConnectorHeartbeatH\x00\x12\x34\n\x08\x64raining\x18\x04 \x01(\x0b\x32 .datastatus.v1.ConnectorDrainingH\x00\x42\t\n\x07message\"\x8d\x02\n\x0e\x43onnectorHello\x12\x16\n\x0e\x63onnector_name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x18\n\x10integration_keys\x18\x03 \x03(\t\x12\x16\n\x0e\x63onnection_ids\x18\x04 \x03(\t\x12\x10\n\x08\x63\x61pacity\x18\x05 \x01(\x05\x12-\n\x0bheld_leases\x18\x06 \x03(\x0b\x32\x18.datastatus.v1.HeldLease\x12\"\n\x15max_batch_assignments\x18\x07 \x01(\x05H\x00\x88\x01\x01\x12!\n\x19readable_integration_keys\x18\x08 \x03(\tB\x18\n\x16_max_batch_assignments\"4\n\tHeldLease\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\"@\n\x10\x43onnectorReports\x12,\n\x07reports\x18\x01 \x03(\x0b\x32\x1b.datastatus.v1.StatusReport\"\xc2\x04\n\x0cStatusReport\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x13\n\x0blease_token\x18\x02 \x01(\t\x12\x34\n\tto_status\x18\x03 \x01(\x0e\x32\x1c.datastatus.v1.DatasetStatusH\x00\x88\x01\x01\x12\x18\n\x0b\x64\x65scription\x18\x04 \x01(\tH\x01\x88\x01\x01\x12\x1a\n\rerror_message\x18\x05 \x01(\tH\x02\x88\x01\x01\x12\x17\n\nerror_code\x18\x06 \x01(\tH\x03\x88\x01\x01\x12\x1c\n\x0frecords_fetched\x18\x07 \x01(\x03H\x04\x88\x01\x01\x12\x1a\n\rrecords_total\x18\x08 \x01(\x03H\x05\x88\x01\x01\x12\x33\n\x0bwait_reason\x18\t \x01(\x0e\x32\x19.datastatus.v1.WaitReasonH\x06\x88\x01\x01\x12\x33\n\nretry_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x07\x88\x01\x01\x12\x1b\n\x0e\x66\x65tch_complete\x18\x0b \x01(\x08H\x08\x88\x01\x01\x12\x1a\n\rcomplete_from\x18\x0c \x01(\tH\t\x88\x01\x01\x42\x0c\n\n_to_statusB\x0e\n\x0c_descriptionB\x10\n\x0e_error_messageB\r\n\x0b_error_codeB\x12\n\x10_records_fetchedB\x10\n\x0e_records_totalB\x0e\n\x0c_wait_reasonB\r\n\x0b_retry_timeB\x11\n\x0f_fetch_completeB\x10\n\x0e_complete_from\"\x14\n\x12\x43onnectorHeartbeat\"\x13\n\x11\x43onnectorDraining\"\xd6\x02\n\x0f\x43onnectResponse\x12\x32\n\x07welcome\x18\x01 \x01(\x0b\x32\x1f.datastatus.v1.ConnectorWelcomeH\x00\x12/\n\nassignment\x18\x02 \x01(\x0b\x32\x19.datastatus.v1.AssignmentH\x00\x12+\n\x06revoke\x18\x03 \x01(\x0b\x32\x19.datastatus.v1.RevocationH\x00\x12\x32\n\x07\x63losing\x18\x04 \x01(\x0b\x32\x1f.datastatus.v1.ConnectorClosingH\x00\x12\x36\n\x0ereport_results\x18\x05 \x01(\x0b\x32\x1c.datastatus.v1.ReportResultsH\x00\x12:\n\x10\x61ssignment_batch\x18\x06 \x01(\x0b\x32\x1e.datastatus.v1.AssignmentBatchH\x00\x42\t\n\x07message\"\x8b\x01\n\x10\x43onnectorWelcome\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tlease_ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"A\n\x0f\x41ssignmentBatch\x12.\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x19.datastatus.v1.Assignment\"\xbe\x02\n\nAssignment\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12\x12\n\ncompany_id\x18\x02 \x01(\t\x12\x15\n\rconnection_id\x18\x03 \x01(\t\x12\x17\n\x0fintegration_key\x18\x04 \x01(\t\x12\x11\n\tdata_type\x18\x05 \x01(\t\x12#\n\x05lease\x18\x06 \x01(\x0b\x32\x14.datastatus.v1.Lease\x12\x16\n\tsync_from\x18\x07 \x01(\tH\x00\x88\x01\x01\x12\x1b\n\x0emonths_to_sync\x18\x08 \x01(\x05H\x01\x88\x01\x01\x12\x37\n\x0emodified_since\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x02\x88\x01\x01\x42\x0c\n\n_sync_fromB\x11\n\x0f_months_to_syncB\x11\n\x0f_modified_since\"O\n\x05Lease\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"b\n\nRevocation\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12+\n\x06reason\x18\x02 \x01(\x0e\x32\x1b.datastatus.v1.RevokeReason\x12\x13\n\x0blease_token\x18\x03 \x01(\t\"B\n\x10\x43onnectorClosing\x12.\n\x0bretry_after\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"=\n\rReportResults\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.datastatus.v1.ReportResult\"\x96\x01\n\x0cReportResult\x12\x12\n\ndataset_id\x18\x01 \x01(\t\x12.\n\x06status\x18\x02 \x01(\x0e\x32\x1c.datastatus.v1.DatasetStatusH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\x13\n\x0blease_token\x18\x04 \x01(\tB\x08\n\x06result*h\n\x0cRevokeReason\x12\x1d\n\x19REVOKE_REASON_UNSPECIFIED\x10\x00\x12\x1b\n\x17REVOKE_REASON_CANCELLED\x10\x01\x12\x1c\n\x18REVOKE_REASON_LEASE_LOST\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'datastatus.v1.connector_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REVOKEREASON']._serialized_start=2728
-  _globals['_REVOKEREASON']._serialized_end=2832
+  _globals['_REVOKEREASON']._serialized_start=2763
+  _globals['_REVOKEREASON']._serialized_end=2867
   _globals['_CONNECTREQUEST']._serialized_start=168
   _globals['_CONNECTREQUEST']._serialized_end=405
   _globals['_CONNECTORHELLO']._serialized_start=408
-  _globals['_CONNECTORHELLO']._serialized_end=642
-  _globals['_HELDLEASE']._serialized_start=644
-  _globals['_HELDLEASE']._serialized_end=696
-  _globals['_CONNECTORREPORTS']._serialized_start=698
-  _globals['_CONNECTORREPORTS']._serialized_end=762
-  _globals['_STATUSREPORT']._serialized_start=765
-  _globals['_STATUSREPORT']._serialized_end=1343
-  _globals['_CONNECTORHEARTBEAT']._serialized_start=1345
-  _globals['_CONNECTORHEARTBEAT']._serialized_end=1365
-  _globals['_CONNECTORDRAINING']._serialized_start=1367
-  _globals['_CONNECTORDRAINING']._serialized_end=1386
-  _globals['_CONNECTRESPONSE']._serialized_start=1389
-  _globals['_CONNECTRESPONSE']._serialized_end=1731
-  _globals['_CONNECTORWELCOME']._serialized_start=1734
-  _globals['_CONNECTORWELCOME']._serialized_end=1873
-  _globals['_ASSIGNMENTBATCH']._serialized_start=1875
-  _globals['_ASSIGNMENTBATCH']._serialized_end=1940
-  _globals['_ASSIGNMENT']._serialized_start=1943
-  _globals['_ASSIGNMENT']._serialized_end=2261
-  _globals['_LEASE']._serialized_start=2263
-  _globals['_LEASE']._serialized_end=2342
-  _globals['_REVOCATION']._serialized_start=2344
-  _globals['_REVOCATION']._serialized_end=2442
-  _globals['_CONNECTORCLOSING']._serialized_start=2444
-  _globals['_CONNECTORCLOSING']._serialized_end=2510
-  _globals['_REPORTRESULTS']._serialized_start=2512
-  _globals['_REPORTRESULTS']._serialized_end=2573
-  _globals['_REPORTRESULT']._serialized_start=2576
-  _globals['_REPORTRESULT']._serialized_end=2726
+  _globals['_CONNECTORHELLO']._serialized_end=677
+  _globals['_HELDLEASE']._serialized_start=679
+  _globals['_HELDLEASE']._serialized_end=731
+  _globals['_CONNECTORREPORTS']._serialized_start=733
+  _globals['_CONNECTORREPORTS']._serialized_end=797
+  _globals['_STATUSREPORT']._serialized_start=800
+  _globals['_STATUSREPORT']._serialized_end=1378
+  _globals['_CONNECTORHEARTBEAT']._serialized_start=1380
+  _globals['_CONNECTORHEARTBEAT']._serialized_end=1400
+  _globals['_CONNECTORDRAINING']._serialized_start=1402
+  _globals['_CONNECTORDRAINING']._serialized_end=1421
+  _globals['_CONNECTRESPONSE']._serialized_start=1424
+  _globals['_CONNECTRESPONSE']._serialized_end=1766
+  _globals['_CONNECTORWELCOME']._serialized_start=1769
+  _globals['_CONNECTORWELCOME']._serialized_end=1908
+  _globals['_ASSIGNMENTBATCH']._serialized_start=1910
+  _globals['_ASSIGNMENTBATCH']._serialized_end=1975
+  _globals['_ASSIGNMENT']._serialized_start=1978
+  _globals['_ASSIGNMENT']._serialized_end=2296
+  _globals['_LEASE']._serialized_start=2298
+  _globals['_LEASE']._serialized_end=2377
+  _globals['_REVOCATION']._serialized_start=2379
+  _globals['_REVOCATION']._serialized_end=2477
+  _globals['_CONNECTORCLOSING']._serialized_start=2479
+  _globals['_CONNECTORCLOSING']._serialized_end=2545
+  _globals['_REPORTRESULTS']._serialized_start=2547
+  _globals['_REPORTRESULTS']._serialized_end=2608
+  _globals['_REPORTRESULT']._serialized_start=2611
+  _globals['_REPORTRESULT']._serialized_end=2761
 # @@protoc_insertion_point(module_scope)

@@ -108,6 +108,7 @@ class ConnectorHello(_message.Message):
     CAPACITY_FIELD_NUMBER: _builtins.int
     HELD_LEASES_FIELD_NUMBER: _builtins.int
     MAX_BATCH_ASSIGNMENTS_FIELD_NUMBER: _builtins.int
+    READABLE_INTEGRATION_KEYS_FIELD_NUMBER: _builtins.int
     connector_name: _builtins.str
     """For people, such as `gnucash@reception-pc`. Required; up to 200 characters."""
     version: _builtins.str
@@ -136,6 +137,12 @@ class ConnectorHello(_message.Message):
         Absent: it begins with nothing, and what it had goes back to QUEUED when the lease runs out.
         """
 
+    @_builtins.property
+    def readable_integration_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The integrations whose sources it can read, at most 10000. A connection of another one among connection_ids is
+        refused, before anything is done to it. Absent: it is not asked.
+        """
+
     def __init__(
         self,
         *,
@@ -146,10 +153,11 @@ class ConnectorHello(_message.Message):
         capacity: _builtins.int = ...,
         held_leases: _abc.Iterable[Global___HeldLease] | None = ...,
         max_batch_assignments: _builtins.int | None = ...,
+        readable_integration_keys: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_batch_assignments", b"_max_batch_assignments", "max_batch_assignments", b"max_batch_assignments"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_batch_assignments", b"_max_batch_assignments", "capacity", b"capacity", "connection_ids", b"connection_ids", "connector_name", b"connector_name", "held_leases", b"held_leases", "integration_keys", b"integration_keys", "max_batch_assignments", b"max_batch_assignments", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_batch_assignments", b"_max_batch_assignments", "capacity", b"capacity", "connection_ids", b"connection_ids", "connector_name", b"connector_name", "held_leases", b"held_leases", "integration_keys", b"integration_keys", "max_batch_assignments", b"max_batch_assignments", "readable_integration_keys", b"readable_integration_keys", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_batch_assignments: _TypeAlias = _typing.Literal["max_batch_assignments"]  # noqa: Y015
     _WhichOneofArgType__max_batch_assignments: _TypeAlias = _typing.Literal["_max_batch_assignments", b"_max_batch_assignments"]  # noqa: Y015
@@ -675,7 +683,9 @@ class ReportResult(_message.Message):
     """The lease that it was reported under."""
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """It was refused and has changed nothing: LEASE_LOST, ILLEGAL_TRANSITION{from, to}, INVALID_FIELD."""
+        """It was refused and has changed nothing: LEASE_LOST, ILLEGAL_TRANSITION{from, to}, INVALID_FIELD; STORE_DOWN where
+        the store could not decide it, though it decided others: report it again.
+        """
 
     def __init__(
         self,
