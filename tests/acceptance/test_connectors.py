@@ -282,6 +282,27 @@ async def test_a_dataset_that_is_given_back_has_another_attempt_until_there_is_n
     assert "The disk is full" in dataset.error_message
 
 
+async def test_what_is_reported_by_single_calls_is_given_back_as_often_and_no_more(
+    service: RunningService, client: Client
+) -> None:
+    dataset_id = await queued(client, await linked(client, "external"), "items")
+    async with grpc.aio.insecure_channel(service.address) as channel:
+        stub = connector_service_pb2_grpc.ConnectorServiceStub(channel)
+
+        async def report(to_status: dataset_pb2.DatasetStatus.ValueType) -> dataset_pb2.Dataset:
+            request = connector_service_pb2.ReportStatusRequest(dataset_id=dataset_id, to_status=to_status)
+            return await stub.ReportStatus(request)
+
+        for attempt in (1, 2):
+            assert (await report(FETCHING)).attempt == attempt
+            assert (await report(QUEUED)).status == QUEUED
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await report(QUEUED)
+        assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert (await report(FETCHING)).attempt == 3
+        assert (await report(QUEUED)).error_code == "ATTEMPTS_SPENT"
+
+
 async def test_one_companys_thousand_datasets_do_not_delay_anothers_one(
     service: RunningService, client: Client
 ) -> None:

@@ -98,7 +98,7 @@ class Reporter:
         Without a token: of a self-driven dataset that no connector has in hand. Raises DatasetNotFound,
         InvalidFields, IllegalTransition, LeaseLost.
         """
-        assignment = await self._assignment(dataset_id, lease_token)
+        assignment = await self._assignment(dataset_id, lease_token, to_status)
         change = await self._change(assignment, texts, to_status)
         [result] = await self._write([change])
         self._settle(assignment, change, result)
@@ -112,11 +112,16 @@ class Reporter:
             return not status.is_terminal and status is not DatasetStatus.QUEUED
         return status is DatasetStatus.FETCHING
 
-    async def _assignment(self, dataset_id: UUID, lease_token: UUID | None) -> Assignment:
+    async def _assignment(
+        self, dataset_id: UUID, lease_token: UUID | None, to_status: DatasetStatus
+    ) -> Assignment:
         found = await datasets.datasets_by_id(self._database, [dataset_id])
         if dataset_id not in found:
             raise errors.DatasetNotFound(str(dataset_id))
         dataset = found[dataset_id]
+        if to_status is dataset.status is DatasetStatus.QUEUED:
+            # It cannot be given back, so that it does not spend its attempts either.
+            raise errors.IllegalTransition(str(dataset_id), dataset.status, to_status)
         connections = await companies.connections_by_id(self._database, [dataset.connection_id])
         if dataset.connection_id not in connections:
             raise errors.ConnectionNotFound(str(dataset.connection_id))
@@ -139,14 +144,14 @@ class Reporter:
         return find_integration(self._registry, assignment.integration_key).info.self_driven
 
     async def _change(self, assignment: Assignment, report: Report, to_status: DatasetStatus) -> Change:
+        if to_status is DatasetStatus.QUEUED:
+            return _given_back(assignment, report)
         grant = None
         if assignment.lease_token == _UNATTENDED.token:
             grant = _UNATTENDED
         elif not self._is_self_driven(assignment):
             if to_status not in FETCH_OUTCOMES:
                 raise errors.IllegalTransition(str(report.dataset_id), DatasetStatus.FETCHING, to_status)
-            if to_status is DatasetStatus.QUEUED:
-                return _given_back(assignment, report)
             if to_status is DatasetStatus.MAPPING:
                 await self._seal(assignment, report)
                 grant = self._pipeline.grant()

@@ -81,9 +81,12 @@ async def serving(engine: Engine, address: str, *, watch_slow_seconds_max: float
     try:
         yield f"{address.rpartition(':')[0]}:{port}"
     finally:
-        await healthy.enter_graceful_shutdown()
-        engine.drain()
-        await server.stop(_GRACE_SECONDS)
+        try:
+            await healthy.enter_graceful_shutdown()
+            engine.drain()
+        finally:
+            # Without it the process would never end.
+            await server.stop(_GRACE_SECONDS)
 
 
 class AddressTaken(Exception):

@@ -100,7 +100,7 @@ class ReportStatusRequest(_message.Message):
     lease_token: _builtins.str
     """The lease under which it is reported. May be absent only for a dataset of a self-driven integration that is
     under no other worker's lease. All callers without a token share one lease then: each report renews it, and
-    where none follows in time the dataset goes back to QUEUED, as if its connector were lost.
+    where none follows for 15 minutes the dataset goes back to QUEUED, as if its connector were lost.
     """
     to_status: _dataset_pb2.DatasetStatus.ValueType
     """Required; a status that may follow the present one. MAPPING of an integration that is not self-driven counts
