@@ -20,6 +20,9 @@ from datastatus.store.record_query import Listing
 from datastatus.store.records import Publication, Record, RecordSet
 from datastatus.store.validation import ValidationIssue
 
+# As JSON, which takes two thirds of what it takes in a message or more. Many clients refuse messages of 4 MiB.
+_PAGE_BYTES_MAX = 2 << 20
+
 _BY_MODIFIED = (SortKey(Field((Step("modifiedDate", False),), Kind.TIME), descending=False),)
 
 
@@ -77,7 +80,7 @@ class RecordEngine:
     async def list_records(
         self, selection: RecordSelection, start: PageStart | None, count_max: int
     ) -> RecordPage:
-        """A page of the newest publication or from that of `start`.
+        """A page of the newest publication or from that of `start`; it ends sooner where its records are large.
 
         Raises CompanyNotFound, ConnectionNotFound, ConnectionRequired, DataTypeUnknown, BadFilter, InvalidFields,
         BadToken, PageTokenExpired.
@@ -105,9 +108,9 @@ class RecordEngine:
         if publication.number != record_set.newest.number:
             # Its records may have been swept away meanwhile.
             await self._publication(record_set, selection, start)
-        page = found[:count_max]
+        page = found[: _fitting([record for record, _ in found[:count_max]])]
         following = None
-        if len(found) > count_max:
+        if len(found) > len(page):
             last, keys = page[-1]
             following = replace(start, after_keys=keys, after_id=last.record_id)
         return RecordPage([record for record, _ in page], record_set, publication, start.total, following)
@@ -173,6 +176,16 @@ class RecordEngine:
             if connection_id not in connections or connections[connection_id].company_id != company_id:
                 raise errors.ConnectionNotFound(str(connection_id))
         return None
+
+
+def _fitting(page: Sequence[Record]) -> int:
+    """How many of them go into one message: one at least."""
+    page_bytes = 0
+    for count, record in enumerate(page):
+        page_bytes += record.body_bytes
+        if count > 0 and page_bytes > _PAGE_BYTES_MAX:
+            return count
+    return len(page)
 
 
 def _listing(selection: RecordSelection) -> Listing | None:

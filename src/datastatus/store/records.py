@@ -55,10 +55,11 @@ def _publication(row: Row) -> Publication:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record as the cache has it; `body` is the standard model, decimals as strings."""
+    """One record as the cache has it; `body` is the standard model, decimals as strings; `body_bytes` as JSON."""
 
     record_id: str
     body: dict[str, Any]
+    body_bytes: int
     modified: datetime
     source_modified: datetime | None
     is_deleted: bool
@@ -94,6 +95,7 @@ def _record(row: Row) -> Record:
     return Record(
         row["record_id"],
         json.loads(row["body"]),
+        len(row["body"].encode()),
         row["modified"],
         row["source_modified"],
         row["is_deleted"],

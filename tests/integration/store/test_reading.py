@@ -117,6 +117,27 @@ async def ids(store: Store, link: Link, page_size: int = 50, **selected: Any) ->
             return found
 
 
+async def test_a_page_of_large_records_is_one_that_any_client_takes(store: Store) -> None:
+    link = await store.connection()
+    # Three in a page, and one that fills a page alone.
+    notes = [600_000] * 7 + [5_000_000] + [600_000] * 2
+    written = [
+        body | {"id": f"i{place}", "note": "x" * length}
+        for place, (body, length) in enumerate(zip(bodies(1, len(notes)), notes, strict=True))
+    ]
+    await publish(store, link, written)
+    engine = RecordEngine(store.database)
+    selection = RecordSelection(link.company_id, "invoices")
+    page = await engine.list_records(selection, None, 1000)
+    pages = [page]
+    while page.next_start is not None:
+        page = await engine.list_records(selection, page.next_start, 1000)
+        pages.append(page)
+    assert [len(one.records) for one in pages] == [3, 3, 1, 1, 2]
+    assert [record.record_id for one in pages for record in one.records] == [one["id"] for one in written]
+    assert {one.total for one in pages} == {10}
+
+
 def values(body: Any, steps: Sequence[str]) -> list[Any]:
     """What a path leads to, through lists."""
     if isinstance(body, list):

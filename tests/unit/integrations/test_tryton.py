@@ -16,10 +16,12 @@ from datastatus.domain.records import AccountType
 from datastatus.errors import MappingFailed, SourceUnsupported
 from datastatus.integrations.tryton import TRYTON
 from datastatus.integrations.tryton.amounts import converted, padded, plain, rate, share
+from datastatus.integrations.tryton.client import Query
 from datastatus.integrations.tryton.client import plain as plain_json
 from datastatus.integrations.tryton.ledger import account_type
 from datastatus.integrations.tryton.queries import QUERIES
 from datastatus.integrations.tryton.raw import Raw
+from datastatus.integrations.tryton.related import Row, completion
 from datastatus.integrations.tryton.settling import Line, Match, matches
 
 CENT = Decimal("0.01")
@@ -216,3 +218,28 @@ def test_conditions_are_of_the_company_and_in_scope(data_type: str) -> None:
     limited = query.condition(7, FetchScope(sync_from=DAY))
     assert (limited != whole) == (query.dated is not None)
     assert len(set(query.all_fields())) == len(query.all_fields())
+
+
+async def test_of_many_settled_moves_a_few_at_a_time_are_looked_up_and_no_document_twice() -> None:
+    asked: list[list[int]] = []
+    # Its first move is among the first, another one of its among the last.
+    document = {"id": 7, "move": {"id": 1}, "additional_moves": [{"id": 250}], "total_amount": "10.00"}
+
+    async def search(query: Query) -> list[Row]:
+        [[_, [_, _, moves], [_, _, same]]] = query.domain
+        assert moves == same
+        asked.append(moves)
+        return [document] if {1, 250} & set(moves) else []
+
+    line = {
+        "account": {"type": {"receivable": True}},
+        "party": {"id": 5},
+        "reconciliation": {"lines": [{"move": {"id": move}} for move in range(1, 251)]},
+    }
+    complete = await completion("payments", search, 1)
+    [payment] = await complete([{"id": 300, "lines": [line]}])
+    assert [len(moves) for moves in asked] == [100, 100, 50]
+    assert payment["documents"] == [
+        {"move": "1", "document": "7", "total_amount": "10.00"},
+        {"move": "250", "document": "7", "total_amount": "10.00"},
+    ]

@@ -12,6 +12,9 @@ from datastatus.integrations.tryton.client import Query
 # Of small tables that are read whole: accounts, types, taxes.
 _TABLE_PAGE_RECORDS = 1000
 
+# They go twice into the address of a request, and servers take addresses of 4 or 8 KB.
+_IDS_AT_ONCE = 100
+
 Row = dict[str, Any]
 
 Search = Callable[[Query], Awaitable[list[Row]]]
@@ -183,19 +186,19 @@ async def _with_documents(search: Search, kind: str, moves: list[Row]) -> list[R
             for other in line["reconciliation"]["lines"]
         }
     )
-    query = Query(
-        "account.invoice",
-        ["move.id", "additional_moves.id", "total_amount"],
-        [["OR", ["move", "in", settled], ["additional_moves", "in", settled]]],
-    )
-    documents = []
-    for document in await search(query) if settled else ():
-        for move in [document["move"], *document["additional_moves"]]:
-            documents.append(
-                {
-                    "move": str(move["id"]),
-                    "document": str(document["id"]),
-                    "total_amount": document["total_amount"],
-                }
-            )
+    found: dict[int, Row] = {}
+    for start in range(0, len(settled), _IDS_AT_ONCE):
+        some = settled[start : start + _IDS_AT_ONCE]
+        query = Query(
+            "account.invoice",
+            ["move.id", "additional_moves.id", "total_amount"],
+            [["OR", ["move", "in", some], ["additional_moves", "in", some]]],
+        )
+        # By one move here and by another there it is the same document.
+        found |= _by_id(await search(query))
+    documents = [
+        {"move": str(move["id"]), "document": str(one["id"]), "total_amount": one["total_amount"]}
+        for one in found.values()
+        for move in [one["move"], *one["additional_moves"]]
+    ]
     return [one for move in moves for one in _by_party(kind, move, documents)]
