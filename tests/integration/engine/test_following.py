@@ -135,7 +135,7 @@ async def test_what_concerns_nobody_wakes_nobody(store: Store) -> None:
     hub = WatchHub(store.database, encode_transition, ring_bytes_max=1 << 20, watchers_max=1)
     running = asyncio.create_task(hub.run())
     await hub.opened()
-    with hub.subscribed([mine.company_id.bytes]) as subscription, hub.subscribed(None) as everything:
+    with hub.subscribed({mine.company_id.bytes}) as subscription, hub.subscribed(None) as everything:
         head_seq = await journaled(store, other, 20)
         while hub.head_seq < head_seq:
             await everything.wait(10)
