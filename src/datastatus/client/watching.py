@@ -44,10 +44,11 @@ async def watch_responses(
         try:
             async with aclosing(_one_stream(line, request)) as responses:
                 async for response in responses:
-                    failures = 0
                     yield response
                     if response.resume_token:
                         request.resume_token = response.resume_token
+                        # Not by less: a watch is opened before its snapshot can be read, or cannot.
+                        failures = 0
                     if response.HasField("closing"):
                         why = _CLOSING.get(response.closing.reason, "the server ends the stream")
                         pause_seconds = _seconds(response.closing.retry_after)
