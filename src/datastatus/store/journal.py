@@ -317,7 +317,10 @@ async def forks(executor: Executor) -> list[tuple[int, int]]:
 
 
 async def begin_epoch(executor: Executor) -> tuple[int, int]:
-    """(epoch, fork_seq) of a history that begins after the newest transition there is."""
+    """(epoch, fork_seq) of a history that begins after the newest transition there is.
+
+    Its number is greater than those before it, and no other history's, whatever was restored how often.
+    """
     [row] = await executor.rows("begin_epoch")
     return row["number"], row["fork_seq"]
 

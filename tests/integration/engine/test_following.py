@@ -226,11 +226,11 @@ async def test_what_waits_for_a_history_that_is_no_longer_ours_is_forgotten(stor
         tail = await written(store, link, "bills")
         lost = [one._replace(seq=one.seq + 5, description="never was") for one in tail.transitions]
         hub.committed(Tail(tail.epoch, lost))
-        await begin_new_epoch(store.dsn)
-        while hub.epoch != 2:
+        epoch, _ = await begin_new_epoch(store.dsn)
+        while hub.epoch != epoch:
             hub.poke()
             await asyncio.sleep(0)
-        watch = watches.watch(a_request(ResumeToken(2, tail.transitions[-1].seq)))
+        watch = watches.watch(a_request(ResumeToken(epoch, tail.transitions[-1].seq)))
         for _ in range(4):
             head_seq = await journaled(store, link, 2)
             told = await told_until(watch, head_seq)
@@ -317,12 +317,12 @@ async def test_a_token_of_a_server_that_knows_more_is_waited_for(store: Store) -
     """The other server has seen a new epoch, and transitions in it, that this one has not."""
     link = await store.connection()
     async with falling_behind(store, link) as (database, hub, watches):
-        await begin_new_epoch(store.dsn)
+        epoch, _ = await begin_new_epoch(store.dsn)
         head_seq = await journaled(store, link, 10)
         assert (hub.epoch, hub.head_seq) == (1, 10)
-        opening = asyncio.create_task(anext(watches.watch(a_request(ResumeToken(2, head_seq)))))
+        opening = asyncio.create_task(anext(watches.watch(a_request(ResumeToken(epoch, head_seq)))))
         database.go_on("read_tail")
-        assert (await opening).token == ResumeToken(2, head_seq)
+        assert (await opening).token == ResumeToken(epoch, head_seq)
 
 
 async def test_what_came_before_an_epoch_that_a_server_has_not_seen_is_told(store: Store) -> None:
@@ -330,7 +330,7 @@ async def test_what_came_before_an_epoch_that_a_server_has_not_seen_is_told(stor
     link = await store.connection()
     async with falling_behind(store, link) as (database, hub, watches):
         await journaled(store, link, 10)
-        await begin_new_epoch(store.dsn)
+        epoch, _ = await begin_new_epoch(store.dsn)
         assert (hub.epoch, hub.head_seq) == (1, 10)
         # It is there before its server knows.
         database.stall("journal_bounds")
@@ -339,7 +339,7 @@ async def test_what_came_before_an_epoch_that_a_server_has_not_seen_is_told(stor
         await database.held("journal_bounds")
         database.go_on("journal_bounds")
         database.go_on("read_tail")
-        assert (await opening).token == ResumeToken(2, 10)
+        assert (await opening).token == ResumeToken(epoch, 10)
         assert [one.seq for one in await told_until(watch, 20)] == list(range(11, 21))
 
 

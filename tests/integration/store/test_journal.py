@@ -144,6 +144,21 @@ async def test_there_are_never_many_partitions(own_store: Store) -> None:
 
 async def test_a_new_epoch_begins_after_the_newest_transition(own_store: Store) -> None:
     await fill(own_store, 10)
-    assert await begin_new_epoch(own_store.dsn) == (2, 10)
-    assert await journal.forks(own_store.database) == [(1, 0), (2, 10)]
-    assert (await journal.journal_bounds(own_store.database)).epoch == 2
+    epoch, fork_seq = await begin_new_epoch(own_store.dsn)
+    assert (epoch > 1, fork_seq) == (True, 10)
+    assert await journal.forks(own_store.database) == [(1, 0), (epoch, 10)]
+    assert (await journal.journal_bounds(own_store.database)).epoch == epoch
+
+
+async def test_an_epoch_that_was_lost_does_not_come_again(own_store: Store) -> None:
+    """The same backup is restored twice: what was seen after the first time is of a history of its own."""
+    await fill(own_store, 10)
+    lost, fork_seq = await begin_new_epoch(own_store.dsn)
+    await own_store.sql.execute("DELETE FROM epoch WHERE number = $1", lost)
+    again, fork_seq_again = await begin_new_epoch(own_store.dsn)
+    assert again > lost
+    assert fork_seq_again == fork_seq
+    # Though the clock was set back.
+    await own_store.sql.execute("UPDATE epoch SET number = number + 1000000000000 WHERE number = $1", again)
+    later, _ = await begin_new_epoch(own_store.dsn)
+    assert later == again + 1_000_000_000_001
