@@ -17,8 +17,8 @@ from datastatus.v1 import watch_pb2
     ("opened", "failures"),
     [
         # Opened before its snapshot could be read: nothing was got by it.
-        (watch_pb2.WatchStatusResponse(opened=watch_pb2.Opened(epoch=1)), [0, 1, 2]),
-        (watch_pb2.WatchStatusResponse(opened=watch_pb2.Opened(epoch=1), resume_token="t"), [0, 0, 0]),
+        (watch_pb2.WatchStatusResponse(opened=watch_pb2.WatchOpened(epoch=1)), [0, 1, 2]),
+        (watch_pb2.WatchStatusResponse(opened=watch_pb2.WatchOpened(epoch=1), resume_token="t"), [0, 0, 0]),
     ],
     ids=["no further", "further"],
 )
