@@ -78,6 +78,19 @@ async def test_the_whole_day_of_a_company_from_the_command_line(service: Running
     assert await asyncio.wait_for(connector.wait(), timeout=5) == 0
 
 
+async def test_the_integrations_of_a_service_are_told_from_one_another(service: RunningService) -> None:
+    table = (await datastatus(service, "connection", "integrations")).output
+    documents = (await datastatus(service, "connection", "integrations", "--json")).documents
+
+    heading, *rows = (line.split() for line in table.splitlines())
+    assert heading == ["key", "name", "kind", "runs", "data", "types"]
+    told = {row[0]: row[-2:] for row in rows}
+    counts = {one["key"]: str(len(one["dataTypes"])) for one in documents}
+    assert told["gnucash"] == ["on-premise", counts["gnucash"]]
+    assert told["tryton"] == ["online", counts["tryton"]]
+    assert told["external"] == ["self-driven", counts["external"]]
+
+
 async def test_a_sync_that_fails_is_exit_code_1(service: RunningService) -> None:
     company, connection = await a_linked_company(service)
     connector = await started(

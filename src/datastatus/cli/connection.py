@@ -151,7 +151,10 @@ def delete(connection_id: str, /, *, server: Server = DEFAULT_SERVER) -> int:
 
 @app.command
 def integrations(*, json: Json = False, server: Server = DEFAULT_SERVER) -> int:
-    """List the integrations that the service has installed."""
+    """List the integrations that the service has installed.
+
+    With --json it tells everything: the data types, and the schema of credentials.
+    """
 
     async def work(client: Client) -> None:
         request = company_service_pb2.ListIntegrationsRequest()
@@ -168,7 +171,7 @@ def integrations(*, json: Json = False, server: Server = DEFAULT_SERVER) -> int:
                         one.name,
                         one.source_type,
                         "self-driven" if one.self_driven else "online" if one.online else "on-premise",
-                        ", ".join(one.data_types),
+                        str(len(one.data_types)),
                     )
                     for one in found
                 ],

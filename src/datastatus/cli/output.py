@@ -9,6 +9,7 @@ from datetime import UTC
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,6 +18,10 @@ from datastatus.v1 import connection_pb2, dataset_pb2
 
 # What is piped away is not bound to a terminal's width.
 _PIPED_COLUMNS = 200
+# Between the columns of a table.
+_GAP = 2
+# Such as a time or a status: such a column is never cut to make room for a longer one.
+_SHORT = 20
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_COLUMNS)
 _errors = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PIPED_COLUMNS)
@@ -52,13 +57,26 @@ def print_json(message: Message) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
     """A table as wide as its words. What does not fit is cut, except in ids and messages, which fold."""
+    cells = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    widths = [max(cell_len(str(cell)) for cell in column) for column in zip(columns, *cells, strict=True)]
+    width_max = _width_max(widths, console.width - _GAP * (len(columns) - 1))
     table = Table(header_style="bold", box=None, pad_edge=False)
     for column in columns:
-        folds = column.endswith(" id") or column == "message"
-        table.add_column(column, no_wrap=not folds, overflow="fold" if folds else "ellipsis")
-    for row in rows:
-        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+        if column.endswith(" id") or column == "message":
+            table.add_column(column, overflow="fold")
+        else:
+            table.add_column(column, no_wrap=True, overflow="ellipsis", max_width=width_max)
+    for row in cells:
+        table.add_row(*row)
     console.print(table)
+
+
+def _width_max(widths: Iterable[int], room: int) -> int:
+    """How wide a column may be, so that the short ones stay whole and the long ones share what is left."""
+    left = sorted(widths)
+    while left and left[0] * len(left) <= room:
+        room -= left.pop(0)
+    return max(_SHORT, room // len(left)) if left else room
 
 
 def print_fields(fields: Iterable[tuple[str, str | Text]]) -> None:
