@@ -192,3 +192,43 @@ async def test_a_second_server_on_the_port_is_refused_with_advice(service: Runni
     assert done.code == 3
     assert "is another server running there?" in done.errors
     assert "Traceback" not in done.errors
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("junk", "--database-url cannot be used: invalid DSN: scheme is expected to be"),
+        ("mysql://x/y", "got 'mysql'"),
+        ("postgresql://h:notaport/db", "--database-url cannot be understood: it must be like postgresql://"),
+        ("postgresql://u:sesame/open@127.0.0.1/db", "with / ? # @ of the password written as %2F"),
+        # As if the host were u and the rest of the password the beginning of the name.
+        ("postgresql://u:1/open@127.0.0.1/db", "with / ? # @ of the password written as %2F"),
+        ("postgresql://u:sesame@open@127.0.0.1:1/db", "with / ? # @ of the password written as %2F"),
+        (
+            "postgresql://u:sesame@127.0.0.1:1/db",
+            "the database db at 127.0.0.1:1 cannot be reached: nothing listens there; see to it, or name another",
+        ),
+        (
+            "postgresql://datastatus@/absent?host=SOCKET",
+            'SOCKET cannot be opened: database "absent" does not',
+        ),
+        ("postgresql://absent@/datastatus?host=SOCKET", 'cannot be opened: role "absent" does not exist'),
+    ],
+)
+async def test_a_mistyped_database_is_told_in_a_line_without_its_password(
+    service: RunningService, url: str, says: str
+) -> None:
+    socket = str((service.data_folder / "postgres" / "socket").resolve())
+    option = ("--database-url", url.replace("SOCKET", socket))
+
+    for done in await asyncio.gather(
+        datastatus(service, "serve", *option),
+        datastatus(service, "migrate", *option),
+        datastatus(service, "credentials", "rotate", *option),
+    ):
+        assert (done.code, done.output) == (3, "")
+        [line] = done.errors.splitlines()
+        assert says.replace("SOCKET", socket) in line
+        assert "--database-url" in line
+        assert "sesame" not in line
+        assert "open@" not in line

@@ -18,7 +18,7 @@ from datastatus.credentials_keys import add_key, key_file, key_source
 from datastatus.embedded import EmbeddedPostgresError, embedded_postgres
 from datastatus.engine.credentials import CredentialsVault, KeyInvalid, Rotation
 from datastatus.engine.credentials import generate_key as new_key
-from datastatus.store.database import open_database
+from datastatus.store.database import DatabaseUnusable, open_database
 
 app = App(name="credentials", help="Care for the keys that credentials are sealed under.")
 
@@ -62,7 +62,7 @@ def rotate(
     except ValidationError as exc:
         print_error(settings_problem(exc))
         return EXIT_USAGE
-    except (KeyInvalid, EmbeddedPostgresError, errors.DatastatusError, OSError) as exc:
+    except (KeyInvalid, DatabaseUnusable, EmbeddedPostgresError, errors.DatastatusError, OSError) as exc:
         print_error(str(exc) or repr(exc))
         return EXIT_SERVER
     console.print(f"sealed under the newest key: {rotation.resealed} more")

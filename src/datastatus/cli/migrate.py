@@ -10,7 +10,8 @@ from cyclopts import Parameter
 from datastatus import errors
 from datastatus.cli.client import EXIT_OK, EXIT_SERVER
 from datastatus.cli.output import console, print_error
-from datastatus.store.migrate import SchemaUnusable, begin_new_epoch
+from datastatus.store.database import DatabaseUnusable
+from datastatus.store.migrate import begin_new_epoch
 from datastatus.store.migrate import migrate as migrate_database
 
 
@@ -34,7 +35,7 @@ def migrate(
         if new_epoch:
             epoch, fork_seq = asyncio.run(begin_new_epoch(database_url))
             console.print(f"epoch {epoch} begins after transition {fork_seq}")
-    except (SchemaUnusable, errors.Unavailable, OSError) as exc:
+    except (DatabaseUnusable, errors.Unavailable, OSError) as exc:
         print_error(str(exc) or repr(exc))
         return EXIT_SERVER
     for name in applied:

@@ -22,14 +22,14 @@ from datastatus.embedded import EmbeddedPostgresError
 from datastatus.engine.credentials import KeyInvalid
 from datastatus.integrations.registry import IntegrationUnusable
 from datastatus.rpc.server import AddressTaken
-from datastatus.store.migrate import SchemaUnusable
+from datastatus.store.database import DatabaseUnusable
 
 _EXPECTED = (
     AddressTaken,
+    DatabaseUnusable,
     EmbeddedPostgresError,
     IntegrationUnusable,
     KeyInvalid,
-    SchemaUnusable,
     errors.Unavailable,
     OSError,
 )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Protocol
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import structlog
@@ -27,6 +28,10 @@ _AT_HAND_SECONDS_MAX = 60.0
 _RETRY_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 
 Row = asyncpg.Record
+
+
+class DatabaseUnusable(Exception):
+    """The database cannot be used as it is, or not be opened. The message says why, and holds no secret."""
 
 
 class _GaveUp(Exception):
@@ -242,23 +247,94 @@ def _is_open(connection: asyncpg.pool.PoolConnectionProxy) -> bool:
 
 @asynccontextmanager
 async def open_database(dsn: str, *, connections_max: int) -> AsyncIterator[Database]:
-    """Open a pool on `dsn`. Raises StoreDown where the database cannot be reached."""
-    with _translated:
-        pool = await asyncpg.create_pool(
-            dsn,
-            # None kept open for its own sake: after a restart of Postgres the next call connects.
-            min_size=0,
-            max_size=connections_max,
-            connection_class=_Connection,
-            timeout=_CONNECT_SECONDS,
-            command_timeout=_COMMAND_SECONDS,
-            server_settings={"application_name": "datastatus", "timezone": "UTC"},
-        )
+    """Open a pool on `dsn`. Raises DatabaseUnusable where it cannot be connected to."""
+    pool = await asyncpg.create_pool(
+        dsn,
+        # None kept open for its own sake: after a restart of Postgres the next call connects.
+        min_size=0,
+        max_size=connections_max,
+        connection_class=_Connection,
+        timeout=_CONNECT_SECONDS,
+        command_timeout=_COMMAND_SECONDS,
+        server_settings={"application_name": "datastatus", "timezone": "UTC"},
+    )
     database = Database(pool)
     try:
+        with _opening(dsn):
+            # What is wrong with the address shows now, not in the first call.
+            async with pool.acquire():
+                pass
         yield database
     finally:
         try:
             await asyncio.wait_for(database.close(), timeout=5)
         except TimeoutError:
             pool.terminate()
+
+
+@asynccontextmanager
+async def open_connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """One connection to `dsn`, without a pool. Raises DatabaseUnusable where it cannot be connected to."""
+    with _opening(dsn):
+        connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@contextmanager
+def _opening(dsn: str) -> Iterator[None]:
+    """Within its `with`, which connects to `dsn`, the driver's errors become DatabaseUnusable."""
+    try:
+        yield
+    except asyncpg.ClientConfigurationError as exc:
+        # Without its cause, here and below: both may repeat a part of the password.
+        problem = _URL_ADVICE if _is_ambiguous(dsn) else _first_line(exc)
+        raise DatabaseUnusable(f"--database-url cannot be used: {problem}") from None
+    except (ValueError, OverflowError):
+        raise DatabaseUnusable(f"--database-url cannot be understood: {_URL_ADVICE}") from None
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
+        if _is_ambiguous(dsn):
+            raise DatabaseUnusable(
+                f"the database of --database-url cannot be opened: {_URL_ADVICE}"
+            ) from None
+        raise DatabaseUnusable(
+            f"{_whereabouts(dsn)} {_why_not_opened(exc)}; see to it, or name another with --database-url"
+        ) from exc
+
+
+_URL_ADVICE = (
+    "it must be like postgresql://user:password@host:5432/name, "
+    "with / ? # @ of the password written as %2F %3F %23 %40"
+)
+
+
+def _is_ambiguous(dsn: str) -> bool:
+    """Whether what looks like the host, the port or the name may be a part of the password."""
+    return dsn.count("@") != int("@" in urlsplit(dsn).netloc)
+
+
+def _whereabouts(dsn: str) -> str:
+    """Which database it is and where, without the user and the password."""
+    parts = urlsplit(dsn)
+    name = parts.path.strip("/")
+    host = parts.netloc.rpartition("@")[2] or "".join(parse_qs(parts.query).get("host", []))
+    return " ".join(filter(None, ("the database", name, host and f"at {host}")))
+
+
+def _why_not_opened(error: Exception) -> str:
+    match error:
+        case TimeoutError():
+            return f"cannot be reached: no answer within {_CONNECT_SECONDS} s"
+        case ConnectionRefusedError():
+            return "cannot be reached: nothing listens there"
+        case OSError():
+            return f"cannot be reached: {error.strerror or error}"
+        case _:
+            return f"cannot be opened: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    # The driver puts details and hints into further lines.
+    return str(error).partition("\n")[0]

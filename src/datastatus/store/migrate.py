@@ -8,53 +8,49 @@ from hashlib import sha256
 import asyncpg
 
 from datastatus.store import journal
-from datastatus.store.database import open_database
+from datastatus.store.database import DatabaseUnusable, open_connection, open_database
 from datastatus.store.sql import migrations
 
 # Held while migrating, so that of several servers starting at once one migrates and the others wait.
 _LOCK = (7308321, 0)
 
 
-class SchemaUnusable(Exception):
+class SchemaUnusable(DatabaseUnusable):
     """The database has a schema that this release cannot go on from. The message says what to do."""
 
 
 async def migrate(dsn: str) -> list[str]:
     """Apply the migrations that are missing, all in one transaction; the names of those applied, in order.
 
-    Raises SchemaUnusable.
+    Raises SchemaUnusable, or DatabaseUnusable where the database cannot be connected to.
     """
-    connection = await asyncpg.connect(dsn, timeout=10)
-    try:
-        async with connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock($1, $2)", *_LOCK)
-            await connection.execute(
-                """
-                CREATE TABLE IF NOT EXISTS migration (
-                    number integer PRIMARY KEY,
-                    name text NOT NULL,
-                    digest bytea NOT NULL,
-                    applied timestamptz NOT NULL DEFAULT clock_timestamp()
-                )
-                """
+    async with open_connection(dsn) as connection, connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1, $2)", *_LOCK)
+        await connection.execute(
+            """
+            CREATE TABLE IF NOT EXISTS migration (
+                number integer PRIMARY KEY,
+                name text NOT NULL,
+                digest bytea NOT NULL,
+                applied timestamptz NOT NULL DEFAULT clock_timestamp()
             )
-            done = {row["number"]: row for row in await connection.fetch("SELECT * FROM migration")}
-            known = migrations()
-            _check(done, known)
-            applied = []
-            for number, name, text in known:
-                if number not in done:
-                    await connection.execute(text)
-                    await connection.execute(
-                        "INSERT INTO migration (number, name, digest) VALUES ($1, $2, $3)",
-                        number,
-                        name,
-                        _digest(text),
-                    )
-                    applied.append(_title(number, name))
-            return applied
-    finally:
-        await connection.close()
+            """
+        )
+        done = {row["number"]: row for row in await connection.fetch("SELECT * FROM migration")}
+        known = migrations()
+        _check(done, known)
+        applied = []
+        for number, name, text in known:
+            if number not in done:
+                await connection.execute(text)
+                await connection.execute(
+                    "INSERT INTO migration (number, name, digest) VALUES ($1, $2, $3)",
+                    number,
+                    name,
+                    _digest(text),
+                )
+                applied.append(_title(number, name))
+        return applied
 
 
 def _check(done: Mapping[int, asyncpg.Record], known: Sequence[tuple[int, str, str]]) -> None:
