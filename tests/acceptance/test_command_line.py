@@ -140,6 +140,17 @@ async def test_a_refusal_is_exit_code_3_with_its_reason(service: RunningService)
     assert "[CONNECTION_NOT_FOUND]" in foreign.errors
 
 
+async def test_a_connection_that_is_created_but_not_authorised_is_named(service: RunningService) -> None:
+    company = (await datastatus(service, "company", "create", "Acme", "--quiet")).output.strip()
+
+    refused = await datastatus(service, "connection", "create", company, "tryton", "--authorize", "--quiet")
+
+    assert (refused.code, refused.output) == (3, "")
+    assert "[INVALID_FIELD]" in refused.errors
+    [left] = (await datastatus(service, "connection", "list", company, "--json")).documents
+    assert f"datastatus connection authorize {left['id']}" in refused.errors
+
+
 async def test_no_server_is_exit_code_3_and_says_what_to_do() -> None:
     done = await datastatus(None, "company", "list")
     assert done.code == 3

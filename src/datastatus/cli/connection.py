@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import grpc
 from cyclopts import App, Parameter
 from google.protobuf import json_format, struct_pb2
 
@@ -18,6 +19,7 @@ from datastatus.cli.output import (
     print_error,
     print_fields,
     print_json,
+    print_note,
     print_table,
     when,
 )
@@ -64,7 +66,15 @@ def create(
         )
         connection = await client.companies.CreateConnection(request, timeout=CALL_SECONDS)
         if authorize or given is not None:
-            connection = await _authorize(client, connection.id, given)
+            try:
+                connection = await _authorize(client, connection.id, given)
+            except grpc.aio.AioRpcError:
+                # It is there all the same, and nothing else tells its id.
+                print_note(
+                    f"connection {connection.id} is created but not linked; "
+                    f"link it with: datastatus connection authorize {connection.id}"
+                )
+                raise
         _show(connection, quiet=quiet, json=json)
 
     return run_client(server, work)
