@@ -111,6 +111,8 @@ async def test_a_sync_that_fails_is_exit_code_1(service: RunningService) -> None
         (("queue",), "COMPANY_ID requires an argument"),
         (("nonsense",), "nonsense"),
         (("datasets", "--status", "ODD"), "there is no status 'ODD'"),
+        (("datasets", "--limit", "0"), 'Invalid value "0" for --limit. Must be >= 1.'),
+        (("records", "x", "invoices", "--limit", "-1"), 'Invalid value "-1" for --limit. Must be >= 1.'),
         (("connector", "gnucash", "--connection", "x"), "gnucash needs --book"),
         (("connector", "gnucash", "--connection", "x", "--book", "y", "--odd", "z"), "no option --odd"),
         (("connector", "odd", "--connection", "x"), "there is no integration odd"),

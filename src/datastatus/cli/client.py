@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
 import grpc
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from datastatus import errors
 from datastatus.channel import Line
@@ -28,6 +28,7 @@ Server = Annotated[
     str, Parameter(name="--server", env_var="DATASTATUS_SERVER", help="HOST:PORT of the service.")
 ]
 Json = Annotated[bool, Parameter(name="--json", help="Print one JSON document a line, for programs.")]
+Limit = Annotated[int, Parameter(name="--limit", validator=validators.Number(gte=1), help="At most so many.")]
 DEFAULT_SERVER = "127.0.0.1:50051"
 
 Result = TypeVar("Result")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Server, run_client
+from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Limit, Server, run_client
 from datastatus.cli.output import print_error, print_json, print_table, status_number, status_text, when
 from datastatus.v1 import dataset_pb2, sync_service_pb2
 
@@ -17,7 +17,7 @@ def datasets(
     connection: str | None = None,
     data_type: str | None = None,
     status: tuple[str, ...] = (),
-    limit: int = 50,
+    limit: Limit = 50,
     json: Json = False,
     server: Server = DEFAULT_SERVER,
 ) -> int:
@@ -33,8 +33,6 @@ def datasets(
         Only of this data type.
     status
         Only in this status, such as FETCH_ERROR; may be given several times.
-    limit
-        At most so many.
     """
     try:
         statuses = [status_number(name) for name in status]

@@ -7,7 +7,7 @@ from datetime import datetime
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Server, run_client
+from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Limit, Server, run_client
 from datastatus.cli.output import print_json, print_note, print_table
 from datastatus.v1 import record_pb2, record_service_pb2
 
@@ -30,7 +30,7 @@ def records(
     filter: str | None = None,  # noqa: A002 (the name of the option)
     order_by: str | None = None,
     modified_since: datetime | None = None,
-    limit: int = 50,
+    limit: Limit = 50,
     json: Json = False,
     server: Server = DEFAULT_SERVER,
 ) -> int:
@@ -46,8 +46,6 @@ def records(
         Such as 'issueDate desc, totalAmount'.
     modified_since
         Those that a sync has changed since, deleted ones among them; in UTC unless it names its offset.
-    limit
-        At most so many.
     """
 
     since = None
