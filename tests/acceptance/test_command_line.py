@@ -142,6 +142,19 @@ async def test_a_refusal_is_exit_code_3_with_its_reason(service: RunningService)
     assert "[CONNECTION_NOT_FOUND]" in foreign.errors
 
 
+async def test_a_connection_that_is_not_linked_is_refused_with_the_place_to_link_it(
+    service: RunningService,
+) -> None:
+    company = (await datastatus(service, "company", "create", "Acme", "--quiet")).output.strip()
+    created = await datastatus(service, "connection", "create", company, "gnucash", "--json")
+
+    refused = await datastatus(service, "queue", company, "invoices", "bills")
+
+    assert refused.code == 3
+    place = f"  link_url: {created.documents[0]['linkUrl']}"
+    assert refused.errors.splitlines()[1::2] == [place, place]
+
+
 async def test_a_connection_that_is_created_but_not_authorised_is_named(service: RunningService) -> None:
     company = (await datastatus(service, "company", "create", "Acme", "--quiet")).output.strip()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 from cyclopts import Parameter
-from google.rpc import error_details_pb2, status_pb2
 
 from datastatus.cli.client import (
     CALL_SECONDS,
@@ -16,12 +15,14 @@ from datastatus.cli.client import (
     Client,
     Json,
     Server,
+    explain,
     run_client,
 )
 from datastatus.cli.company import Quiet
 from datastatus.cli.datasets import dataset_rows
 from datastatus.cli.live import follow_until_terminal
 from datastatus.cli.output import console, print_error, print_json, print_table
+from datastatus.client import translate_status
 from datastatus.v1 import dataset_pb2, sync_service_pb2
 
 _FINE = (dataset_pb2.DATASET_STATUS_COMPLETE, dataset_pb2.DATASET_STATUS_NOT_SUPPORTED)
@@ -79,7 +80,7 @@ def queue(
         queued = [result.dataset for result in results if result.HasField("dataset")]
         for data_type, result in zip(data_types, results, strict=True):
             if result.HasField("error"):
-                print_error(f"{data_type}: {_explain(result.error)}")
+                print_error(f"{data_type}: {explain(translate_status(result.error), server)}")
         for dataset in queued:
             if json:
                 print_json(dataset)
@@ -95,9 +96,3 @@ def queue(
         return code
 
     return run_client(server, work)
-
-
-def _explain(status: status_pb2.Status) -> str:
-    info = error_details_pb2.ErrorInfo()
-    reasons = [info.reason for detail in status.details if detail.Unpack(info)]
-    return f"{status.message} [{reasons[0]}]" if reasons else status.message

@@ -28,7 +28,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from datastatus import errors
 from datastatus.channel import Line
-from datastatus.client.calls import CallFailed, call, translate
+from datastatus.client.calls import CallFailed, call, translate, translate_status
 from datastatus.client.watching import HEARTBEAT_SECONDS_DEFAULT, watch_responses
 from datastatus.domain.watch import ResumeToken
 from datastatus.v1 import data_status_pb2, dataset_pb2, sync_service_pb2, transition_pb2, watch_pb2
@@ -41,6 +41,7 @@ __all__ = [
     "StatusChange",
     "WatchEvent",
     "translate",
+    "translate_status",
     "watch_responses",
 ]
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import grpc
-from google.rpc import error_details_pb2
+from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from datastatus import errors
@@ -49,16 +49,24 @@ class CallFailed(errors.DatastatusError):
 def translate(error: grpc.aio.AioRpcError) -> errors.DatastatusError:
     """What the service meant, as one of `errors`; CallFailed where nothing of it is known."""
     status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    if status is None:
+        return CallFailed(error.code(), error.details() or "")
+    return translate_status(status)
+
+
+def translate_status(status: status_pb2.Status) -> errors.DatastatusError:
+    """As `translate`, for one of several answers to a call."""
     info = error_details_pb2.ErrorInfo()
     metadata: dict[str, str] = {}
-    for detail in status.details if status is not None else ():
+    for detail in status.details:
         if detail.Unpack(info):
             metadata = dict(info.metadata)
-            known = errors.from_reason(info.reason, error.details() or "", metadata)
+            known = errors.from_reason(info.reason, status.message, metadata)
             if known is not None:
                 return known
     metadata.pop("code", None)
-    return CallFailed(error.code(), error.details() or "", **metadata)
+    code = next(one for one in grpc.StatusCode if one.value[0] == status.code)
+    return CallFailed(code, status.message, **metadata)
 
 
 def may_pass(error: errors.DatastatusError) -> bool:
