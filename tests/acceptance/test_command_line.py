@@ -100,7 +100,9 @@ async def test_a_sync_that_fails_is_exit_code_1(service: RunningService) -> None
     failed = await datastatus(service, "queue", company, "invoices", "--attach", "--wait")
 
     assert failed.code == 1
-    assert "FETCH_ERROR" in failed.output
+    [line, after_its_end] = failed.output.split("\n")
+    assert "FETCH_ERROR" in line
+    assert after_its_end == ""
     connector.terminate()
     await connector.wait()
 

@@ -54,15 +54,16 @@ async def follow_until_terminal(
             for transition in response.batch.transitions:
                 print_json(transition)
         return await _get_all(client, dataset_ids)
-    with Live(console=console, auto_refresh=False) as live:
+    # Its last state is printed below: Live itself would leave a file without a newline at its end.
+    with Live(console=console, auto_refresh=False, transient=True) as live:
         refreshing = asyncio.create_task(_refresh(client, dataset_ids, live))
         try:
             async for _ in watching(client, request):
                 pass
         finally:
             refreshing.cancel()
-        ended = await _get_all(client, dataset_ids)
-        live.update(_progress_table(ended), refresh=True)
+    ended = await _get_all(client, dataset_ids)
+    console.print(_progress_table(ended))
     return ended
 
 
