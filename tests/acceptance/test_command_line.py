@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from datastatus.channel import open_channel
 from datastatus.cli import app
 from datastatus.integrations.gnucash import DEMO_BOOK
+from datastatus.v1 import connector_service_pb2, connector_service_pb2_grpc, dataset_pb2
 from running_service import RunningService, datastatus, running_service, started
 
 
@@ -142,6 +144,34 @@ async def test_a_refusal_is_exit_code_3_with_its_reason(service: RunningService)
     )
     assert foreign.code == 3
     assert "[CONNECTION_NOT_FOUND]" in foreign.errors
+
+
+async def test_what_a_source_says_is_shown_as_it_is(service: RunningService) -> None:
+    company, connection = await a_linked_company(service, "external")
+    watching = await started(service, "watch", "--company", company, "--from", "earliest")
+    waiting = await datastatus(service, "datasets", "--company", company, "--limit", "1", "--json")
+    async with open_channel(service.address) as channel:
+        reports: connector_service_pb2_grpc.ConnectorServiceAsyncStub = (
+            connector_service_pb2_grpc.ConnectorServiceStub(channel)
+        )
+        await reports.ReportStatus(
+            connector_service_pb2.ReportStatusRequest(
+                dataset_id=waiting.documents[0]["id"],
+                to_status=dataset_pb2.DATASET_STATUS_AUTH_ERROR,
+                error_message="log in [/again] \x1b[31mnow\nor never",
+            )
+        )
+
+    shown = await datastatus(service, "connection", "show", connection)
+    assert shown.code == 0
+    says = r"log in [/again] \x1b[31mnow\nor never"
+    assert says in shown.output
+    assert says in (await datastatus(service, "datasets", "--company", company)).output
+    assert watching.stdout is not None
+    async with asyncio.timeout(30):
+        await watching.stdout.readuntil(says.encode())
+    watching.terminate()
+    await watching.wait()
 
 
 async def test_a_connection_that_is_not_linked_is_refused_with_the_place_to_link_it(

@@ -16,6 +16,7 @@ from datastatus.cli.company import Quiet
 from datastatus.cli.output import (
     connection_status,
     console,
+    harmless,
     print_error,
     print_fields,
     print_json,
@@ -240,4 +241,6 @@ def _show(connection: connection_pb2.Connection, *, quiet: bool, json: bool) -> 
     )
     for problem in connection.errors:
         resolved = "resolved" if problem.HasField("resolved") else "active"
-        console.print(f"{when(problem, 'occurred')}  {problem.code} ({resolved}): {problem.message}")
+        console.print(
+            harmless(f"{when(problem, 'occurred')}  {problem.code} ({resolved}): {problem.message}")
+        )

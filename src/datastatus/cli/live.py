@@ -11,7 +11,7 @@ from rich.text import Text
 
 from datastatus.cli.client import CALL_SECONDS, Client
 from datastatus.cli.datasets import progress_words
-from datastatus.cli.output import clock, console, print_json, print_note, status_name, status_text
+from datastatus.cli.output import clock, console, harmless, print_json, print_note, status_name, status_text
 from datastatus.client import watch_responses
 from datastatus.v1 import dataset_pb2, sync_service_pb2, transition_pb2, watch_pb2
 
@@ -38,7 +38,7 @@ def transition_line(one: transition_pb2.StatusTransition) -> Text:
         status_text(one.to_status),
     )
     if one.error_message:
-        line.append(f"  {one.error_message}", style="red")
+        line.append(harmless(f"  {one.error_message}", style="red"))
     return line
 
 
@@ -87,5 +87,5 @@ def _progress_table(found: Sequence[dataset_pb2.Dataset]) -> Table:
         words = f"{one.progress.records_stored} records" if ended else progress_words(one)
         if one.error_message:
             words = one.error_message
-        table.add_row(one.data_type, status_text(one.status), Text(words))
+        table.add_row(one.data_type, status_text(one.status), harmless(words))
     return table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC
+from typing import TextIO
 
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
@@ -22,9 +23,18 @@ _PIPED_COLUMNS = 200
 _GAP = 2
 # Such as a time or a status: such a column is never cut to make room for a longer one.
 _SHORT = 20
+# What could paint the terminal, move about in it, or break a row; shown as Python writes it, such as \x1b.
+_CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0))}
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_COLUMNS)
-_errors = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _PIPED_COLUMNS)
+
+def _console(stream: TextIO, *, stderr: bool = False) -> Console:
+    # Texts are shown as they are: what looks like rich's markup in them is none of ours.
+    width = None if stream.isatty() else _PIPED_COLUMNS
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
+
+
+console = _console(sys.stdout)
+_errors = _console(sys.stderr, stderr=True)
 
 _GOOD, _BAD, _BUSY, _CALM = "green", "bold red", "cyan", "yellow"
 _STATUS_STYLES = {
@@ -39,14 +49,23 @@ _STATUS_STYLES = {
 }
 
 
+def harmless(text: str, style: str = "") -> Text:
+    """A text of others on one line, its control characters told instead of obeyed."""
+    return Text(text.translate(_CONTROLS), style)
+
+
+def _harmless_lines(text: str, style: str = "") -> Text:
+    return Text("\n").join(harmless(line, style) for line in text.split("\n"))
+
+
 def print_error(text: str) -> None:
     """To standard error, so that --json output stays clean."""
-    _errors.print(Text.assemble(("error: ", _BAD), text))
+    _errors.print(Text.assemble(("error: ", _BAD), _harmless_lines(text)))
 
 
 def print_note(text: str) -> None:
     """For people only, to standard error."""
-    _errors.print(Text(text, style="dim"))
+    _errors.print(_harmless_lines(text, style="dim"))
 
 
 def print_json(message: Message) -> None:
@@ -57,7 +76,7 @@ def print_json(message: Message) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
     """A table as wide as its words. What does not fit is cut, except in ids and messages, which fold."""
-    cells = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    cells = [[_cell(cell) for cell in row] for row in rows]
     widths = [max(cell_len(str(cell)) for cell in column) for column in zip(columns, *cells, strict=True)]
     width_max = _width_max(widths, console.width - _GAP * (len(columns) - 1))
     table = Table(header_style="bold", box=None, pad_edge=False)
@@ -86,8 +105,12 @@ def print_fields(fields: Iterable[tuple[str, str | Text]]) -> None:
     grid.add_column(overflow="fold")
     for name, value in fields:
         if value:
-            grid.add_row(name, Text(value) if isinstance(value, str) else value)
+            grid.add_row(name, _cell(value))
     console.print(grid)
+
+
+def _cell(value: str | Text) -> Text:
+    return harmless(value) if isinstance(value, str) else value
 
 
 def status_name(status: int) -> str:
