@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# An IPv6 address stands in brackets.
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\s:\[\]]+):(?P<port>[0-9]{1,5})")
+_PORT_MAX = 65535
 
 
 def default_data_folder() -> Path:
@@ -59,6 +64,15 @@ class Settings(BaseSettings):
     """How much of a data type a sync may mark deleted without being asked to, from 20 records on."""
     superseded_records_seconds: float = Field(default=3600, ge=1)
     """How long a reader may page through records that a newer sync has superseded."""
+
+    @field_validator("listen")
+    @classmethod
+    def _listen_is_an_address(cls, listen: str) -> str:
+        # gRPC would take what is no port for some port, and write what it thinks of the rest to standard error.
+        address = _ADDRESS.fullmatch(listen)
+        if address is None or int(address["port"]) > _PORT_MAX:
+            raise ValueError("must be HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051")
+        return listen
 
     @model_validator(mode="after")
     def _keys_have_one_place(self) -> Settings:

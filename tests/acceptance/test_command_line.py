@@ -117,6 +117,7 @@ async def test_a_sync_that_fails_is_exit_code_1(service: RunningService) -> None
         (("datasets", "--status", "ODD"), "there is no status 'ODD'"),
         (("datasets", "--limit", "0"), 'Invalid value "0" for --limit. Must be >= 1.'),
         (("records", "x", "invoices", "--limit", "-1"), 'Invalid value "-1" for --limit. Must be >= 1.'),
+        (("serve", "--listen", "nonsense"), "must be HOST:PORT"),
         (("connector", "gnucash", "--connection", "x"), "gnucash needs --book"),
         (("connector", "gnucash", "--connection", "x", "--book", "y", "--odd", "z"), "no option --odd"),
         (("connector", "odd", "--connection", "x"), "there is no integration odd"),

@@ -1,0 +1,37 @@
+"""Settings that cannot be right are refused before anything starts."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from datastatus.config import settings_of, settings_problem
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:50051", "0.0.0.0:0", "localhost:65535", "[::1]:50051", "[::]:0"]
+)
+def test_an_address_to_listen_on_is_a_host_and_a_port(address: str) -> None:
+    assert settings_of(listen=address).listen == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(
+            "",
+            "nonsense",
+            "127.0.0.1",
+            "127.0.0.1:",
+            "127.0.0.1:http",
+            "127.0.0.1:65536",
+            "127.0.0.1: 1",
+            ":50051",
+        ),
+        *("::1:50051", "::1", "[::1]", "unix:/run/datastatus"),
+    ],
+)
+def test_what_is_no_address_is_told_so(address: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        settings_of(listen=address)
+    assert "listen: Value error, must be HOST:PORT, such as" in settings_problem(refused.value)
