@@ -137,6 +137,10 @@ async def test_a_refusal_is_exit_code_3_with_its_reason(service: RunningService)
     refused = await datastatus(service, "queue", company, "invoices")
     assert (refused.code, refused.output) == (3, "")
     assert "[DATASET_ALREADY_IN_PROGRESS]" in refused.errors
+    odd = await datastatus(service, "queue", company, "oddities")
+    assert odd.code == 3
+    assert "[DATA_TYPE_UNKNOWN]" in odd.errors
+    assert "`datastatus settings` lists them" in odd.errors
     unknown = await datastatus(service, "company", "show", connection)
     assert unknown.code == 3
     assert "[COMPANY_NOT_FOUND]" in unknown.errors

@@ -87,4 +87,6 @@ def explain(error: errors.DatastatusError, server: str) -> str:
             case _:
                 return str(error)
     metadata = "".join(f"\n  {key}: {value}" for key, value in sorted(error.metadata.items()) if value)
-    return f"{error} [{error.reason}]{metadata}"
+    # The message names a call, for programs.
+    advice = "\n  `datastatus settings` lists them" if isinstance(error, errors.DataTypeUnknown) else ""
+    return f"{error} [{error.reason}]{metadata}{advice}"
