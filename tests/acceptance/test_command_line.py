@@ -119,6 +119,8 @@ async def test_a_sync_that_fails_is_exit_code_1(service: RunningService) -> None
         (("records", "x", "invoices", "--limit", "-1"), 'Invalid value "-1" for --limit. Must be >= 1.'),
         (("serve", "--listen", "nonsense"), "must be HOST:PORT"),
         (("connector", "gnucash", "--connection", "x"), "gnucash needs --book"),
+        (("connector", "gnucash", "--connection", "x", "--capacity", "0"), "for --capacity. Must be >= 1."),
+        (("connector", "gnucash", "--connection", "x", "--capacity", "1001"), "--capacity. Must be <= 1000."),
         (("connector", "gnucash", "--connection", "x", "--book", "y", "--odd", "z"), "no option --odd"),
         (("connector", "odd", "--connection", "x"), "there is no integration odd"),
         (("connector", "external", "--connection", "x"), "self-driven"),

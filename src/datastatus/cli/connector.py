@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from typing import Annotated
 
 import grpc
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from datastatus import errors
 from datastatus.cli import EXIT_USAGE
@@ -23,6 +23,8 @@ from datastatus.integrations.registry import IntegrationUnusable, find_integrati
 
 # How long a stop waits for fetches to end; what is left then goes to other connectors.
 _DRAIN_SECONDS = 20.0
+# What the service takes.
+_CAPACITY_MAX = 1000
 
 
 def connector(
@@ -31,7 +33,7 @@ def connector(
     *,
     connection: tuple[str, ...],
     name: str | None = None,
-    capacity: int = 4,
+    capacity: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=_CAPACITY_MAX))] = 4,
     log_level: Annotated[LogLevel, Parameter(env_var="DATASTATUS_LOG_LEVEL")] = "warning",
     server: Server = DEFAULT_SERVER,
     **options: str,
