@@ -61,6 +61,8 @@ async def test_the_whole_day_of_a_company_from_the_command_line(service: Running
     connector = await started(
         service, "connector", "gnucash", "--book", str(DEMO_BOOK), "--connection", connection
     )
+    assert connector.stderr is not None
+    assert (await connector.stderr.readline()).startswith(b"online at ")
     synced = await datastatus(service, "queue", company, "invoices", "bills", "--attach", "--wait", "--json")
     assert synced.code == 0, synced.errors
     assert synced.documents[-1]["toStatus"] == "DATASET_STATUS_COMPLETE"
@@ -98,6 +100,9 @@ async def test_a_sync_that_fails_is_exit_code_1(service: RunningService) -> None
     connector = await started(
         service, "connector", "gnucash", "--book", "/nonexistent.gnucash", "--connection", connection
     )
+    assert connector.stderr is not None
+    assert b"the file /nonexistent.gnucash cannot be found" in await connector.stderr.readline()
+    assert (await connector.stderr.readline()).startswith(b"online at ")
 
     failed = await datastatus(service, "queue", company, "invoices", "--attach", "--wait")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
 from collections.abc import Coroutine
 from typing import Annotated
@@ -65,6 +66,8 @@ def connector(
     if problem := _problem(found.info, options):
         print_error(problem)
         return EXIT_USAGE
+    for path in _absent_files(found.info, options):
+        print_note(f"the file {path} cannot be found; nothing can be read until it is there")
     runtime = ConnectorRuntime(
         found,
         server=server,
@@ -96,6 +99,13 @@ def _problem(info: IntegrationInfo, options: dict[str, str]) -> str | None:
     if missing:
         return f"{info.key} needs --{missing[0].name}: {missing[0].help}"
     return None
+
+
+def _absent_files(info: IntegrationInfo, options: dict[str, str]) -> list[str]:
+    named = [options[one.name] for one in info.connector_options if one.is_file and one.name in options]
+    # Not Path: it raises where somebody may not look, or has no home.
+    paths = [os.path.abspath(os.path.expanduser(one)) for one in named]
+    return [one for one in paths if not os.path.exists(one)]
 
 
 async def _run(runtime: ConnectorRuntime) -> None:

@@ -29,11 +29,15 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class ConnectorOption:
-    """One thing that a connector must be told to reach its source: `--book FILE`."""
+    """One thing that a connector must be told to reach its source: `--book FILE`.
+
+    Of one that `is_file` the connector tells at its start where there is no such file; it may still come.
+    """
 
     name: str
     help: str
     required: bool = True
+    is_file: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,9 @@ class GnuCashIntegration:
         source_type="Accounting",
         data_types=DATA_TYPES,
         online=False,
-        connector_options=(ConnectorOption("book", "The book: a GnuCash file saved in the SQLite format."),),
+        connector_options=(
+            ConnectorOption("book", "The book: a GnuCash file saved in the SQLite format.", is_file=True),
+        ),
     )
 
     async def verify(self, credentials: None) -> None: ...

@@ -103,7 +103,9 @@ class TillIntegration:
         data_types=frozenset(_PAGES),
         online=False,
         incremental=frozenset(_PAGES),
-        connector_options=(ConnectorOption("database", "The till's database: an SQLite file."),),
+        connector_options=(
+            ConnectorOption("database", "The till's database: an SQLite file.", is_file=True),
+        ),
     )
 
     async def verify(self, credentials: None) -> None: ...
