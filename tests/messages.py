@@ -27,7 +27,8 @@ _TEXTS = (
     "%s%n{}",
 )
 _INTEGERS = (0, 1, -1, 2**31 - 1, -(2**31))
-_LONG_INTEGERS = (*_INTEGERS, 2**63 - 1, -(2**63))
+# The last two are the first and the last second of a Timestamp.
+_LONG_INTEGERS = (*_INTEGERS, 2**63 - 1, -(2**63), -62_135_596_800, 253_402_300_799)
 _DEPTH_MAX = 4
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from connecting import alone, get, once, queued, show
 from datastatus.cli.client import Client
@@ -160,6 +161,27 @@ async def test_what_was_reported_before_a_message_that_is_refused_is_carried_out
         (one.dataset_id, MAPPING),
         (other.dataset_id, MAPPING),
     ]
+
+
+async def test_a_retry_at_the_end_of_all_time_is_refused_and_hides_no_dataset(
+    service: RunningService, client: Client
+) -> None:
+    connection = await linked(client, "external")
+    async with raw_connector(service, [connection.id]) as connector:
+        assignment = await connector.assigned()
+        for seconds in (-62_135_596_800, 253_402_300_799):
+            result = await connector.report(
+                assignment,
+                wait_reason=dataset_pb2.WAIT_REASON_RATE_LIMITED,
+                retry_time=Timestamp(seconds=seconds, nanos=999_999_000 if seconds > 0 else 0),
+            )
+            assert "retry_time: must be a time from" in result.error.message
+        retry_time = Timestamp(seconds=4_000_000_000)
+        await connector.report(
+            assignment, wait_reason=dataset_pb2.WAIT_REASON_RATE_LIMITED, retry_time=retry_time
+        )
+        shown = await once(client, assignment.dataset_id, lambda dataset: dataset.HasField("retry_time"))
+    assert shown.retry_time == retry_time
 
 
 async def test_of_two_connectors_for_one_connection_each_gets_its_own(

@@ -32,6 +32,9 @@ from running_service import (
 
 DAILY, HOURLY = settings_pb2.SYNC_FREQUENCY_DAILY, settings_pb2.SYNC_FREQUENCY_HOURLY
 NONE = settings_pb2.SYNC_FREQUENCY_NONE
+# The ends of what a Timestamp can hold, to the microsecond.
+EARLIEST = Timestamp(seconds=-62_135_596_800)
+LATEST = Timestamp(seconds=253_402_300_799, nanos=999_999_000)
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +197,16 @@ BAD = {
             "settings[1].sync_from",
         },
     ),
+    "beyond what everybody can hold": (
+        {
+            "settings": [
+                setting("bills", frequency=NONE, sync_from=EARLIEST),
+                setting("items", frequency=NONE, sync_from=LATEST),
+            ]
+        },
+        "INVALID_FIELD",
+        {"settings[0].sync_from", "settings[1].sync_from"},
+    ),
     "unknown field": (
         {"settings": [setting("bills")], "mask": "sync_order,colour"},
         "INVALID_FIELD",
@@ -330,6 +343,9 @@ async def test_settings_from_the_command_line(service: RunningService, client: C
     assert "daily" in (await datastatus(service, "settings", "schedule", connection.company_id)).output
 
     assert (await datastatus(service, "settings", "set", "bills", "--company", company)).code == 2
+    too_early = await datastatus(service, "settings", "set", "bills", "--since", "0001-01-01")
+    assert too_early.code == 3
+    assert "settings[0].sync_from: must be a time from 0001-01-02T00:00:00+00:00 to 9999" in too_early.errors
     unknown = await datastatus(service, "settings", "set", "bills", "--frequency", "fortnightly")
     assert unknown.code == 2
     await datastatus(service, "settings", "set", "bills", "--locked")

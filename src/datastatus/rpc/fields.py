@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from datastatus import errors
+from datastatus.domain.times import EARLIEST_TIME, LATEST_TIME
 from datastatus.store.ids import NIL, parse_id
 
 PAGE_SIZE_DEFAULT = 50
@@ -132,10 +133,14 @@ class Fields:
             return None
         value: Timestamp = getattr(message, field)
         try:
-            return value.ToDatetime(tzinfo=UTC)
+            moment = value.ToDatetime(tzinfo=UTC)
         except (ValueError, OverflowError):
-            self.wrong(at + field, "must be a time between the years 1 and 9999")
+            moment = None
+        if moment is None or not EARLIEST_TIME <= moment <= LATEST_TIME:
+            earliest, latest = EARLIEST_TIME.isoformat(), LATEST_TIME.isoformat()
+            self.wrong(at + field, f"must be a time from {earliest} to {latest}")
             return None
+        return moment
 
     def day(self, message: Message, field: str) -> date | None:
         """An optional day as text: None where absent."""

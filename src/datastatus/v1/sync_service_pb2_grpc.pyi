@@ -39,9 +39,10 @@ class SyncServiceStub:
                     "reason": "DATASET_ALREADY_IN_PROGRESS", "metadata": {"dataset_id": "0192…"}}]}
 
     Wrong fields come back all at once, as INVALID_ARGUMENT with reason INVALID_FIELD and a google.rpc.BadRequest
-    that names them. Methods list only the reasons of their own; any call may also fail with INVALID_FIELD, with
-    STORE_DOWN, DRAINING or RATE_LIMITED (call again after the google.rpc.RetryInfo), with TOKEN_INVALID,
-    TOKEN_EXPIRED or SCOPE_MISSING{scope}, or with INTERNAL{correlation_id}, by which the service's log tells more.
+    that names them; a Timestamp must be from 0001-01-02 to 9999-12-30, in UTC. Methods list only the reasons of
+    their own; any call may also fail with INVALID_FIELD, with STORE_DOWN, DRAINING or RATE_LIMITED (call again after
+    the google.rpc.RetryInfo), with TOKEN_INVALID, TOKEN_EXPIRED or SCOPE_MISSING{scope}, or with
+    INTERNAL{correlation_id}, by which the service's log tells more.
     """
 
     @_typing.overload
@@ -102,9 +103,10 @@ class SyncServiceAsyncStub(SyncServiceStub):
                     "reason": "DATASET_ALREADY_IN_PROGRESS", "metadata": {"dataset_id": "0192…"}}]}
 
     Wrong fields come back all at once, as INVALID_ARGUMENT with reason INVALID_FIELD and a google.rpc.BadRequest
-    that names them. Methods list only the reasons of their own; any call may also fail with INVALID_FIELD, with
-    STORE_DOWN, DRAINING or RATE_LIMITED (call again after the google.rpc.RetryInfo), with TOKEN_INVALID,
-    TOKEN_EXPIRED or SCOPE_MISSING{scope}, or with INTERNAL{correlation_id}, by which the service's log tells more.
+    that names them; a Timestamp must be from 0001-01-02 to 9999-12-30, in UTC. Methods list only the reasons of
+    their own; any call may also fail with INVALID_FIELD, with STORE_DOWN, DRAINING or RATE_LIMITED (call again after
+    the google.rpc.RetryInfo), with TOKEN_INVALID, TOKEN_EXPIRED or SCOPE_MISSING{scope}, or with
+    INTERNAL{correlation_id}, by which the service's log tells more.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -161,9 +163,10 @@ class SyncServiceServicer(metaclass=_abc_1.ABCMeta):
                     "reason": "DATASET_ALREADY_IN_PROGRESS", "metadata": {"dataset_id": "0192…"}}]}
 
     Wrong fields come back all at once, as INVALID_ARGUMENT with reason INVALID_FIELD and a google.rpc.BadRequest
-    that names them. Methods list only the reasons of their own; any call may also fail with INVALID_FIELD, with
-    STORE_DOWN, DRAINING or RATE_LIMITED (call again after the google.rpc.RetryInfo), with TOKEN_INVALID,
-    TOKEN_EXPIRED or SCOPE_MISSING{scope}, or with INTERNAL{correlation_id}, by which the service's log tells more.
+    that names them; a Timestamp must be from 0001-01-02 to 9999-12-30, in UTC. Methods list only the reasons of
+    their own; any call may also fail with INVALID_FIELD, with STORE_DOWN, DRAINING or RATE_LIMITED (call again after
+    the google.rpc.RetryInfo), with TOKEN_INVALID, TOKEN_EXPIRED or SCOPE_MISSING{scope}, or with
+    INTERNAL{correlation_id}, by which the service's log tells more.
     """
 
     @_abc_1.abstractmethod
