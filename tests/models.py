@@ -9,10 +9,10 @@ from enum import StrEnum
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
-from pydantic import AwareDatetime
 
 from datastatus.domain.records import RecordPart, StandardRecord
-from datastatus.domain.records.base import Currency
+from datastatus.domain.records.base import Currency, Time
+from datastatus.domain.times import EARLIEST_TIME, LATEST_TIME
 
 _AMOUNTS = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**15), max_value=10**15, places=4)
 _TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=10)
@@ -38,8 +38,9 @@ def _any_part(model: type[RecordPart], depth: int) -> st.SearchStrategy[Any]:
 def _any_of(hint: Any, depth: int) -> st.SearchStrategy[Any]:
     if hint == Currency:
         return st.sampled_from(["EUR", "USD", "JPY", "XYZ"])
-    if hint is AwareDatetime:
-        return st.datetimes(timezones=st.just(UTC))
+    if hint == Time:
+        earliest, latest = EARLIEST_TIME.replace(tzinfo=None), LATEST_TIME.replace(tzinfo=None)
+        return st.datetimes(earliest, latest, timezones=st.just(UTC))
     origin = get_origin(hint)
     if origin is Annotated:
         return _any_of(get_args(hint)[0], depth)

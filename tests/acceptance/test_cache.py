@@ -155,6 +155,25 @@ async def test_everything_wrong_is_listed_and_counted_on_the_dataset(
     )
 
 
+@pytest.mark.parametrize(
+    "moment", ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59.999999Z"]
+)
+async def test_a_time_that_not_everybody_can_hold_is_found_and_the_cache_can_be_read_on(
+    client: Client, scripts: Path, scripted: connection_pb2.Connection, moment: str
+) -> None:
+    records = suppliers(2)
+    script(scripts, "suppliers", records=records)
+    assert (await synced(client, scripted.company_id, "suppliers")).status == COMPLETE
+    script(scripts, "suppliers", records=[records[0], {**records[1], "sourceModifiedDate": moment}])
+
+    dataset = await synced(client, scripted.company_id, "suppliers")
+
+    assert dataset.status == dataset_pb2.DATASET_STATUS_VALIDATION_ERROR
+    [issue], _, _ = await issues_of(client, dataset.id)
+    assert (issue.rule_id, issue.record_id, issue.field) == ("FIELD_VALUE", "s00001", "sourceModifiedDate")
+    assert await names(client, scripted.company_id) == ["Supplier 0", "Supplier 1"]
+
+
 async def test_doubtful_references_are_warnings_and_known_only_of_what_is_cached(
     client: Client, scripts: Path, scripted: connection_pb2.Connection
 ) -> None:

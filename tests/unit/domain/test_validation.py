@@ -318,6 +318,10 @@ def test_every_reference_is_named_with_its_field() -> None:
         ({"surprise": {"a": 1}}, "UNKNOWN_FIELD", "surprise", "an object"),
         ({"note": "a\0b"}, "FIELD_VALUE", "note", "a\\u0000b"),
         ({"sourceModifiedDate": "2024-03-01T10:00:00"}, "DATE_VALUE", "sourceModifiedDate", None),
+        ({"sourceModifiedDate": "0001-01-01T00:00:00Z"}, "FIELD_VALUE", "sourceModifiedDate", None),
+        ({"sourceModifiedDate": "0001-01-01T00:00:00+01:00"}, "FIELD_VALUE", "sourceModifiedDate", None),
+        ({"sourceModifiedDate": "9999-12-31T23:59:59.999999Z"}, "FIELD_VALUE", "sourceModifiedDate", None),
+        ({"sourceModifiedDate": "9999-12-31T23:59:59-01:00"}, "FIELD_VALUE", "sourceModifiedDate", None),
     ],
 )
 def test_what_the_model_refuses_is_a_finding(

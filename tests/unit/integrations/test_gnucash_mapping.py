@@ -605,6 +605,12 @@ def test_a_day_is_the_one_that_gnucash_shows(zone: str, monkeypatch: pytest.Monk
         assert local["day"] == ("2024-01-21" if zone == "Pacific/Auckland" else "2024-01-20")
         assert _instant("20240120105900") == _instant("2024-01-20 10:59:00")
         assert _instant("soon") == {"utc": "soon", "day": None}
+        # The day before the first and the day after the last cannot be told.
+        ends = [_instant("0001-01-01 00:00:00"), _instant("9999-12-31 23:59:59")]
+        assert [one and one["day"] for one in ends] == [
+            None if zone == "America/Los_Angeles" else "0001-01-01",
+            None if zone == "Pacific/Auckland" else "9999-12-31",
+        ]
         assert _instant(None) is None
     finally:
         monkeypatch.undo()

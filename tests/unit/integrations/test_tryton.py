@@ -19,6 +19,7 @@ from datastatus.integrations.tryton.amounts import converted, padded, plain, rat
 from datastatus.integrations.tryton.client import Query
 from datastatus.integrations.tryton.client import plain as plain_json
 from datastatus.integrations.tryton.ledger import account_type
+from datastatus.integrations.tryton.parties import _locked_until
 from datastatus.integrations.tryton.queries import QUERIES
 from datastatus.integrations.tryton.raw import Raw
 from datastatus.integrations.tryton.related import Row, completion
@@ -208,6 +209,36 @@ def test_what_is_no_record_of_trytons_is_named() -> None:
         with pytest.raises(MappingFailed) as caught:
             TRYTON.map("customers", raw)
         assert caught.value.field == "id"
+
+
+def test_a_stamp_that_utc_cannot_express_is_named() -> None:
+    with pytest.raises(MappingFailed) as caught:
+        Raw("1", {"write_date": "0001-01-01T00:00:00+01:00"}).modified()
+    assert caught.value.field == "write_date"
+
+
+def period(state: str, start_date: str, end_date: str) -> dict[str, str]:
+    return {"state": state, "start_date": start_date, "end_date": end_date}
+
+
+@pytest.mark.parametrize(
+    ("periods", "locked_until"),
+    [
+        ([], None),
+        ([period("open", "2026-01-01", "2026-01-31")], None),
+        ([period("closed", "2026-01-01", "2026-01-31")], date(2026, 1, 31)),
+        (
+            [period("closed", "2026-01-01", "2026-01-31"), period("open", "2026-02-15", "2026-02-28")],
+            date(2026, 2, 14),
+        ),
+        ([period("open", "2026-01-01", "2026-01-31"), period("closed", "2026-02-01", "2026-02-28")], None),
+        ([period("open", "0001-01-01", "2026-01-31"), period("closed", "2026-02-01", "2026-02-28")], None),
+    ],
+)
+def test_the_books_are_locked_up_to_the_first_open_period(
+    periods: list[dict[str, str]], locked_until: date | None
+) -> None:
+    assert _locked_until(Raw("1", {"periods": periods})) == locked_until
 
 
 @pytest.mark.parametrize("data_type", sorted(QUERIES))

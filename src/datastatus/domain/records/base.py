@@ -12,6 +12,8 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from datastatus.domain.times import EARLIEST_TIME, LATEST_TIME
+
 _DECIMAL_PATTERN = r"^-?[0-9]+(\.[0-9]+)?$"
 # Longer than any amount is.
 _DECIMAL_CHARACTERS_MAX = 64
@@ -63,6 +65,9 @@ Percentage = Annotated[Decimal, _ExactDecimal]
 Rate = Annotated[Decimal, _ExactDecimal]
 """A factor: what one unit of the record's currency is worth in the company's base currency."""
 
+Time = Annotated[AwareDatetime, Field(ge=EARLIEST_TIME, le=LATEST_TIME)]
+"""A point in time with its offset."""
+
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 """An ISO 4217 code."""
 
@@ -104,7 +109,7 @@ class StandardRecord(RecordPart):
 
     id: Text
     """Identifies the record within its data type and connection, for as long as the source keeps it."""
-    source_modified_date: AwareDatetime | None = None
+    source_modified_date: Time | None = None
     """When the source last changed it; absent where the source does not say."""
 
     @property

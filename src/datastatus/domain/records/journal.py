@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from pydantic import AwareDatetime
-
-from datastatus.domain.records.base import Currency, Money, RecordPart, Reference, StandardRecord, Text
+from datastatus.domain.records.base import Currency, Money, RecordPart, Reference, StandardRecord, Text, Time
 
 
 class JournalLine(RecordPart):
@@ -23,9 +21,9 @@ class JournalEntry(StandardRecord):
 
     posted_on: date
     """The day it counts for in the books."""
-    created_on: AwareDatetime | None = None
+    created_on: Time | None = None
     """When it was entered."""
-    updated_on: AwareDatetime | None = None
+    updated_on: Time | None = None
     """When it was last changed; absent where the source does not say."""
     description: Text | None = None
     reference: Text | None = None

@@ -380,7 +380,11 @@ def _instant(text: Any, gdate: Any = None) -> dict[str, Any] | None:
     elif moment is not None:
         # 10:59 UTC is GnuCash's way to store a mere day: it is the same day nearly everywhere.
         neutral = (moment.hour, moment.minute, moment.second) == (10, 59, 0)
-        day = (moment if neutral else moment.astimezone()).date().isoformat()
+        try:
+            day = (moment if neutral else moment.astimezone()).date().isoformat()
+        except OverflowError:
+            # At the ends of the calendar the clock here may show a day that there is none of.
+            day = None
     return {"utc": moment.isoformat() if moment else text, "day": day}
 
 

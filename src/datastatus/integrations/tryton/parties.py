@@ -44,8 +44,8 @@ def _locked_until(raw: Raw) -> date | None:
         return None
     if not opened:
         return max(closed)
-    before = min(opened) - timedelta(days=1)
-    return before if min(closed) <= before else None
+    first_open = min(opened)
+    return first_open - timedelta(days=1) if min(closed) < first_open else None
 
 
 def map_customer(raw: Raw) -> Customer:

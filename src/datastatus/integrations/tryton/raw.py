@@ -104,7 +104,7 @@ class Raw(raw.Raw):
         for stamp in _stamps(self.fields):
             try:
                 moments.append(datetime.fromisoformat(stamp).astimezone(UTC))
-            except (TypeError, ValueError) as exc:
+            except (TypeError, ValueError, OverflowError) as exc:
                 raise self.fail("write_date", f"expected a time, found {show(stamp)}") from exc
         return max(moments, default=None)
 
