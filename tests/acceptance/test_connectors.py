@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -30,6 +31,7 @@ from running_service import (
     reason_of,
     running_service,
     transitions_until,
+    violations_of,
 )
 
 QUEUED, FETCHING = dataset_pb2.DATASET_STATUS_QUEUED, dataset_pb2.DATASET_STATUS_FETCHING
@@ -184,6 +186,23 @@ async def test_a_retry_at_the_end_of_all_time_is_refused_and_hides_no_dataset(
     assert shown.retry_time == retry_time
 
 
+@pytest.mark.parametrize("count", [-1, -(2**63)])
+async def test_fewer_records_than_none_are_refused(
+    service: RunningService, client: Client, count: int
+) -> None:
+    wrong = ["records_fetched", "records_total"]
+    connection = await linked(client, "external")
+    async with raw_connector(service, [connection.id]) as connector:
+        assignment = await connector.assigned()
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await report_alone(service, assignment, MAPPING, records_fetched=count, records_total=count)
+        result = await connector.report(assignment, MAPPING, records_fetched=count, records_total=count)
+        unchanged = await get(client, assignment.dataset_id)
+    assert sorted(violations_of(refused.value)) == wrong
+    assert all(f"{field}: must not be negative, and is {count}" in result.error.message for field in wrong)
+    assert (unchanged.status, unchanged.progress.records_fetched) == (FETCHING, 0)
+
+
 async def test_of_two_connectors_for_one_connection_each_gets_its_own(
     service: RunningService, client: Client
 ) -> None:
@@ -257,9 +276,10 @@ async def report_alone(
     service: RunningService,
     assignment: connector_pb2.Assignment,
     status: dataset_pb2.DatasetStatus.ValueType,
+    **more: Any,
 ) -> None:
     request = connector_service_pb2.ReportStatusRequest(
-        dataset_id=assignment.dataset_id, lease_token=assignment.lease.token, to_status=status
+        dataset_id=assignment.dataset_id, lease_token=assignment.lease.token, to_status=status, **more
     )
     async with grpc.aio.insecure_channel(service.address) as channel:
         await connector_service_pb2_grpc.ConnectorServiceStub(channel).ReportStatus(request)

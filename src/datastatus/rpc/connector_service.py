@@ -106,8 +106,8 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
                 description=_text(fields, request, "description"),
                 error_message=_text(fields, request, "error_message"),
                 error_code=_text(fields, request, "error_code"),
-                records_fetched=request.records_fetched if request.HasField("records_fetched") else None,
-                records_total=request.records_total if request.HasField("records_total") else None,
+                records_fetched=fields.optional_count(request, "records_fetched"),
+                records_total=fields.optional_count(request, "records_total"),
             )
         return convert.dataset(await self._reporter.report_alone(dataset_id, lease_token, to_status, report))
 
@@ -249,8 +249,8 @@ def _report_or_error(report: connector_pb2.StatusReport) -> Report | errors.Inva
                 description=_text(fields, report, "description"),
                 error_message=_text(fields, report, "error_message"),
                 error_code=_text(fields, report, "error_code"),
-                records_fetched=report.records_fetched if report.HasField("records_fetched") else None,
-                records_total=report.records_total if report.HasField("records_total") else None,
+                records_fetched=fields.optional_count(report, "records_fetched"),
+                records_total=fields.optional_count(report, "records_total"),
                 wait_reason=fields.choice(
                     "wait_reason", report.wait_reason, convert.WAIT_REASONS, default=None
                 )

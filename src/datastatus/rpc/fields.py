@@ -106,11 +106,18 @@ class Fields:
             self.wrong(field, f"must be {at_least} to {at_most}, not {value}")
         return value
 
+    def optional_count(self, message: Message, field: str) -> int | None:
+        """How many there are of something: None where absent."""
+        return self._count(field, getattr(message, field)) if message.HasField(field) else None
+
     def page_size(self, value: int) -> int:
         """0 is the default; more than the maximum gives the maximum."""
+        return min(self._count("page_size", value) or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+
+    def _count(self, field: str, value: int) -> int:
         if value < 0:
-            self.wrong("page_size", f"must not be negative, and is {value}")
-        return min(value or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
+            self.wrong(field, f"must not be negative, and is {value}")
+        return value
 
     def duration(
         self, message: Message, field: str, *, default: timedelta, at_least: timedelta, at_most: timedelta

@@ -251,9 +251,9 @@ class StatusReport(_message.Message):
     error_code: _builtins.str
     """What went wrong, for programs; stable. Absent: nothing more is known than the status."""
     records_fetched: _builtins.int
-    """Records read so far; with MAPPING all of them, and it must equal what was uploaded. Absent: not told."""
+    """Records read so far, 0 or more; with MAPPING all of them, and it must equal what was uploaded. Absent: not told."""
     records_total: _builtins.int
-    """Records that there are at the source, from which Progress.percent comes. Absent: not known."""
+    """Records that there are at the source, 0 or more, from which Progress.percent comes. Absent: not known."""
     wait_reason: _dataset_pb2.WaitReason.ValueType
     """Why nothing is moving. Absent: it is."""
     fetch_complete: _builtins.bool

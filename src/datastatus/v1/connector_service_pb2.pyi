@@ -113,9 +113,9 @@ class ReportStatusRequest(_message.Message):
     error_code: _builtins.str
     """What went wrong, for programs; stable. Absent: nothing more is known than the status."""
     records_fetched: _builtins.int
-    """Records read so far; where records are uploaded, with MAPPING as many as were. Absent: not told."""
+    """Records read so far, 0 or more; where records are uploaded, with MAPPING as many as were. Absent: not told."""
     records_total: _builtins.int
-    """Records that there are at the source, from which Progress.percent comes. Absent: not known."""
+    """Records that there are at the source, 0 or more, from which Progress.percent comes. Absent: not known."""
     def __init__(
         self,
         *,
