@@ -221,6 +221,24 @@ async def test_what_does_not_exist_is_named(
     assert reason_of(refused.value) == reason
 
 
+@pytest.mark.parametrize("data_type", ["nosuch", "", "Invoices"])
+@pytest.mark.parametrize("method", ["ListDatasets", "WatchStatus"])
+async def test_a_filter_by_an_unknown_data_type_is_refused(
+    channel: grpc.aio.Channel, method: str, data_type: str
+) -> None:
+    requests = {
+        "ListDatasets": sync_service_pb2.ListDatasetsRequest(data_type=data_type),
+        "WatchStatus": watch_pb2.WatchStatusRequest(
+            any_of=[watch_pb2.StatusFilter(), watch_pb2.StatusFilter(data_types=["invoices", data_type])]
+        ),
+    }
+    [found] = [one for one in METHODS if one.full_name == f"datastatus.v1.SyncService.{method}"]
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call(channel, found, requests[method])
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason_of(refused.value) == "DATA_TYPE_UNKNOWN"
+
+
 async def test_an_illegal_report_changes_nothing(client: Client, channel: grpc.aio.Channel) -> None:
     connection = await linked(client, "external")
     history = await client.sync.ListDatasets(

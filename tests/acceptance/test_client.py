@@ -309,6 +309,7 @@ async def test_a_server_that_is_not_there_is_a_typed_error_in_time() -> None:
         ({"start": "no token"}, errors.BadToken),
         ({"company_ids": ["acme"]}, errors.InvalidFields),
         ({"heartbeat_seconds": 3600}, errors.InvalidFields),
+        ({"data_types": ["bills", "nosuch"]}, errors.DataTypeUnknown),
     ],
 )
 async def test_what_no_retry_can_cure_is_raised(pair: Pair, asked, error) -> None:

@@ -177,8 +177,8 @@ class DatastatusClient:
         while nothing passes. `on_retry` is told why a stream broke, and in how many seconds the next one begins.
 
         Each transition comes once, unless what was missed can no longer be told: then comes a Snapshot, as at the
-        start, with the reason. Raises what no retry can cure: BadToken, BadFilter, InvalidFields, and refusals of
-        the caller.
+        start, with the reason. Raises what no retry can cure: BadToken, BadFilter, DataTypeUnknown,
+        InvalidFields, and refusals of the caller.
         """
         request = watch_pb2.WatchStatusRequest(any_of=any_of)
         request.heartbeat.FromNanoseconds(int(heartbeat_seconds * 1e9))

@@ -13,6 +13,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from datastatus import errors
+from datastatus.domain.data_types import DATA_TYPES
 from datastatus.domain.dataset import Dataset, DatasetStatus, Transition
 
 _TOKEN = struct.Struct(">BQQ")
@@ -107,7 +108,11 @@ class WatchRequest:
         return not self.any_of or any(one.passes_dataset(dataset) for one in self.any_of)
 
     def check(self) -> None:
-        """Raises BadFilter where `until_terminal` could never be decided."""
+        """Raises DataTypeUnknown, or BadFilter where `until_terminal` could never be decided."""
+        for one in self.any_of:
+            # A watch for what can never come would wait for ever, and say nothing.
+            if unknown := one.data_types.difference(DATA_TYPES):
+                raise errors.DataTypeUnknown(min(unknown))
         if not self.until_terminal:
             return
         if not self.any_of:

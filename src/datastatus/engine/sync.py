@@ -131,7 +131,9 @@ class SyncEngine:
     async def list_datasets(
         self, selected: DatasetFilter, before_id: UUID | None, count_max: int
     ) -> list[Dataset]:
-        """Newest first, those before `before_id`."""
+        """Newest first, those before `before_id`. Raises DataTypeUnknown."""
+        if selected.data_type is not None and selected.data_type not in DATA_TYPES:
+            raise errors.DataTypeUnknown(selected.data_type)
         return await datasets.list_datasets(self._database, selected, before_id, count_max)
 
     def _prepare(self, request: SyncRequest, state: KnownCompany, trigger: Trigger, caller: str) -> _Attempt:

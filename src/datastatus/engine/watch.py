@@ -65,8 +65,8 @@ class Watches:
         """The messages of one stream: Opened, the snapshot if asked for, then Batch and WatchProgress.
 
         Ends by itself with `until_terminal` once all named datasets are terminal, or after Closing.
-        Once it is live, `is_authorized` is asked again at least every heartbeat. Raises BadFilter, BadToken,
-        DatasetNotFound, ResumeExpired, HistoryForked, TooManyWatchers, Draining.
+        Once it is live, `is_authorized` is asked again at least every heartbeat. Raises DataTypeUnknown,
+        BadFilter, BadToken, DatasetNotFound, ResumeExpired, HistoryForked, TooManyWatchers, Draining.
         """
         request.check()
         await self._hub.opened()

@@ -296,7 +296,7 @@ class ListDatasetsRequest(_message.Message):
     connection_id: _builtins.str
     """Absent: all connections."""
     data_type: _builtins.str
-    """Absent: all data types."""
+    """The key of one of ListDataTypes, else DATA_TYPE_UNKNOWN. Absent: all data types."""
     page_size: _builtins.int
     """At most 1000. Absent or 0: 50."""
     page_token: _builtins.str

@@ -165,7 +165,7 @@ class SyncServiceServicer:
 
     def ListDatasets(self, request, context):
         """The history, newest first. Datasets queued while a caller pages are on no later page. An id that does not
-        exist selects nothing. Errors: BAD_TOKEN.
+        exist selects nothing. Errors: DATA_TYPE_UNKNOWN, BAD_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -196,7 +196,7 @@ class SyncServiceServicer:
         """Every transition as it occurs: none lost, doubled or out of order, also across reconnects and restarts. See
         WatchStatusResponse for the order of messages. However the stream ends, resume with the last token stored.
 
-        Errors: BAD_TOKEN, BAD_FILTER, DATASET_NOT_FOUND (with until_terminal), TOO_MANY_WATCHERS;
+        Errors: BAD_TOKEN, BAD_FILTER, DATA_TYPE_UNKNOWN, DATASET_NOT_FOUND (with until_terminal), TOO_MANY_WATCHERS;
         RESUME_EXPIRED{oldest_seq} and HISTORY_FORKED{fork_seq}, after which only a snapshot helps; SLOW_WATCHER where
         nothing was taken for 60 s; DRAINING.
         """

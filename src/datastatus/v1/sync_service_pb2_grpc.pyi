@@ -75,7 +75,7 @@ class SyncServiceStub:
     """One dataset, with its progress. Errors: DATASET_NOT_FOUND."""
     ListDatasets: _grpc.UnaryUnaryMultiCallable[_sync_service_pb2.ListDatasetsRequest, _sync_service_pb2.ListDatasetsResponse]
     """The history, newest first. Datasets queued while a caller pages are on no later page. An id that does not
-    exist selects nothing. Errors: BAD_TOKEN.
+    exist selects nothing. Errors: DATA_TYPE_UNKNOWN, BAD_TOKEN.
     """
     GetDataStatus: _grpc.UnaryUnaryMultiCallable[_sync_service_pb2.GetDataStatusRequest, _data_status_pb2.DataStatus]
     """Where the data types of a company stand. Errors: COMPANY_NOT_FOUND, CONNECTION_NOT_FOUND."""
@@ -87,7 +87,7 @@ class SyncServiceStub:
     """Every transition as it occurs: none lost, doubled or out of order, also across reconnects and restarts. See
     WatchStatusResponse for the order of messages. However the stream ends, resume with the last token stored.
 
-    Errors: BAD_TOKEN, BAD_FILTER, DATASET_NOT_FOUND (with until_terminal), TOO_MANY_WATCHERS;
+    Errors: BAD_TOKEN, BAD_FILTER, DATA_TYPE_UNKNOWN, DATASET_NOT_FOUND (with until_terminal), TOO_MANY_WATCHERS;
     RESUME_EXPIRED{oldest_seq} and HISTORY_FORKED{fork_seq}, after which only a snapshot helps; SLOW_WATCHER where
     nothing was taken for 60 s; DRAINING.
     """
@@ -136,7 +136,7 @@ class SyncServiceAsyncStub(SyncServiceStub):
     """One dataset, with its progress. Errors: DATASET_NOT_FOUND."""
     ListDatasets: _aio.UnaryUnaryMultiCallable[_sync_service_pb2.ListDatasetsRequest, _sync_service_pb2.ListDatasetsResponse]  # type: ignore[assignment]
     """The history, newest first. Datasets queued while a caller pages are on no later page. An id that does not
-    exist selects nothing. Errors: BAD_TOKEN.
+    exist selects nothing. Errors: DATA_TYPE_UNKNOWN, BAD_TOKEN.
     """
     GetDataStatus: _aio.UnaryUnaryMultiCallable[_sync_service_pb2.GetDataStatusRequest, _data_status_pb2.DataStatus]  # type: ignore[assignment]
     """Where the data types of a company stand. Errors: COMPANY_NOT_FOUND, CONNECTION_NOT_FOUND."""
@@ -148,7 +148,7 @@ class SyncServiceAsyncStub(SyncServiceStub):
     """Every transition as it occurs: none lost, doubled or out of order, also across reconnects and restarts. See
     WatchStatusResponse for the order of messages. However the stream ends, resume with the last token stored.
 
-    Errors: BAD_TOKEN, BAD_FILTER, DATASET_NOT_FOUND (with until_terminal), TOO_MANY_WATCHERS;
+    Errors: BAD_TOKEN, BAD_FILTER, DATA_TYPE_UNKNOWN, DATASET_NOT_FOUND (with until_terminal), TOO_MANY_WATCHERS;
     RESUME_EXPIRED{oldest_seq} and HISTORY_FORKED{fork_seq}, after which only a snapshot helps; SLOW_WATCHER where
     nothing was taken for 60 s; DRAINING.
     """
@@ -230,7 +230,7 @@ class SyncServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_sync_service_pb2.ListDatasetsResponse, _abc.Awaitable[_sync_service_pb2.ListDatasetsResponse]]:
         """The history, newest first. Datasets queued while a caller pages are on no later page. An id that does not
-        exist selects nothing. Errors: BAD_TOKEN.
+        exist selects nothing. Errors: DATA_TYPE_UNKNOWN, BAD_TOKEN.
         """
 
     @_abc_1.abstractmethod
@@ -266,7 +266,7 @@ class SyncServiceServicer(metaclass=_abc_1.ABCMeta):
         """Every transition as it occurs: none lost, doubled or out of order, also across reconnects and restarts. See
         WatchStatusResponse for the order of messages. However the stream ends, resume with the last token stored.
 
-        Errors: BAD_TOKEN, BAD_FILTER, DATASET_NOT_FOUND (with until_terminal), TOO_MANY_WATCHERS;
+        Errors: BAD_TOKEN, BAD_FILTER, DATA_TYPE_UNKNOWN, DATASET_NOT_FOUND (with until_terminal), TOO_MANY_WATCHERS;
         RESUME_EXPIRED{oldest_seq} and HISTORY_FORKED{fork_seq}, after which only a snapshot helps; SLOW_WATCHER where
         nothing was taken for 60 s; DRAINING.
         """

@@ -157,7 +157,7 @@ class StatusFilter(_message.Message):
 
     @_builtins.property
     def data_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Absent: any data type."""
+        """Keys of ListDataTypes, else DATA_TYPE_UNKNOWN. Absent: any data type."""
 
     @_builtins.property
     def dataset_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

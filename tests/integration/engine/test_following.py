@@ -120,10 +120,11 @@ async def test_a_transition_is_encoded_once_for_all_watchers(store: Store) -> No
 
     link = await store.connection()
     async with running_watches(store.database, encode=encode) as (_, watches):
-        filters = [(), (of_company(link),), (NOBODY,), (StatusFilter(data_types=frozenset(["type 1"])),)]
+        filters = [(), (of_company(link),), (NOBODY,), (StatusFilter(data_types=frozenset(["bills"])),)]
         open_ones = [watches.watch(a_request(Start.NOW, *filters[n % 4])) for n in range(40)]
         await asyncio.gather(*(anext(one) for one in open_ones))
-        head_seq = await journaled(store, link, 100)
+        await journal.queue_datasets(store.database, [an_item(link, "bills", supported=False)])
+        head_seq = await journaled(store, link, 98)
         told = await asyncio.gather(*(told_until(one, head_seq) for one in open_ones))
     assert [len(one) for one in told] == [100, 100, 0, 2] * 10
     assert encoded == Counter(range(1, 101))
