@@ -22,6 +22,8 @@ from datastatus.store.ids import NIL, parse_id
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 1000
 
+_A_UUID = "a UUID such as 01890a5d-ac96-774b-bcce-b302099a8057"
+
 Choice = TypeVar("Choice", bound=StrEnum)
 
 
@@ -53,25 +55,31 @@ class Fields:
         if not value:
             self.wrong(field, "is required")
             return NIL
+        return self._uuid(field, value, _A_UUID)
+
+    def optional_uuid(self, message: Message, field: str) -> UUID | None:
+        """An optional UUID: None where absent."""
+        if not message.HasField(field):
+            return None
+        return self._uuid(field, getattr(message, field), f"{_A_UUID} or be left out")
+
+    def _uuid(self, field: str, value: str, expected: str) -> UUID:
         try:
             parsed = parse_id(value)
         except ValueError:
             parsed = None
         # Hyphens may be missing or elsewhere.
-        # The nil UUID stands for "nobody" in places, so nobody may name it.
-        if parsed is None or parsed == NIL or str(parsed) != value.lower():
-            self.wrong(
-                field, f"must be a UUID such as 01890a5d-ac96-774b-bcce-b302099a8057, not {value[:80]!r}"
-            )
+        if parsed is None or str(parsed) != value.lower():
+            self.wrong(field, f"must be {expected}, not {value[:80]!r}")
             return NIL
+        if parsed == NIL:
+            self.wrong(field, f"must be {expected}, not the nil UUID, which stands for nobody")
         return parsed
 
-    def optional_uuid(self, message: Message, field: str) -> UUID | None:
-        """An optional UUID: None where absent."""
-        return self.uuid(field, getattr(message, field)) if message.HasField(field) else None
-
     def uuids(self, field: str, values: Iterable[str]) -> frozenset[UUID]:
-        return frozenset(self.uuid(f"{field}[{index}]", value) for index, value in enumerate(values))
+        return frozenset(
+            self._uuid(f"{field}[{index}]", value, _A_UUID) for index, value in enumerate(values)
+        )
 
     def text(self, field: str, value: str, *, characters_max: int) -> str:
         """A required text of a limited length, without NUL, which Postgres cannot hold."""

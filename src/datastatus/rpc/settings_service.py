@@ -103,7 +103,11 @@ def _setting(
 
 def _check_types(fields: Fields, request: sync_settings_service_pb2.UpdateSyncSettingsRequest) -> None:
     named = Counter(one.data_type for one in request.settings) + Counter(request.reset_data_types)
-    fields.number("settings", named.total(), at_least=1, at_most=_SETTINGS_MAX)
+    if not 1 <= named.total() <= _SETTINGS_MAX:
+        fields.wrong(
+            "settings",
+            f"and reset_data_types must name 1 to {_SETTINGS_MAX} data types together, not {named.total()}",
+        )
     for data_type, times in named.items():
         if data_type and times > 1:
             fields.wrong("settings", f"must name {data_type[:80]!r} once, be it to change or to reset it")

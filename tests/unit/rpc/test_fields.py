@@ -10,7 +10,47 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from datastatus import errors
 from datastatus.domain.times import EARLIEST_TIME, LATEST_TIME
 from datastatus.rpc.fields import Fields
-from datastatus.v1 import record_service_pb2
+from datastatus.v1 import record_service_pb2, sync_service_pb2
+
+NIL = "00000000-0000-0000-0000-000000000000"
+UUID_EXPECTED = "must be a UUID such as 01890a5d-ac96-774b-bcce-b302099a8057"
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("", "is required"),
+        ("acme", f"{UUID_EXPECTED}, not 'acme'"),
+        ("01890a5dac96774bbcceb302099a8057", f"{UUID_EXPECTED}, not '01890a5dac96774bbcceb302099a8057'"),
+        (NIL, f"{UUID_EXPECTED}, not the nil UUID, which stands for nobody"),
+    ],
+)
+def test_what_is_wrong_with_a_required_id_is_told(value: str, problem: str) -> None:
+    with pytest.raises(errors.InvalidFields) as caught, Fields() as fields:
+        fields.uuid("company_id", value)
+    assert caught.value.violations == (errors.FieldViolation("company_id", problem),)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("", f"{UUID_EXPECTED} or be left out, not ''"),
+        ("acme", f"{UUID_EXPECTED} or be left out, not 'acme'"),
+        (NIL, f"{UUID_EXPECTED} or be left out, not the nil UUID, which stands for nobody"),
+    ],
+)
+def test_an_optional_id_may_be_left_out_but_not_empty(value: str, problem: str) -> None:
+    with Fields() as fields:
+        assert fields.optional_uuid(sync_service_pb2.SyncRequest(), "connection_id") is None
+    with pytest.raises(errors.InvalidFields) as caught, Fields() as fields:
+        fields.optional_uuid(sync_service_pb2.SyncRequest(connection_id=value), "connection_id")
+    assert caught.value.violations == (errors.FieldViolation("connection_id", problem),)
+
+
+def test_a_list_of_ids_has_no_empty_ones() -> None:
+    with pytest.raises(errors.InvalidFields) as caught, Fields() as fields:
+        fields.uuids("company_ids", ["01890a5d-ac96-774b-bcce-b302099a8057", ""])
+    assert caught.value.violations == (errors.FieldViolation("company_ids[1]", f"{UUID_EXPECTED}, not ''"),)
 
 
 def listing_since(moment: datetime) -> record_service_pb2.ListRecordsRequest:
