@@ -161,6 +161,16 @@ async def refusal_of(
             ["name", "external_id"],
         ),
         (
+            "CompanyService.CreateCompany",
+            company_service_pb2.CreateCompanyRequest(name="Acme", external_id=""),
+            ["external_id"],
+        ),
+        (
+            "CompanyService.ListCompanies",
+            company_service_pb2.ListCompaniesRequest(external_id=" "),
+            ["external_id"],
+        ),
+        (
             "ConnectorService.Connect",
             connector_pb2.ConnectRequest(
                 hello=connector_pb2.ConnectorHello(connection_ids=["x"], max_batch_assignments=0)

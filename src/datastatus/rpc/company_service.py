@@ -32,7 +32,7 @@ class CompanyService(company_service_pb2_grpc.CompanyServiceServicer):
     ) -> company_pb2.Company:
         with Fields() as fields:
             name = fields.text("name", request.name, characters_max=_NAME_CHARACTERS_MAX)
-            external_id = fields.optional_text(request, "external_id", characters_max=_NAME_CHARACTERS_MAX)
+            external_id = _external_id(fields, request)
         return convert.company(await self._connections.create_company(name, external_id))
 
     async def GetCompany(
@@ -47,7 +47,7 @@ class CompanyService(company_service_pb2_grpc.CompanyServiceServicer):
     ) -> company_service_pb2.ListCompaniesResponse:
         with Fields() as fields:
             page_size = fields.page_size(request.page_size)
-            external_id = fields.optional_text(request, "external_id", characters_max=_NAME_CHARACTERS_MAX)
+            external_id = _external_id(fields, request)
         after_id = id_of_page_token(request.page_token)
         found = await self._connections.list_companies(after_id, external_id, page_size + 1)
         page = found[:page_size]
@@ -134,3 +134,13 @@ class CompanyService(company_service_pb2_grpc.CompanyServiceServicer):
 
     def _connection(self, one: Connection) -> connection_pb2.Connection:
         return convert.connection(one, self._engine.sync.link_url(one.id))
+
+
+def _external_id(
+    fields: Fields,
+    request: company_service_pb2.CreateCompanyRequest | company_service_pb2.ListCompaniesRequest,
+) -> str | None:
+    external_id = fields.optional_text(request, "external_id", characters_max=_NAME_CHARACTERS_MAX)
+    if external_id is not None and not external_id.strip():
+        fields.wrong("external_id", "must not be empty; leave it out where there is none")
+    return external_id

@@ -33,7 +33,7 @@ class CreateCompanyRequest(_message.Message):
     name: _builtins.str
     """Required; 1 to 200 characters."""
     external_id: _builtins.str
-    """The caller's own id for it, unique, up to 200 characters. Absent: none."""
+    """The caller's own id for it, unique, 1 to 200 characters. Absent: none."""
     def __init__(
         self,
         *,
@@ -86,7 +86,7 @@ class ListCompaniesRequest(_message.Message):
     page_token: _builtins.str
     """The next_page_token of the page before. Absent: the first page."""
     external_id: _builtins.str
-    """Only the company with this external id. Absent: all."""
+    """Only the company with this external id, which is not empty. Absent: all."""
     def __init__(
         self,
         *,
