@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -68,7 +70,7 @@ async def pending(client: Client) -> connection_pb2.Connection:
     )
 
 
-async def authorize(client: Client, connection_id: str, **credentials: str) -> connection_pb2.Connection:
+async def authorize(client: Client, connection_id: str, **credentials: Any) -> connection_pb2.Connection:
     given = struct_pb2.Struct()
     given.update(credentials)
     return await client.companies.AuthorizeConnection(
@@ -76,7 +78,7 @@ async def authorize(client: Client, connection_id: str, **credentials: str) -> c
     )
 
 
-async def refusal(client: Client, connection_id: str, **credentials: str) -> grpc.aio.AioRpcError:
+async def refusal(client: Client, connection_id: str, **credentials: Any) -> grpc.aio.AioRpcError:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await authorize(client, connection_id, **credentials)
     return refused.value
@@ -135,6 +137,15 @@ async def test_every_field_that_is_wrong_is_named(client: Client) -> None:
     error = await refusal(client, connection.id, apiKey="short", extra=WRONG)
     assert set(violations_of(error)) == {"credentials.server", "credentials.apiKey", "credentials.extra"}
     assert "short" not in violations_of(error)["credentials.apiKey"].replace("too short", "")
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("where", ["plain", "nested"])
+async def test_numbers_that_json_does_not_know_are_refused(client: Client, where: str, number: float) -> None:
+    connection = await pending(client)
+    error = await refusal(client, connection.id, server=number if where == "plain" else [{"port": number}])
+    assert (error.code(), reason_of(error)) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+    assert set(violations_of(error)) == {"credentials"}
 
 
 async def test_a_connection_is_linked_with_what_its_source_accepts_and_syncs_with_it(

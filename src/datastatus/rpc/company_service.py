@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 from google.protobuf import empty_pb2, json_format
 
@@ -98,9 +100,7 @@ class CompanyService(company_service_pb2_grpc.CompanyServiceServicer):
     ) -> connection_pb2.Connection:
         with Fields() as fields:
             connection_id = fields.uuid("connection_id", request.connection_id)
-        credentials = (
-            json_format.MessageToDict(request.credentials) if request.HasField("credentials") else None
-        )
+            credentials = _credentials(fields, request)
         return self._connection(await self._connections.authorize(connection_id, credentials))
 
     async def UnlinkConnection(
@@ -144,3 +144,15 @@ def _external_id(
     if external_id is not None and not external_id.strip():
         fields.wrong("external_id", "must not be empty; leave it out where there is none")
     return external_id
+
+
+def _credentials(
+    fields: Fields, request: company_service_pb2.AuthorizeConnectionRequest
+) -> dict[str, Any] | None:
+    if not request.HasField("credentials"):
+        return None
+    try:
+        return json_format.MessageToDict(request.credentials)
+    except ValueError:
+        fields.wrong("credentials", "must be what JSON can hold, without NaN or Infinity")
+        return None
