@@ -145,12 +145,13 @@ class BadFilter(InvalidRequest):
 
 
 class NotFound(DatastatusError):
-    """An id names nothing."""
+    """An id or a key names nothing."""
 
     noun: ClassVar[str]
+    named_by: ClassVar[str] = "id"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"there is no {self.noun} {name}", **{f"{self.noun}_id": name})
+        super().__init__(f"there is no {self.noun} {name}", **{f"{self.noun}_{self.named_by}": name})
 
 
 class CompanyNotFound(NotFound):
@@ -166,7 +167,7 @@ class DatasetNotFound(NotFound):
 
 
 class IntegrationNotFound(NotFound):
-    reason, noun = "INTEGRATION_NOT_FOUND", "integration"
+    reason, noun, named_by = "INTEGRATION_NOT_FOUND", "integration", "key"
 
 
 class RecordNotFound(NotFound):

@@ -45,3 +45,20 @@ def test_what_there_is_no_room_for_is_counted() -> None:
     *told, last = found.field_violations
     assert [one.field for one in told] == [one.field for one in violations[: len(told)]]
     assert (last.field, last.description) == ("*", f"and {99 - len(told)} more")
+
+
+@pytest.mark.parametrize(
+    ("error", "metadata"),
+    [
+        (errors.CompanyNotFound("c"), {"company_id": "c"}),
+        (errors.ConnectionNotFound("c"), {"connection_id": "c"}),
+        (errors.DatasetNotFound("d"), {"dataset_id": "d"}),
+        (errors.IntegrationNotFound("odd"), {"integration_key": "odd"}),
+        (errors.RecordNotFound("r"), {"record_id": "r"}),
+    ],
+    ids=lambda value: value.reason if isinstance(value, errors.NotFound) else None,
+)
+def test_what_there_is_not_is_called_as_in_requests(error: errors.NotFound, metadata: dict[str, str]) -> None:
+    found = detail(error_table.to_status(error), error_details_pb2.ErrorInfo)
+    assert isinstance(found, error_details_pb2.ErrorInfo)
+    assert dict(found.metadata) == metadata
