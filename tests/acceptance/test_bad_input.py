@@ -249,6 +249,34 @@ async def test_a_filter_by_an_unknown_data_type_is_refused(
     assert reason_of(refused.value) == "DATA_TYPE_UNKNOWN"
 
 
+async def test_a_page_token_is_good_for_its_own_request_only(client: Client) -> None:
+    connection, other = await linked(client, "external"), await linked(client, "external")
+    companies = await client.companies.ListCompanies(company_service_pb2.ListCompaniesRequest(page_size=1))
+    request = sync_service_pb2.ListDatasetsRequest(connection_id=connection.id, page_size=1)
+    datasets = await client.sync.ListDatasets(request)
+    foreign = [
+        client.sync.ListDatasets(
+            sync_service_pb2.ListDatasetsRequest(
+                connection_id=connection.id, page_token=companies.next_page_token
+            )
+        ),
+        client.sync.ListDatasets(
+            sync_service_pb2.ListDatasetsRequest(connection_id=other.id, page_token=datasets.next_page_token)
+        ),
+        client.sync.ListDataStatus(
+            sync_service_pb2.ListDataStatusRequest(page_token=companies.next_page_token)
+        ),
+    ]
+    answers = await asyncio.gather(*foreign, return_exceptions=True)
+    refusals = [one for one in answers if isinstance(one, grpc.aio.AioRpcError)]
+    assert [reason_of(one) for one in refusals] == ["BAD_TOKEN"] * len(foreign)
+
+    request.page_token, request.page_size = datasets.next_page_token, 2
+    following = await client.sync.ListDatasets(request)
+    assert len(following.datasets) == 2
+    assert datasets.datasets[0] not in following.datasets
+
+
 async def test_an_illegal_report_changes_nothing(client: Client, channel: grpc.aio.Channel) -> None:
     connection = await linked(client, "external")
     history = await client.sync.ListDatasets(

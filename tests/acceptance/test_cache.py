@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
 
@@ -22,6 +23,7 @@ from running_service import (
     client_of,
     ended,
     linked,
+    reason_of,
     running_service,
     script,
     synced,
@@ -203,6 +205,35 @@ async def test_doubtful_references_are_warnings_and_known_only_of_what_is_cached
         ("CURRENCY_RATE_PRESENT", "i4", "currencyRate", ""),
         ("DUE_AFTER_ISSUE", "i4", "dueDate", "2024-01-01"),
     }
+
+
+async def test_pages_of_records_and_of_findings_go_on_as_they_began_only(
+    client: Client, scripts: Path, scripted: connection_pb2.Connection
+) -> None:
+    wrong = [{**one, "defaultCurrency": "EUX"} for one in suppliers(2)]
+    script(scripts, "suppliers", records=suppliers(2))
+    assert (await synced(client, scripted.company_id, "suppliers")).status == COMPLETE
+    records = record_service_pb2.ListRecordsRequest(
+        company_id=scripted.company_id, data_type="suppliers", page_size=1
+    )
+    records.page_token = (await client.records.ListRecords(records)).next_page_token
+    assert [one.id for one in (await client.records.ListRecords(records)).records] == ["s00001"]
+    records.filter = 'supplierName = "Supplier*"'
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await client.records.ListRecords(records)
+    assert reason_of(refused.value) == "BAD_TOKEN"
+
+    script(scripts, "suppliers", records=wrong)
+    first, second = [await synced(client, scripted.company_id, "suppliers") for _ in range(2)]
+    findings = record_service_pb2.GetValidationResultRequest(dataset_id=first.id, page_size=1)
+    findings.page_token = (await client.records.GetValidationResult(findings)).next_page_token
+    assert [one.record_id for one in (await client.records.GetValidationResult(findings)).issues] == [
+        "s00001"
+    ]
+    findings.dataset_id = second.id
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await client.records.GetValidationResult(findings)
+    assert reason_of(refused.value) == "BAD_TOKEN"
 
 
 async def test_a_source_that_lost_most_of_its_records_does_not_take_the_cache_with_it(

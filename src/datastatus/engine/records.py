@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -37,25 +36,17 @@ class RecordSelection:
     order_by: str = ""
     modified_since: datetime | None = None
 
-    @property
-    def fingerprint(self) -> str:
-        """Equal for requests that may go on with each other's pages."""
-        parts = (self.filter, self.order_by, self.modified_since)
-        return hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=6).hexdigest()
-
 
 @dataclass(frozen=True, slots=True)
 class PageStart:
     """Where a page begins: after a record, of which the sort keys and the id are known.
 
-    It is of one publication of one record set; `total` is how many records all pages have, and `fingerprint` that
-    of the selection.
+    It is of one publication of one record set; `total` is how many records all pages have.
     """
 
     record_set_id: int
     publication: int
     total: int
-    fingerprint: str
     after_keys: tuple[str | None, ...]
     after_id: str
 
@@ -80,7 +71,9 @@ class RecordEngine:
     async def list_records(
         self, selection: RecordSelection, start: PageStart | None, count_max: int
     ) -> RecordPage:
-        """A page of the newest publication or from that of `start`; it ends sooner where its records are large.
+        """A page of the newest publication or from that of `start`, which comes of the same selection.
+
+        It ends sooner where its records are large.
 
         Raises CompanyNotFound, ConnectionNotFound, ConnectionRequired, DataTypeUnknown, BadFilter, InvalidFields,
         BadToken, PageTokenExpired.
@@ -94,7 +87,7 @@ class RecordEngine:
         )
         if record_set is None or listing is None:
             return RecordPage((), None, None, 0, None)
-        publication = await self._publication(record_set, selection, start)
+        publication = await self._publication(record_set, start)
         listing = replace(
             listing,
             record_set_id=record_set.id,
@@ -103,11 +96,11 @@ class RecordEngine:
         )
         if start is None:
             total = await self._total(listing, publication)
-            start = PageStart(record_set.id, publication.number, total, selection.fingerprint, (), "")
+            start = PageStart(record_set.id, publication.number, total, (), "")
         found = await records.list_records(self._database, listing, count_max + 1)
         if publication.number != record_set.newest.number:
             # Its records may have been swept away meanwhile.
-            await self._publication(record_set, selection, start)
+            await self._publication(record_set, start)
         page = found[: _fitting([record for record, _ in found[:count_max]])]
         following = None
         if len(found) > len(page):
@@ -137,21 +130,15 @@ class RecordEngine:
         issues = await validation.list_validation_issues(self._database, dataset_id, after_ordinal, count_max)
         return issues, found[dataset_id].validation or ValidationCounts(0, 0)
 
-    async def _publication(
-        self, record_set: RecordSet, selection: RecordSelection, start: PageStart | None
-    ) -> Publication:
+    async def _publication(self, record_set: RecordSet, start: PageStart | None) -> Publication:
         if start is None or start.publication == record_set.newest.number:
             found = record_set.newest
         else:
             found = await records.publication(self._database, record_set.id, start.publication)
         if start is not None and (
-            start.record_set_id != record_set.id
-            or start.fingerprint != selection.fingerprint
-            or start.publication > record_set.newest.number
+            start.record_set_id != record_set.id or start.publication > record_set.newest.number
         ):
-            raise errors.BadToken(
-                "page_token belongs to another request; pass it with the request it came from"
-            )
+            raise errors.BadToken("page_token belongs to other records; begin without one")
         if found is None:
             raise errors.PageTokenExpired
         return found

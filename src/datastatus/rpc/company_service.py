@@ -10,7 +10,8 @@ from google.protobuf import empty_pb2, json_format
 from datastatus.domain.connection import Connection
 from datastatus.engine.engine import Engine
 from datastatus.rpc import convert
-from datastatus.rpc.fields import Fields, id_of_page_token, page_token_of_id
+from datastatus.rpc.fields import Fields
+from datastatus.rpc.page_tokens import id_of_page_token, page_token_of_id
 from datastatus.v1 import (
     company_pb2,
     company_service_pb2,
@@ -50,12 +51,12 @@ class CompanyService(company_service_pb2_grpc.CompanyServiceServicer):
         with Fields() as fields:
             page_size = fields.page_size(request.page_size)
             external_id = _external_id(fields, request)
-        after_id = id_of_page_token(request.page_token)
+        after_id = id_of_page_token(request, request.page_token)
         found = await self._connections.list_companies(after_id, external_id, page_size + 1)
         page = found[:page_size]
         return company_service_pb2.ListCompaniesResponse(
             companies=map(convert.company, page),
-            next_page_token=page_token_of_id(page[-1].id) if len(found) > page_size else "",
+            next_page_token=page_token_of_id(request, page[-1].id) if len(found) > page_size else "",
         )
 
     async def DeleteCompany(
@@ -87,12 +88,12 @@ class CompanyService(company_service_pb2_grpc.CompanyServiceServicer):
         with Fields() as fields:
             company_id = fields.uuid("company_id", request.company_id)
             page_size = fields.page_size(request.page_size)
-        after_id = id_of_page_token(request.page_token)
+        after_id = id_of_page_token(request, request.page_token)
         found = await self._connections.list_connections(company_id, after_id, page_size + 1)
         page = found[:page_size]
         return company_service_pb2.ListConnectionsResponse(
             connections=map(self._connection, page),
-            next_page_token=page_token_of_id(page[-1].id) if len(found) > page_size else "",
+            next_page_token=page_token_of_id(request, page[-1].id) if len(found) > page_size else "",
         )
 
     async def AuthorizeConnection(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -167,20 +165,3 @@ class Fields:
         except ValueError:
             self.wrong(field, f"must be a day such as 2026-01-31, not {text[:80]!r}")
             return None
-
-
-def page_token_of_id(last_id: UUID) -> str:
-    """The token of a page that goes on after `last_id`."""
-    return base64.urlsafe_b64encode(last_id.bytes).decode().rstrip("=")
-
-
-def id_of_page_token(token: str) -> UUID | None:
-    """Where the page begins: after this id, or None at the start. Raises BadToken."""
-    if not token:
-        return None
-    try:
-        return UUID(bytes=base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError) as exc:
-        raise errors.BadToken(
-            "page_token is not one that this service gave out; pass it back unchanged, or begin without one"
-        ) from exc

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-import zlib
 
 import grpc
 
@@ -15,6 +12,7 @@ from datastatus.engine.engine import Engine
 from datastatus.engine.records import PageStart, RecordSelection
 from datastatus.rpc import convert
 from datastatus.rpc.fields import Fields
+from datastatus.rpc.page_tokens import BAD_TOKEN, page_token, place_of_page_token
 from datastatus.store.records import Record, RecordSet
 from datastatus.store.validation import ValidationIssue
 from datastatus.v1 import record_pb2, record_service_pb2, record_service_pb2_grpc, validation_pb2
@@ -25,7 +23,6 @@ _SEVERITIES = {
     Severity.WARNING: validation_pb2.VALIDATION_SEVERITY_WARNING,
     Severity.ERROR: validation_pb2.VALIDATION_SEVERITY_ERROR,
 }
-_BAD_TOKEN = "page_token is not one that this service gave out; pass it back unchanged, or begin without one"
 
 
 class RecordService(record_service_pb2_grpc.RecordServiceServicer):
@@ -48,11 +45,11 @@ class RecordService(record_service_pb2_grpc.RecordServiceServicer):
                 order_by=fields.optional_text(request, "order_by", characters_max=1000) or "",
                 modified_since=fields.timestamp(request, "modified_since"),
             )
-        start = _page_start(request.page_token)
+        start = _page_start(request)
         page = await self._records.list_records(selection, start, page_size)
         response = record_service_pb2.ListRecordsResponse(
             total_size=page.total,
-            next_page_token=_page_token(page.next_start) if page.next_start else "",
+            next_page_token=page_token(request, _place(page.next_start)) if page.next_start else "",
         )
         if page.record_set is not None and page.publication is not None:
             response.records.extend(_record(one, page.record_set) for one in page.records)
@@ -77,12 +74,12 @@ class RecordService(record_service_pb2_grpc.RecordServiceServicer):
         with Fields() as fields:
             dataset_id = fields.uuid("dataset_id", request.dataset_id)
             page_size = fields.page_size(request.page_size)
-        after = _ordinal_of_token(request.page_token)
+        after = _last_ordinal(request)
         found, counts = await self._records.validation_result(dataset_id, after, page_size + 1)
         page = found[:page_size]
         return record_service_pb2.GetValidationResultResponse(
             issues=[_issue(issue) for _, issue in page],
-            next_page_token=str(page[-1][0]) if len(found) > page_size else "",
+            next_page_token=page_token(request, b"%d" % page[-1][0]) if len(found) > page_size else "",
             error_count=counts.errors,
             warning_count=counts.warnings,
         )
@@ -113,43 +110,33 @@ def _issue(issue: ValidationIssue) -> validation_pb2.ValidationIssue:
     )
 
 
-def _page_token(start: PageStart) -> str:
-    fields = [
-        start.record_set_id,
-        start.publication,
-        start.total,
-        start.fingerprint,
-        start.after_keys,
-        start.after_id,
-    ]
-    packed = json.dumps(fields, separators=(",", ":")).encode()
-    # Against mutilation; a token gives no rights.
-    sealed = packed + zlib.crc32(packed).to_bytes(4, "big")
-    return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+def _place(start: PageStart) -> bytes:
+    fields = [start.record_set_id, start.publication, start.total, start.after_keys, start.after_id]
+    return json.dumps(fields, separators=(",", ":")).encode()
 
 
-def _page_start(token: str) -> PageStart | None:
-    if not token:
+def _page_start(request: record_service_pb2.ListRecordsRequest) -> PageStart | None:
+    place = place_of_page_token(request, request.page_token)
+    if place is None:
         return None
     try:
-        sealed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-        if zlib.crc32(sealed[:-4]).to_bytes(4, "big") != sealed[-4:]:
-            raise ValueError(token)
-        record_set_id, publication, total, fingerprint, after_keys, after_id = json.loads(sealed[:-4])
+        record_set_id, publication, total, after_keys, after_id = json.loads(place)
         numbers = (record_set_id, publication, total)
-        texts = [fingerprint, after_id, *(key for key in after_keys if key is not None)]
+        texts = [after_id, *(key for key in after_keys if key is not None)]
         if not all(type(one) is int and 0 <= one < 1 << 62 for one in numbers):
-            raise ValueError(token)
+            raise ValueError(place)
         if not all(isinstance(one, str) and "\0" not in one for one in texts):
-            raise ValueError(token)
-    except (binascii.Error, ValueError, TypeError) as exc:
-        raise errors.BadToken(_BAD_TOKEN) from exc
-    return PageStart(record_set_id, publication, total, fingerprint, tuple(after_keys), after_id)
+            raise ValueError(place)
+    except (ValueError, TypeError) as exc:
+        raise errors.BadToken(BAD_TOKEN) from exc
+    return PageStart(record_set_id, publication, total, tuple(after_keys), after_id)
 
 
-def _ordinal_of_token(token: str) -> int:
-    if not token:
+def _last_ordinal(request: record_service_pb2.GetValidationResultRequest) -> int:
+    """That of the last issue seen; 0 before the first."""
+    place = place_of_page_token(request, request.page_token)
+    if place is None:
         return 0
-    if not token.isascii() or not token.isdigit() or len(token) > 9:
-        raise errors.BadToken(_BAD_TOKEN)
-    return int(token)
+    if not place.isdigit() or len(place) > 9:
+        raise errors.BadToken(BAD_TOKEN)
+    return int(place)

@@ -17,7 +17,8 @@ from datastatus.domain.dataset import OnActive
 from datastatus.domain.sync import SyncRequest
 from datastatus.engine.engine import Engine
 from datastatus.rpc import convert, error_table
-from datastatus.rpc.fields import Fields, id_of_page_token, page_token_of_id
+from datastatus.rpc.fields import Fields
+from datastatus.rpc.page_tokens import id_of_page_token, page_token_of_id
 from datastatus.rpc.slow_clients import SlowClients
 from datastatus.rpc.watch_encoder import WatchEncoder
 from datastatus.store.datasets import DatasetFilter
@@ -107,11 +108,11 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
                 statuses=statuses or None,
             )
             page_size = fields.page_size(request.page_size)
-        before_id = id_of_page_token(request.page_token)
+        before_id = id_of_page_token(request, request.page_token)
         found = await self._engine.sync.list_datasets(selected, before_id, page_size + 1)
         page = found[:page_size]
         response = sync_service_pb2.ListDatasetsResponse(
-            next_page_token=page_token_of_id(page[-1].id) if len(found) > page_size else ""
+            next_page_token=page_token_of_id(request, page[-1].id) if len(found) > page_size else ""
         )
         for one in page:
             convert.set_dataset(response.datasets.add(), one)
@@ -130,11 +131,11 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
     ) -> sync_service_pb2.ListDataStatusResponse:
         with Fields() as fields:
             page_size = fields.page_size(request.page_size)
-        after_id = id_of_page_token(request.page_token)
+        after_id = id_of_page_token(request, request.page_token)
         found = await self._engine.data_statuses.of_companies(after_id, page_size + 1)
         page = found[:page_size]
         response = sync_service_pb2.ListDataStatusResponse(
-            next_page_token=page_token_of_id(page[-1][0]) if len(found) > page_size else ""
+            next_page_token=page_token_of_id(request, page[-1][0]) if len(found) > page_size else ""
         )
         for company_id, types in page:
             convert.set_data_status(response.data_statuses.add(), company_id, types)

@@ -84,7 +84,7 @@ class ListCompaniesRequest(_message.Message):
     page_size: _builtins.int
     """At most 1000. Absent or 0: 50."""
     page_token: _builtins.str
-    """The next_page_token of the page before. Absent: the first page."""
+    """The next_page_token of the page before, with the same request but for page_size. Absent: the first page."""
     external_id: _builtins.str
     """Only the company with this external id, which is not empty. Absent: all."""
     def __init__(
@@ -216,7 +216,7 @@ class ListConnectionsRequest(_message.Message):
     page_size: _builtins.int
     """At most 1000. Absent or 0: 50."""
     page_token: _builtins.str
-    """The next_page_token of the page before. Absent: the first page."""
+    """The next_page_token of the page before, with the same request but for page_size. Absent: the first page."""
     def __init__(
         self,
         *,

@@ -44,7 +44,7 @@ class ListRecordsRequest(_message.Message):
     page_size: _builtins.int
     """At most 1000. Absent or 0: 50. A page ends sooner where its records are large, so that it stays below 4 MiB."""
     page_token: _builtins.str
-    """The next_page_token of the page before, with the same request otherwise. Absent: the first page."""
+    """The next_page_token of the page before, with the same request but for page_size. Absent: the first page."""
     filter: _builtins.str
     """An AIP-160 filter over the model's fields, at most 4000 characters, such as
     `customerRef.id = "c1" AND status != Paid AND totalAmount >= 1000`; docs/reading.md has the grammar. Absent: all.
@@ -184,7 +184,7 @@ class GetValidationResultRequest(_message.Message):
     page_size: _builtins.int
     """At most 1000. Absent or 0: 50."""
     page_token: _builtins.str
-    """The next_page_token of the page before. Absent: the first page."""
+    """The next_page_token of the page before, with the same request but for page_size. Absent: the first page."""
     def __init__(
         self,
         *,

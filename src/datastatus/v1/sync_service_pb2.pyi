@@ -300,7 +300,7 @@ class ListDatasetsRequest(_message.Message):
     page_size: _builtins.int
     """At most 1000. Absent or 0: 50."""
     page_token: _builtins.str
-    """The next_page_token of the page before, with the same filters. Absent: the first page."""
+    """The next_page_token of the page before, with the same request but for page_size. Absent: the first page."""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_dataset_pb2.DatasetStatus.ValueType]:
         """Absent: all statuses."""
@@ -401,7 +401,7 @@ class ListDataStatusRequest(_message.Message):
     page_size: _builtins.int
     """At most 1000. Absent or 0: 50."""
     page_token: _builtins.str
-    """The next_page_token of the page before. Absent: the first page."""
+    """The next_page_token of the page before, with the same request but for page_size. Absent: the first page."""
     def __init__(
         self,
         *,

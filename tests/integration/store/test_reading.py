@@ -444,7 +444,7 @@ async def test_who_pages_during_a_hundred_syncs_sees_whole_generations_only(stor
     )
 
 
-async def test_a_token_fits_its_own_request_only(store: Store) -> None:
+async def test_a_page_goes_on_in_its_own_records_only(store: Store) -> None:
     link, other = await store.connection(), await store.connection()
     for one in (link, other):
         await publish(store, one, bodies(11, 20))
@@ -452,20 +452,14 @@ async def test_a_token_fits_its_own_request_only(store: Store) -> None:
     selection = RecordSelection(link.company_id, "invoices", order_by="totalAmount")
     start = (await engine.list_records(selection, None, 5)).next_start
     assert start is not None
-    for strange in (
-        RecordSelection(link.company_id, "invoices"),
-        RecordSelection(link.company_id, "invoices", order_by="totalAmount", filter="status = Paid"),
-        RecordSelection(other.company_id, "invoices", order_by="totalAmount"),
-    ):
-        with pytest.raises(errors.BadToken):
-            await engine.list_records(strange, start, 5)
-    forged = PageStart(start.record_set_id, 1, 20, start.fingerprint, ("no number",), "i")
+    others = RecordSelection(other.company_id, "invoices", order_by="totalAmount")
+    with pytest.raises(errors.BadToken):
+        await engine.list_records(others, start, 5)
+    forged = PageStart(start.record_set_id, 1, 20, ("no number",), "i")
     with pytest.raises(errors.BadToken):
         await engine.list_records(selection, forged, 5)
     with pytest.raises(errors.BadToken):
-        await engine.list_records(
-            selection, PageStart(start.record_set_id, 99, 20, start.fingerprint, ("1",), "i"), 5
-        )
+        await engine.list_records(selection, PageStart(start.record_set_id, 99, 20, ("1",), "i"), 5)
 
 
 async def test_what_is_asked_wrongly_is_told_even_of_an_empty_cache(store: Store) -> None:
