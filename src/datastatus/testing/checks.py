@@ -98,6 +98,14 @@ async def registered(examination: Examination) -> AsyncIterator[str]:
             yield f"the entry point {key} offers another object than the one that is checked"
 
 
+async def fetched(examination: Examination) -> AsyncIterator[str]:
+    """Something is fetched of every data type, except of those that the source of the check has nothing of."""
+    for data_type in examination.data_types:
+        is_there = data_type not in examination.subject.without
+        if is_there and not raw_records(await examination.fetched(data_type)):
+            yield f"{data_type}: nothing is fetched; if the source has nothing of it, say so in Subject.without"
+
+
 async def paged(examination: Examination) -> AsyncIterator[str]:
     """Pages are small; records are JSON without floats, with an id that no other record of the type has."""
     for data_type in examination.data_types:
@@ -287,6 +295,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
     {
         "DESCRIBED": described,
         "REGISTERED": registered,
+        "FETCHED": fetched,
         "PAGED": paged,
         "COUNTED": counted,
         "REPEATABLE": repeatable,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -22,13 +22,15 @@ class Subject:
 
     `options` are connector options as on the command line, `credentials` what AuthorizeConnection would take.
     `wrong_credentials` have the right shape, and the source must refuse them; at least one is wanted where the
-    integration takes credentials. The source should hold some records of every data type, two or more if it can.
+    integration takes credentials. The source should hold some records of every data type, two or more if it can;
+    `without` are those that it has nothing of.
     """
 
     integration: Integration[Any]
     options: Mapping[str, str] = field(default_factory=dict)
     credentials: Mapping[str, Any] | None = None
     wrong_credentials: Sequence[Mapping[str, Any]] = ()
+    without: Collection[str] = ()
 
 
 class Examination:

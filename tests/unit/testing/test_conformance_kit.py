@@ -326,6 +326,10 @@ def keeps_silent(shelf: Shelf, data_type: str, raw: Any) -> StandardRecord:
     return Shelf.map(shelf, data_type, raw).model_copy(update={"source_modified_date": None})
 
 
+def reads_no_customers(source: ShelfSource, data_type: str, scope: FetchScope) -> list[dict[str, Any]]:
+    return [] if data_type == "customers" else right(source, data_type, scope)
+
+
 def takes_any_type(source: ShelfSource, data_type: str, scope: FetchScope) -> list[dict[str, Any]]:
     return right(source, data_type, scope) if data_type in RAW else []
 
@@ -381,6 +385,7 @@ PLANTED = [
     Planted("DESCRIBED", described(online=False), "no credentials"),
     Planted("DESCRIBED", described(retry=RetryPolicy(attempts_max=0)), "one attempt"),
     Planted("DESCRIBED", described(credentials=BareKey), "api_token must be a SecretStr"),
+    Planted("FETCHED", lambda: selecting(reads_no_customers), "customers: nothing is fetched"),
     Planted("PAGED", pages_too_large, "a page of 1001 records"),
     Planted("PAGED", with_row(id=7), "no text"),
     Planted("PAGED", with_row(id=""), "empty"),
@@ -437,6 +442,11 @@ async def test_what_is_not_installed_as_it_should_be_is_found(
     installed(monkeypatch, found)
     problems = await find_problems(SUBJECT, "REGISTERED")
     assert told in problems["REGISTERED"][0]
+
+
+async def test_what_a_source_has_nothing_of_need_not_be_fetched() -> None:
+    subject = replace(selecting(reads_no_customers), without={"customers"})
+    assert await find_problems(subject, "FETCHED") == {}
 
 
 def test_every_check_is_planted_against() -> None:
