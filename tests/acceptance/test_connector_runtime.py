@@ -214,6 +214,24 @@ class SlowSource:
         raise AssertionError("the service maps")
 
 
+class MiscountingSource(SlowSource):
+    """Has fewer records than none, by its own account."""
+
+    async def count(self, data_type: str, scope: FetchScope) -> int | None:
+        return -1
+
+
+async def test_a_source_that_counts_badly_is_read_all_the_same(
+    service: RunningService, client: Client
+) -> None:
+    connection, dataset_id = await alone(client, "suppliers")
+    source = MiscountingSource()
+    source.go.set()
+    async with connected_runtime(service, connection, source):
+        dataset = await ended(client, dataset_id)
+    assert (dataset.status, dataset.attempt) == (COMPLETE, 1)
+
+
 class TalkativeSource(SlowSource):
     """Cannot be read, and says so at length."""
 

@@ -121,7 +121,8 @@ class Fetcher:
             counted = _report(assignment)
             counted.records_fetched = 0
             total = await source.count(assignment.data_type, scope)
-            if total is not None:
+            # The service refuses what cannot be; a source that counts badly may read well.
+            if total is not None and total >= 0:
                 counted.records_total = total
             await self._report(counted)
             async for raw_records in source.fetch(assignment.data_type, scope):

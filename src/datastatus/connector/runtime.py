@@ -219,17 +219,17 @@ class ConnectorRuntime:
         """Drop what is lost. Give back what is not: as long as we are online our lease never runs out."""
         _log.warning("report_refused", dataset_id=result.dataset_id, message=result.error.message)
         last = self._unanswered.get(result.dataset_id)
-        if result.error.code == code_pb2.UNAVAILABLE:
-            # Nobody could decide it, while other datasets went on.
-            if last is not None:
-                self._reports.put_nowait(last)
-            return
-        is_given_back = last is not None and last.to_status == dataset_pb2.DATASET_STATUS_QUEUED
-        if is_given_back or result.error.code == code_pb2.ABORTED:
+        if result.error.code == code_pb2.ABORTED:
             self._drop(result.dataset_id)
             return
-        if (work := self._work.pop(result.dataset_id, None)) is not None:
-            work.cancel()
+        if last is None or result.error.code == code_pb2.UNAVAILABLE:
+            # Of mere progress: the last report is still to come. Or nobody could decide it: the service ends this
+            # stream, and on the next one it is made again.
+            return
+        if last.to_status == dataset_pb2.DATASET_STATUS_QUEUED:
+            # Nothing is left to say of it.
+            self._drop(result.dataset_id)
+            return
         report = connector_pb2.StatusReport(
             dataset_id=result.dataset_id,
             lease_token=result.lease_token,

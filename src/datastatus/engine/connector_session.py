@@ -127,7 +127,7 @@ class ConnectorSession:
         return chosen
 
     def close(self, retry_after: timedelta) -> None:
-        """The server is about to stop: the connector gets nothing new, and is told to come back."""
+        """The server is about to end the stream: the connector gets nothing new, and is told to come back."""
         self.closing = True
         self.outbox.put_nowait(ConnectorClosing(retry_after))
 

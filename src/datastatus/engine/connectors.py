@@ -96,7 +96,7 @@ class ConnectorHub:
     def drain(self) -> None:
         """Send every connector elsewhere; its leases stay."""
         for session in self._sessions:
-            session.close(timedelta(seconds=random.uniform(*_RETRY_AFTER_SECONDS)))
+            session.close(_retry_after())
 
     @asynccontextmanager
     async def session(self, hello: Hello) -> AsyncIterator[ConnectorSession]:
@@ -117,7 +117,7 @@ class ConnectorHub:
             self._sessions.add(session)
             if self._hub.draining:
                 # Since it was let in.
-                session.close(timedelta(seconds=random.uniform(*_RETRY_AFTER_SECONDS)))
+                session.close(_retry_after())
             async with asyncio.TaskGroup() as tasks:
                 running = [
                     tasks.create_task(self._claim_until_cancelled(session)),
@@ -178,6 +178,9 @@ class ConnectorHub:
                     session.drop(report.dataset_id, report.lease_token)
                 case errors.LeaseLost():
                     session.drop(report.dataset_id, report.lease_token)
+                case errors.StoreDown():
+                    # Whoever dials again reports it again. Of whoever does not, the lease runs out.
+                    session.close(_retry_after())
                 case _:
                     pass
         return answers
@@ -339,6 +342,10 @@ class ConnectorHub:
         if assignment.data_type not in incremental:
             return scope
         return replace(scope, modified_since=modified_since(assignment.history, scope.sync_from))
+
+
+def _retry_after() -> timedelta:
+    return timedelta(seconds=random.uniform(*_RETRY_AFTER_SECONDS))
 
 
 def _row(session: ConnectorSession) -> companies.ConnectorSessionRow:

@@ -85,9 +85,17 @@ class Reaper:
         """Of connections that were deauthorised while a dataset was between two attempts."""
         for connection_id in await datasets.connections_with_strays(self._database, _PAGE_CONNECTIONS):
             message = "The connection is no longer linked; re-authorise it at its link_url."
-            await datasets.end_strays(self._database, connection_id, message, "CONNECTION_NOT_LINKED")
-            self._writer.committed()
-            _log.warning("strays_ended", connection_id=str(connection_id))
+            try:
+                done = await datasets.end_strays(
+                    self._database, connection_id, message, "CONNECTION_NOT_LINKED"
+                )
+            except errors.StoreDown as exc:
+                # Somebody has locked one of them: the others do not wait for that.
+                _log.warning("strays_wait", connection_id=str(connection_id), cause=repr(exc.__cause__))
+                continue
+            if done:
+                self._writer.committed()
+                _log.warning("strays_ended", connection_id=str(connection_id))
 
     async def _tidy(self) -> None:
         for dataset_id, attempt in await staging.abandoned_staging(self._database, _PAGE_DATASETS):

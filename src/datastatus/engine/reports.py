@@ -80,15 +80,28 @@ class Reporter:
                     changes[index] = await self._change(assignment, report, report.to_status)
             except (errors.LeaseLost, errors.InvalidRequest, errors.WrongState) as exc:
                 answers[index] = exc
-        results = await self._write(list(changes.values()))
-        for (index, change), result in zip(changes.items(), results, strict=True):
-            assignment = assignments[index]
-            assert assignment is not None
+        # Deauthorising locks a connection, for which it may have to wait: each alone, when the others have gone on.
+        ordinary = {
+            index: one for index, one in changes.items() if one.to_status is not DatasetStatus.AUTH_ERROR
+        }
+        results = await self._writer.change(list(ordinary.values())) if ordinary else ()
+        for (index, change), result in zip(ordinary.items(), results, strict=True):
+            answers[index] = self._answer(assignments[index], change, result)
+        for index in sorted(changes.keys() - ordinary.keys()):
             try:
-                answers[index] = self._settle(assignment, change, result)
-            except errors.DatastatusError as exc:
+                result = await self._writer.deauthorize(changes[index])
+            except errors.StoreDown as exc:
                 answers[index] = exc
+            else:
+                answers[index] = self._answer(assignments[index], changes[index], result)
         return answers
+
+    def _answer(self, assignment: Assignment | None, change: Change, result: ChangeResult) -> Answer:
+        assert assignment is not None
+        try:
+            return self._settle(assignment, change, result)
+        except errors.DatastatusError as exc:
+            return exc
 
     async def report_alone(
         self, dataset_id: UUID, lease_token: UUID | None, to_status: DatasetStatus, texts: Report
@@ -96,11 +109,14 @@ class Reporter:
         """One report by itself; the dataset after it. `texts` carries description, message, code and counts.
 
         Without a token: of a self-driven dataset that no connector has in hand. Raises DatasetNotFound,
-        InvalidFields, IllegalTransition, LeaseLost.
+        InvalidFields, IllegalTransition, LeaseLost, StoreDown.
         """
         assignment = await self._assignment(dataset_id, lease_token, to_status)
         change = await self._change(assignment, texts, to_status)
-        [result] = await self._write([change])
+        if to_status is DatasetStatus.AUTH_ERROR:
+            result = await self._writer.deauthorize(change)
+        else:
+            [result] = await self._writer.change([change])
         self._settle(assignment, change, result)
         self._note_progress(texts)
         await self._progress.flush()
@@ -178,17 +194,6 @@ class Reporter:
             problem = f"{report.records_fetched} were reported but {staged} uploaded; upload what is missing"
             raise errors.InvalidFields([errors.FieldViolation("records_fetched", problem)])
 
-    async def _write(self, changes: Sequence[Change]) -> list[ChangeResult]:
-        """One result a change, in order. Deauthorising locks a connection and so goes alone."""
-        ordinary = [change for change in changes if change.to_status is not DatasetStatus.AUTH_ERROR]
-        written = iter(await self._writer.change(ordinary) if ordinary else ())
-        return [
-            await self._writer.deauthorize(change)
-            if change.to_status is DatasetStatus.AUTH_ERROR
-            else next(written)
-            for change in changes
-        ]
-
     def _settle(self, assignment: Assignment, change: Change, result: ChangeResult) -> DatasetStatus:
         """The status reached, the pipeline told; raises why not."""
         dataset_id = str(change.dataset_id)
@@ -242,7 +247,7 @@ def _given_back(assignment: Assignment, report: Report) -> Change:
         assignment.dataset_id,
         status,
         held_token=assignment.lease_token,
-        description=message if status is DatasetStatus.QUEUED else None,
+        description=report.description or (message if status is DatasetStatus.QUEUED else None),
         error_message=message,
         error_code=code,
     )

@@ -66,7 +66,7 @@ class WatchHub:
         self._concerned_by_key: dict[Key, set[Subscription]] = {}
         self._watchers = 0
         self.draining = False
-        # Which of the histories that this process has followed: the numbers of epochs may come again.
+        # Which of the histories that this process has followed: where none was begun anew, both have one number.
         self.history = 1
 
     @property
@@ -315,8 +315,10 @@ class WatchHub:
 
     def check_token(self, token: ResumeToken, bounds: JournalBounds) -> None:
         """Raises HistoryForked where the token's history is not ours, ResumeExpired where `bounds` forgets it."""
-        fork_seq = self.fork_seq(token.epoch)
-        if token.epoch > self.epoch or token.seq > fork_seq:
+        # Of a history that was lost: nobody knows any more where it left ours.
+        is_known = any(token.epoch == epoch for epoch, _ in self._forks)
+        fork_seq = self.fork_seq(token.epoch) if is_known else 0
+        if not is_known or token.seq > fork_seq:
             raise errors.HistoryForked(fork_seq)
         if token.seq + 1 < bounds.oldest_seq:
             raise errors.ResumeExpired(bounds.oldest_seq)

@@ -230,11 +230,12 @@ async def connections_with_strays(executor: Executor, count_max: int) -> list[UU
     return [row["id"] for row in await executor.rows("connections_with_strays", count_max)]
 
 
-async def end_strays(executor: Executor, connection_id: UUID, error_message: str, error_code: str) -> None:
-    """End what is QUEUED on a connection AUTH_ERROR, unless it is linked by now."""
-    await executor.rows(
+async def end_strays(executor: Executor, connection_id: UUID, error_message: str, error_code: str) -> bool:
+    """End what is QUEUED on a connection AUTH_ERROR; False where it is linked by now."""
+    [row] = await executor.rows(
         "end_strays", connection_id, DESCRIPTIONS[DatasetStatus.AUTH_ERROR], error_message, error_code
     )
+    return row["is_done"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -684,7 +684,7 @@ class ReportResult(_message.Message):
     @_builtins.property
     def error(self) -> _status_pb2.Status:
         """It was refused and has changed nothing: LEASE_LOST, ILLEGAL_TRANSITION{from, to}, INVALID_FIELD; STORE_DOWN where
-        the store could not decide it, though it decided others: report it again.
+        the store could not decide it, though it decided others: the stream ends; dial again, and report it again.
         """
 
     def __init__(

@@ -314,6 +314,24 @@ async def falling_behind(
         yield database, hub, watches
 
 
+async def test_a_token_of_a_history_that_was_lost_is_refused_however_far_ours_goes(store: Store) -> None:
+    """Two backups were restored one after the other: what came between is in none of our epochs."""
+    link = await store.connection()
+    await journaled(store, link, 10)
+    lost, _ = await begin_new_epoch(store.dsn)
+    await store.sql.execute("DELETE FROM epoch WHERE number = $1", lost)
+    await journaled(store, link, 10)
+    epoch, _ = await begin_new_epoch(store.dsn)
+    await journaled(store, link, 10)
+    async with running_watches(store.database) as (_, watches):
+        for seq in (5, 15, 25):
+            with pytest.raises(errors.HistoryForked):
+                await anext(watches.watch(a_request(ResumeToken(lost, seq))))
+        for token in (ResumeToken(1, 15), ResumeToken(epoch, 25)):
+            told = await told_until(watches.watch(a_request(token)), 30)
+            assert told[0].seq == token.seq + 1
+
+
 async def test_a_token_of_a_server_that_knows_more_is_waited_for(store: Store) -> None:
     """The other server has seen a new epoch, and transitions in it, that this one has not."""
     link = await store.connection()

@@ -12,14 +12,18 @@ from uuid_utils.compat import uuid7
 from datastatus import errors
 from datastatus.domain.dataset import DatasetStatus
 from datastatus.engine import journal_writer
+from datastatus.engine.connector_session import ConnectorSession, Hello
+from datastatus.engine.connectors import ConnectorHub
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.mapping import Mappers
 from datastatus.engine.pipeline import Pipeline, PipelineOptions
 from datastatus.engine.progress import ProgressBoard
 from datastatus.engine.reports import Report, Reporter
 from datastatus.engine.sync import SyncEngine
+from datastatus.engine.watch_hub import WatchHub
 from datastatus.integrations.registry import load_registry
-from datastatus.store import datasets
+from datastatus.rpc.watch_encoder import encode_transition
+from datastatus.store import datasets, journal, staging
 from datastatus.store.journal import Change, ChangeOutcome
 from stores import Store, claim
 
@@ -66,12 +70,41 @@ async def test_a_cancel_that_was_not_made_is_not_answered_as_if_it_were(
     assert (await sync.cancel(dataset_id)).status is DatasetStatus.CANCELLED
 
 
-async def test_a_report_that_cannot_be_decided_is_not_taken_for_a_lost_lease(
-    store: Store, writer: JournalWriter
-) -> None:
+@pytest.fixture
+def reporter(store: Store, writer: JournalWriter) -> Reporter:
     registry, progress = load_registry(), ProgressBoard(store.database)
     pipeline = Pipeline(store.database, writer, progress, Mappers(registry, 0), PipelineOptions(60, 0.5))
-    reporter = Reporter(store.database, writer, pipeline, progress, registry)
+    return Reporter(store.database, writer, pipeline, progress, registry)
+
+
+async def test_a_refusal_that_cannot_be_written_keeps_no_other_report_from_being_answered(
+    store: Store, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def wait_in_vain(*_: object) -> None:
+        raise errors.StoreDown
+
+    monkeypatch.setattr(journal, "deauthorize_connection", wait_in_vain)
+    link, other = await store.connection(), await store.connection()
+    refused, fetched = await store.queued(link), await store.queued(other)
+    tokens = [await store.bring_to(one, DatasetStatus.FETCHING) for one in (refused, fetched)]
+    assignments = await datasets.claimed_datasets(store.database, [refused, fetched])
+    assignments.sort(key=lambda one: one.dataset_id != refused)
+    await staging.stage_page(store.database, fetched, tokens[1], 0, [b"{}"])
+    told, done = await reporter.report(
+        [
+            Report(refused, tokens[0], DatasetStatus.AUTH_ERROR, error_message="no"),
+            Report(fetched, tokens[1], DatasetStatus.MAPPING, records_fetched=1, fetch_complete=True),
+        ],
+        assignments,
+    )
+    assert isinstance(told, errors.StoreDown)
+    assert done is DatasetStatus.MAPPING
+    assert [one.dataset_id for one in reporter._pipeline._in_hand.values()] == [fetched]
+
+
+async def test_a_report_that_cannot_be_decided_is_not_taken_for_a_lost_lease(
+    store: Store, writer: JournalWriter, reporter: Reporter
+) -> None:
     link = await store.connection()
     ids = [await store.queued(link, "invoices"), await store.queued(link, "suppliers")]
     tokens = [await store.bring_to(one, DatasetStatus.FETCHING) for one in ids]
@@ -80,9 +113,16 @@ async def test_a_report_that_cannot_be_decided_is_not_taken_for_a_lost_lease(
         Report(dataset_id, token, DatasetStatus.FETCH_ERROR, error_message="no")
         for dataset_id, token in zip(ids, tokens, strict=True)
     ]
+    hello = Hello("in test", "1", "here", frozenset(), frozenset({link.connection_id}), capacity=4)
+    session = ConnectorSession(hello, in_hand={one.dataset_id: one for one in assignments})
+    watch_hub = WatchHub(store.database, encode_transition, ring_bytes_max=1 << 20, watchers_max=1)
+    progress = ProgressBoard(store.database)
+    hub = ConnectorHub(store.database, writer, watch_hub, reporter, progress, load_registry(), 60)
     async with locked(store, ids[0]):
-        refused, done = await reporter.report(reports, assignments)
+        refused, done = await hub.report(session, reports)
     assert isinstance(refused, errors.StoreDown)
     assert done is DatasetStatus.FETCH_ERROR
-    # It is reported again.
-    assert await reporter.report(reports[:1], assignments[:1]) == [DatasetStatus.FETCH_ERROR]
+    # The connector is sent away, so that it reports it again when it comes back.
+    assert session.closing
+    assert list(session.in_hand) == ids[:1]
+    assert await hub.report(session, reports[:1]) == [DatasetStatus.FETCH_ERROR]

@@ -239,6 +239,16 @@ async def test_what_is_being_published_is_not_discarded(store: Store, attempt: i
     assert await staging.count_mapped(store.database, dataset_id, 1) == 0
 
 
+async def test_a_page_that_comes_after_its_attempt_was_discarded_is_discarded_too(store: Store) -> None:
+    link = await store.connection()
+    dataset_id, _ = await staged(store, link, {"a": "one"}, whole=True)
+    await staging.discard_staging(store.database, dataset_id, 1)
+    late = MappedColumns(["b"], ["{}"], [b"b"], [None], [None], [None])
+    await staging.add_mapped(store.database, dataset_id, 1, 7, late)
+    await staging.discard_staging(store.database, dataset_id, 1)
+    assert await staging.count_mapped(store.database, dataset_id, 1) == 0
+
+
 async def test_whoever_has_read_a_publication_misses_no_later_change_though_the_clock_was_set_back(
     store: Store,
 ) -> None:

@@ -28,15 +28,17 @@ END
 $$;
 
 -- End what is QUEUED on a connection that is not linked: it was between two attempts when the link was lost. Of one that
--- has been linked again meanwhile nothing is ended.
-CREATE FUNCTION end_strays(connection uuid, description text, error_message text, error_code text) RETURNS void
+-- has been linked again meanwhile nothing is ended: false.
+CREATE FUNCTION end_strays(connection uuid, description text, error_message text, error_code text) RETURNS boolean
 LANGUAGE plpgsql
 AS $$
 BEGIN
     PERFORM FROM connection c WHERE c.id = connection AND c.status <> 'LINKED' FOR NO KEY UPDATE;
-    IF FOUND THEN
-        PERFORM end_datasets(connection, true, 'AUTH_ERROR', description, error_message, error_code);
+    IF NOT FOUND THEN
+        RETURN false;
     END IF;
+    PERFORM end_datasets(connection, true, 'AUTH_ERROR', description, error_message, error_code);
+    RETURN true;
 END
 $$;
 
@@ -101,10 +103,9 @@ END
 $$;
 
 -- End a dataset AUTH_ERROR, deauthorise its connection and end its QUEUED datasets AUTH_ERROR too; datasets in
--- later stages go on. What the source refuses is not kept: the credentials go. But a dataset whose attempt
--- began before the connection was last authorised ends alone: what it was refused for is no longer what the link stands
--- on. Outcomes
--- are those of transition_datasets, without RETRY.
+-- later stages go on. What the source refuses is not kept: the credentials go. But a dataset whose attempt began
+-- before the connection was last authorised ends alone: what it was refused for is no longer what the link stands on.
+-- Outcomes are those of transition_datasets, without RETRY.
 CREATE FUNCTION deauthorize_connection(
     dataset uuid, held_token uuid, description text, error_message text, error_code text, cascade_description text
 ) RETURNS TABLE (outcome text, status dataset_status, seq bigint, version integer, occurred timestamptz)

@@ -99,7 +99,7 @@ WHERE c.status <> 'LINKED' AND EXISTS (
 ORDER BY c.id LIMIT $1;
 
 -- name: end_strays
-SELECT end_strays($1, $2, $3, $4);
+SELECT end_strays($1, $2, $3, $4) AS is_done;
 
 -- name: record_progress
 UPDATE dataset d SET

@@ -73,13 +73,18 @@ SELECT record_count, seq, version, occurred FROM publish_dataset($1, $2, $3);
 -- name: discard_staging
 -- Of this attempt and earlier ones: the next attempt may be staging already. What is being published stays.
 WITH unused AS (
-    SELECT s.dataset_id, s.attempt FROM staging s WHERE s.dataset_id = $1 AND s.attempt <= $2 FOR UPDATE SKIP LOCKED
+    SELECT s.attempt FROM staging s WHERE s.dataset_id = $1 AND s.attempt <= $2 FOR UPDATE SKIP LOCKED
+), in_use AS (
+    SELECT s.attempt FROM staging s WHERE s.dataset_id = $1 AND s.attempt NOT IN (SELECT u.attempt FROM unused u)
 ), pages AS (
-    DELETE FROM staged_page p USING unused u WHERE p.dataset_id = u.dataset_id AND p.attempt = u.attempt
+    -- Also of an attempt that was discarded before: a page of it may have been on its way.
+    DELETE FROM staged_page p
+    WHERE p.dataset_id = $1 AND p.attempt <= $2 AND p.attempt NOT IN (SELECT u.attempt FROM in_use u)
 ), mapped AS (
-    DELETE FROM mapped_page p USING unused u WHERE p.dataset_id = u.dataset_id AND p.attempt = u.attempt
+    DELETE FROM mapped_page p
+    WHERE p.dataset_id = $1 AND p.attempt <= $2 AND p.attempt NOT IN (SELECT u.attempt FROM in_use u)
 )
-DELETE FROM staging s USING unused u WHERE s.dataset_id = u.dataset_id AND s.attempt = u.attempt;
+DELETE FROM staging s USING unused u WHERE s.dataset_id = $1 AND s.attempt = u.attempt;
 
 -- name: abandoned_staging
 SELECT DISTINCT s.dataset_id, d.attempt FROM staging s JOIN dataset d ON d.id = s.dataset_id
