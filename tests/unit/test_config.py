@@ -9,7 +9,8 @@ from datastatus.config import settings_of, settings_problem
 
 
 @pytest.mark.parametrize(
-    "address", ["127.0.0.1:50051", "0.0.0.0:0", "localhost:65535", "[::1]:50051", "[::]:0"]
+    "address",
+    ["127.0.0.1:50051", "0.0.0.0:0", "localhost:65535", "[::1]:50051", "[::]:0", "[fe80::1%eth0]:1"],
 )
 def test_an_address_to_listen_on_is_a_host_and_a_port(address: str) -> None:
     assert settings_of(listen=address).listen == address

@@ -65,7 +65,7 @@ def translate_status(status: status_pb2.Status) -> errors.DatastatusError:
             if known is not None:
                 return known
     metadata.pop("code", None)
-    code = next(one for one in grpc.StatusCode if one.value[0] == status.code)
+    code = next((one for one in grpc.StatusCode if one.value[0] == status.code), grpc.StatusCode.UNKNOWN)
     return CallFailed(code, status.message, **metadata)
 
 

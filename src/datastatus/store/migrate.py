@@ -22,9 +22,19 @@ class SchemaUnusable(DatabaseUnusable):
 async def migrate(dsn: str) -> list[str]:
     """Apply the migrations that are missing, all in one transaction; the names of those applied, in order.
 
-    Raises SchemaUnusable, or DatabaseUnusable where the database cannot be connected to.
+    Raises SchemaUnusable, or DatabaseUnusable where the database cannot be connected to or changed.
     """
-    async with open_connection(dsn) as connection, connection.transaction():
+    async with open_connection(dsn) as connection:
+        try:
+            return await _migrate(connection)
+        except (asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError) as exc:
+            raise DatabaseUnusable(
+                f"the database cannot be migrated: {exc}; use a role that may create tables in it, on the primary"
+            ) from exc
+
+
+async def _migrate(connection: asyncpg.Connection) -> list[str]:
+    async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1, $2)", *_LOCK)
         await connection.execute(
             """

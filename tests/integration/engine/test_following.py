@@ -6,6 +6,9 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -280,6 +283,27 @@ async def test_until_terminal_ends_though_the_last_transition_does_not_pass(stor
         await store.change(journal.Change(dataset_id, DatasetStatus.CANCELLED))
         async with asyncio.timeout(10):
             assert [message async for message in watch if isinstance(message.body, Batch)] == []
+
+
+async def test_a_watcher_that_was_told_all_does_not_look_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = await store.connection()
+    async with running_watches(store.database) as (hub, watches):
+        reads = 0
+        read = hub.read
+
+        async def counted(*arguments: Any) -> Any:
+            nonlocal reads
+            reads += 1
+            return await read(*arguments)
+
+        monkeypatch.setattr(hub, "read", counted)
+        watch = watches.watch(replace(a_request(Start.NOW), heartbeat=timedelta(seconds=60)))
+        await anext(watch)
+        for _ in range(10):
+            await told_until(watch, await journaled(store, link, 2))
+        assert reads < 15
 
 
 async def test_a_live_stream_of_an_old_epoch_ends_and_is_told_nothing_of_the_new_one(store: Store) -> None:

@@ -11,6 +11,7 @@ from uuid_utils.compat import uuid7
 
 from datastatus.domain.connection import ConnectionStatus
 from datastatus.domain.dataset import TRANSITIONS, DatasetStatus, Trigger
+from datastatus.store.database import DatabaseUnusable
 from datastatus.store.migrate import SchemaUnusable, migrate
 from datastatus.store.sql import migrations, queries
 from datastatus.v1 import connection_pb2, dataset_pb2
@@ -199,3 +200,11 @@ async def _run(command: str) -> None:
     )
     said, _ = await process.communicate()
     assert process.returncode == 0, said.decode()
+
+
+async def test_where_nothing_may_be_changed_it_is_said(own_store: Store) -> None:
+    name = await own_store.sql.fetchval("SELECT current_database()")
+    await own_store.sql.execute("DROP TABLE migration")
+    await own_store.sql.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    with pytest.raises(DatabaseUnusable, match=r"cannot be migrated: .*read-only transaction; use a role"):
+        await migrate(own_store.dsn)
