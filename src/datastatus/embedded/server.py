@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import shutil
+import socket
+import struct
 import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 import asyncpg
+import structlog
 
 from datastatus.embedded.base import EmbeddedPostgresError, tries
 from datastatus.embedded.places import Account
+
+_log = structlog.get_logger(__name__)
 
 _START_SECONDS = 60
 _STOP_SECONDS = 30
 # Files of the write-ahead log that are there before they are needed.
 READY_SEGMENTS = 8
 _SEGMENT_MEGABYTES = 16
+_SOCKET = ".s.PGSQL.5432"
 
 _CONFIGURATION = """\
 # Written by datastatus at every start.
@@ -55,8 +64,13 @@ class Server:
     def dsn(self) -> str:
         return f"postgresql://datastatus@/datastatus?host={quote(str(self.socket_folder), safe='')}"
 
-    def run(self, program: str, *arguments: str | Path, timeout_seconds: float) -> None:
-        """Run one of Postgres' programs. Raises EmbeddedPostgresError with the end of what it said."""
+    def run(
+        self, program: str, *arguments: str | Path, timeout_seconds: float, inherited: Sequence[int] = ()
+    ) -> None:
+        """Run one of Postgres' programs, which inherits the files given.
+
+        Raises EmbeddedPostgresError with the end of what it said.
+        """
         command = [str(self.programs / "bin" / program), *map(str, arguments)]
         try:
             done = subprocess.run(
@@ -69,6 +83,7 @@ class Server:
                 check=False,
                 # Ctrl-C in our terminal is for us; we stop the server ourselves, in order.
                 start_new_session=True,
+                pass_fds=inherited,
                 env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"},
                 **self.account.process_options,
             )
@@ -117,48 +132,94 @@ def ensure_cluster(server: Server, major: int) -> None:
 
 
 def ensure_running(server: Server) -> None:
-    _write_configuration(server)
-    pid = _postmaster_pid(server)
-    if pid is not None and not _is_our_postmaster(pid, server):
-        # Left behind by a crash; the number may be somebody else's by now, and Postgres would not start.
-        (server.cluster / "postmaster.pid").unlink()
-        # Names the same process; one that nobody buries as a zombie would count as alive.
-        (server.socket_folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
-        pid = None
-    if pid is None:
-        for _ in tries(_START_SECONDS):
-            try:
-                _start(server)
-                break
-            except EmbeddedPostgresError as exc:
-                # The backends of a killed postmaster take a moment to notice that it is gone.
-                if "pre-existing shared memory block" not in str(exc):
-                    raise
-    asyncio.run(_ensure_database(server))
+    """Adopt the server that serves the cluster, or start one."""
+    problem = ""
+    for _ in tries(_START_SECONDS):
+        if _listener(server) is None and not _start(server):
+            problem = (
+                f"another server uses {server.cluster}, but cannot be reached at {server.socket_folder} from here: "
+                "stop the container or the process that runs it, or name another --data-folder"
+            )
+            continue
+        try:
+            asyncio.run(_ensure_database(server))
+        except (OSError, asyncpg.CannotConnectNowError) as exc:
+            # It has not come up yet, or was about to stop when we found it.
+            problem = f"the server in {server.cluster} does not answer: {exc}"
+        else:
+            return
+    raise EmbeddedPostgresError(f"{problem}\n{server.log_tail()}")
 
 
-def _start(server: Server) -> None:
-    server.run(
-        "pg_ctl",
-        *("start", "--wait", "--timeout", str(_START_SECONDS), "--silent"),
-        *("--pgdata", server.cluster, "--log", server.cluster.parent / "start.log"),
-        timeout_seconds=_START_SECONDS + 5,
-    )
+def _start(server: Server) -> bool:
+    """Start a server, and whether that was possible: not while another one, or what a killed one left, lives.
+
+    Process ids cannot tell that, for those of another container are not seen here. So a server and all of its
+    processes inherit a locked file: while one of them lives, wherever that is, the lock cannot be taken.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    lock = os.open(server.cluster.with_name("running"), flags, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    else:
+        # Left behind by a crash; Postgres would not start if the number is somebody else's by now, nor with an
+        # empty file.
+        (server.cluster / "postmaster.pid").unlink(missing_ok=True)
+        (server.socket_folder / f"{_SOCKET}.lock").unlink(missing_ok=True)
+        _write_configuration(server)
+        server.run(
+            "pg_ctl",
+            *("start", "--wait", "--timeout", str(_START_SECONDS), "--silent"),
+            *("--pgdata", server.cluster, "--log", server.cluster.parent / "start.log"),
+            timeout_seconds=_START_SECONDS + 5,
+            inherited=(lock,),
+        )
+        return True
+    finally:
+        # Closed, not unlocked: the server goes on holding it.
+        os.close(lock)
 
 
 def stop(server: Server) -> None:
-    pid = _postmaster_pid(server)
-    if pid is not None and _is_our_postmaster(pid, server):
-        server.run(
-            "pg_ctl",
-            *("stop", "--wait", "--timeout", str(_STOP_SECONDS), "--mode", "fast", "--silent"),
-            *("--pgdata", server.cluster),
-            timeout_seconds=_STOP_SECONDS + 5,
-        )
+    listener = _listener(server)
+    if listener is None:
+        return
+    if listener != _postmaster_pid(server):
+        # Its number means nobody, or somebody else, here.
+        _log.warning("the embedded Postgres runs in another container and is left to it", data=server.cluster)
+        return
+    server.run(
+        "pg_ctl",
+        *("stop", "--wait", "--timeout", str(_STOP_SECONDS), "--mode", "fast", "--silent"),
+        *("--pgdata", server.cluster),
+        timeout_seconds=_STOP_SECONDS + 5,
+    )
+
+
+def _listener(server: Server) -> int | None:
+    """The id of the process that listens on the socket, 0 if it has none here; None if nobody listens.
+
+    A socket is the same in all containers that share its folder, and dead once its server is. The kernel tells
+    whose it is, while to look into a process of another user takes a capability that root may not have.
+    """
+    with socket.socket(socket.AF_UNIX) as asking:
+        try:
+            # Waits only while the server has hundreds of others to let in.
+            asking.connect(str(server.socket_folder / _SOCKET))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        if sys.platform != "linux":
+            # Nor are there containers: the number in its file is good everywhere.
+            return _postmaster_pid(server)
+        peer = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        pid, _, _ = struct.unpack("3i", peer)
+        return pid
 
 
 def _write_configuration(server: Server) -> None:
-    """A whole file moved into place: a running server may be reading it."""
+    """A whole file moved into place: half of one would be settings of its own."""
     text = _CONFIGURATION.format(
         socket_folder=str(server.socket_folder).replace("'", "''"),
         ready_megabytes=READY_SEGMENTS * _SEGMENT_MEGABYTES,
@@ -178,42 +239,18 @@ def _postmaster_pid(server: Server) -> int | None:
         return None
 
 
-def _is_our_postmaster(pid: int, server: Server) -> bool:
-    """Whether that process is a living Postgres of this cluster: a postmaster works in its data directory."""
-    if Path("/proc/self").exists():
-        try:
-            return os.path.samefile(f"/proc/{pid}/cwd", server.cluster)
-        except OSError:
-            # Gone, a zombie, or another user's.
-            return False
-    listed = subprocess.run(
-        ["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
-    return str(server.cluster) in listed.stdout
-
-
 async def _ensure_database(server: Server) -> None:
-    """Wait until the server answers, and make the database where it is missing."""
-    error: Exception | None = None
-    for _ in tries(_START_SECONDS):
-        try:
-            connection = await asyncpg.connect(
-                host=str(server.socket_folder), user="datastatus", database="postgres", timeout=10
-            )
-        except (OSError, asyncpg.CannotConnectNowError) as exc:
-            error = exc
-            continue
-        try:
-            found = await connection.fetchval("SELECT count(*) FROM pg_database WHERE datname = 'datastatus'")
-            if not found:
-                await _make_segments_ready(connection)
-                await connection.execute("CREATE DATABASE datastatus")
-            return
-        finally:
-            await connection.close()
-    raise EmbeddedPostgresError(
-        f"the server in {server.cluster} does not answer: {error}\n{server.log_tail()}"
+    """Make the database where it is missing. Raises OSError or CannotConnectNowError if nobody answers yet."""
+    connection = await asyncpg.connect(
+        host=str(server.socket_folder), user="datastatus", database="postgres", timeout=10
     )
+    try:
+        found = await connection.fetchval("SELECT count(*) FROM pg_database WHERE datname = 'datastatus'")
+        if not found:
+            await _make_segments_ready(connection)
+            await connection.execute("CREATE DATABASE datastatus")
+    finally:
+        await connection.close()
 
 
 async def _make_segments_ready(connection: asyncpg.Connection) -> None:
