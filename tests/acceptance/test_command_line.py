@@ -12,6 +12,7 @@ import pytest
 from datastatus.channel import open_channel
 from datastatus.cli import app
 from datastatus.integrations.gnucash import DEMO_BOOK
+from datastatus.store import migrate
 from datastatus.v1 import connector_service_pb2, connector_service_pb2_grpc, dataset_pb2
 from running_service import RunningService, datastatus, running_service, started
 
@@ -253,6 +254,22 @@ async def test_serve_stops_cleanly_with_its_postgres(number: signal.Signals) -> 
         assert not postmaster.exists()
         watching.terminate()
         await watching.wait()
+
+
+async def test_serve_can_be_stopped_while_it_waits_for_another_one_to_migrate(
+    service: RunningService,
+) -> None:
+    async with service.database() as database:
+        dsn = f"postgresql://datastatus@/datastatus?host={service.data_folder / 'postgres' / 'socket'}"
+        await database.execute("SELECT pg_advisory_lock($1, $2)", *migrate._LOCK)
+        starting = await started(None, "serve", "--listen", "127.0.0.1:0", "--database-url", dsn)
+        async with asyncio.timeout(30):
+            while not await database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        starting.terminate()
+        async with asyncio.timeout(5):
+            await starting.communicate()
+        assert starting.returncode == 0
 
 
 async def test_a_second_server_on_the_port_is_refused_with_advice(service: RunningService) -> None:

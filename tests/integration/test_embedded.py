@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import shutil
 import signal
@@ -18,8 +19,10 @@ from typing import Any
 import asyncpg
 import pytest
 
+from datastatus import embedded
 from datastatus.embedded import EmbeddedPostgresError, embedded_postgres, places
 from datastatus.embedded import server as embedded_server
+from datastatus.embedded.base import tries
 from datastatus.embedded.server import READY_SEGMENTS
 
 is_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as somebody else")
@@ -142,6 +145,10 @@ async def test_a_kill_costs_nothing_that_was_committed(folder: Path, victim: str
         assert await answer(dsn, "SELECT answer FROM kept") == 42
         server = postmaster_pid(data)
     assert not is_alive(server)
+    # While it recovers it is let alone: the log is there to tell what went wrong.
+    assert "starting up" not in "".join(
+        one.read_text() for one in (home_of(data) / "cluster" / "log").iterdir()
+    )
 
 
 @pytest.mark.parametrize("left", ["the number of somebody else", "nothing"])
@@ -249,6 +256,71 @@ async def test_root_without_a_look_into_other_processes_shares_a_server_and_stop
             assert await answer(one, begun) == await answer(other, begun)
             assert postmaster_pid(data) == postmaster
     assert not is_alive(postmaster)
+
+
+async def test_a_start_that_is_given_up_leaves_no_server_behind(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = folder / "data"
+    started = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    start = embedded_server._start
+
+    def start_and_tell(*arguments: Any) -> None:
+        start(*arguments)
+        loop.call_soon_threadsafe(started.set)
+
+    monkeypatch.setattr(embedded_server, "_start", start_and_tell)
+    starting = asyncio.create_task(embedded_postgres(data).__aenter__())
+    await started.wait()
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+
+    assert not (home_of(data) / "cluster" / "postmaster.pid").exists()
+    async with user_of(data) as dsn:
+        assert await answer(dsn, "SELECT 1") == 1
+
+
+async def test_waiting_for_another_process_to_start_the_server_can_be_given_up(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, ended = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    enter = embedded._enter
+
+    def enter_and_tell(*arguments: Any) -> Any:
+        try:
+            return enter(*arguments)
+        finally:
+            loop.call_soon_threadsafe(ended.set)
+
+    def tries_and_tell(seconds: float) -> Iterator[None]:
+        for one in tries(seconds):
+            yield one
+            loop.call_soon_threadsafe(waiting.set)
+
+    monkeypatch.setattr(embedded, "_enter", enter_and_tell)
+    monkeypatch.setattr(embedded, "tries", tries_and_tell)
+    with (folder / "gate").open("w") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        entering = asyncio.create_task(embedded_postgres(folder).__aenter__())
+        await waiting.wait()
+        entering.cancel()
+        async with asyncio.timeout(10):
+            with pytest.raises(asyncio.CancelledError):
+                await entering
+        assert ended.is_set()
+
+
+async def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
+    data = folder / "data"
+    async with embedded_postgres(data):
+        control = home_of(data) / "cluster" / "global" / "pg_control"
+    control.unlink()
+    with pytest.raises(EmbeddedPostgresError, match="pg_control"):
+        async with embedded_postgres(data):
+            pass
 
 
 async def test_data_of_another_release_is_refused_with_advice(folder: Path) -> None:

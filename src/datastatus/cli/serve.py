@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any
@@ -94,12 +95,26 @@ def run_service(work: Coroutine[Any, Any, int]) -> int:
 
 
 async def _serve(settings: Settings) -> int:
+    serving = asyncio.Event()
     with stop_signals() as stopped:
-        if settings.database_url is None:
-            print_note(f"starting the embedded Postgres; its data lies in {settings.data_folder.absolute()}")
-        async with running_service(settings) as service:
-            settle_memory()
-            print_note(f"serving on {service.address}; Ctrl-C stops")
-            await stopped.wait()
-            print_note("stopping")
+        async with asyncio.TaskGroup() as tasks:
+            service = tasks.create_task(_serve_until(stopped, settings, serving))
+            stopping = tasks.create_task(stopped.wait())
+            await asyncio.wait([service, stopping], return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            # Once it serves it ends in order by itself; what it waits for before that may take long.
+            if stopped.is_set() and not serving.is_set():
+                print_note("stopping")
+                service.cancel()
     return EXIT_OK
+
+
+async def _serve_until(stopped: asyncio.Event, settings: Settings, serving: asyncio.Event) -> None:
+    if settings.database_url is None:
+        print_note(f"starting the embedded Postgres; its data lies in {settings.data_folder.absolute()}")
+    async with running_service(settings) as service:
+        serving.set()
+        settle_memory()
+        print_note(f"serving on {service.address}; Ctrl-C stops")
+        await stopped.wait()
+        print_note("stopping")

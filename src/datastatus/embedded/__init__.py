@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -39,7 +40,21 @@ async def embedded_postgres(data_folder: Path, *, major: int = 18) -> AsyncItera
 
     Any number of processes may share a folder. Raises EmbeddedPostgresError.
     """
-    user = await asyncio.to_thread(_enter, data_folder, major)
+    given_up = threading.Event()
+    entering = asyncio.create_task(asyncio.to_thread(_enter, data_folder, major, given_up))
+    try:
+        user = await asyncio.shield(entering)
+    except asyncio.CancelledError:
+        # A thread cannot be cancelled: it is told, and what it has got is given back.
+        given_up.set()
+        try:
+            user = await entering
+        except EmbeddedPostgresError:
+            # It has got nothing.
+            pass
+        else:
+            await asyncio.to_thread(user.leave)
+        raise
     try:
         yield user.dsn
     finally:
@@ -61,7 +76,8 @@ class _User:
     def leave(self) -> None:
         """Give the share back; the last one stops the server."""
         try:
-            with _gate(self.folder):
+            # To leave is never given up.
+            with _gate(self.folder, threading.Event()):
                 try:
                     # Upgrading our shared lock: it succeeds if nobody else holds one.
                     fcntl.flock(self.users_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,12 +88,13 @@ class _User:
             os.close(self.users_lock)
 
 
-def _enter(data_folder: Path, major: int) -> _User:
+def _enter(data_folder: Path, major: int, given_up: threading.Event) -> _User:
+    """A share in the server, which runs unless it has been given up."""
     folder = data_folder.absolute()
     try:
         # Others may pass through but see nothing: the cluster inside is private to the server's user.
         folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-        with _gate(folder):
+        with _gate(folder, given_up):
             users_lock = os.open(folder / "users", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(users_lock, fcntl.LOCK_SH)
@@ -86,7 +103,7 @@ def _enter(data_folder: Path, major: int) -> _User:
                     places.home / "cluster", places.programs, places.socket_folder, places.account
                 )
                 ensure_cluster(server, major)
-                ensure_running(server)
+                ensure_running(server, given_up)
             except BaseException:
                 os.close(users_lock)
                 raise
@@ -98,7 +115,7 @@ def _enter(data_folder: Path, major: int) -> _User:
 
 
 @contextmanager
-def _gate(folder: Path) -> Iterator[None]:
+def _gate(folder: Path, given_up: threading.Event) -> Iterator[None]:
     """Only one process at a time starts or stops the server."""
     gate = os.open(folder / "gate", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -107,7 +124,10 @@ def _gate(folder: Path) -> Iterator[None]:
                 fcntl.flock(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                continue
+                if given_up.is_set():
+                    raise EmbeddedPostgresError(
+                        f"the server in {folder} was given up while another process was starting or stopping it"
+                    ) from None
         else:
             raise EmbeddedPostgresError(
                 f"another process has been starting or stopping the server in {folder} for {_LOCK_SECONDS} s"

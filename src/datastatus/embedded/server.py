@@ -10,7 +10,9 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -101,10 +103,16 @@ class Server:
     def log_folder(self) -> Path:
         return self.cluster / "log"
 
+    @property
+    def start_log(self) -> Path:
+        """What a server says before it writes a log."""
+        return self.cluster.with_name("start.log")
+
     def log_tail(self) -> str:
         """The last lines of the newest log, or nothing."""
         try:
-            newest = max(self.log_folder.iterdir(), key=lambda path: path.stat().st_mtime)
+            logs = (self.start_log, *self.log_folder.glob("*"))
+            newest = max(logs, key=lambda path: path.stat().st_mtime)
             return newest.read_text(errors="replace")[-2000:]
         except (OSError, ValueError):
             return ""
@@ -131,64 +139,93 @@ def ensure_cluster(server: Server, major: int) -> None:
     unfinished.rename(server.cluster)
 
 
-def ensure_running(server: Server) -> None:
-    """Adopt the server that serves the cluster, or start one."""
+def ensure_running(server: Server, given_up: threading.Event) -> None:
+    """Adopt the server that serves the cluster, or start one; return at once, with it or without, if given up."""
     problem = ""
+    is_started = False
     for _ in tries(_START_SECONDS):
-        if _listener(server) is None and not _start(server):
-            problem = (
-                f"another server uses {server.cluster}, but cannot be reached at {server.socket_folder} from here: "
-                "stop the container or the process that runs it, or name another --data-folder"
-            )
-            continue
-        try:
-            asyncio.run(_ensure_database(server))
-        except (OSError, asyncpg.CannotConnectNowError) as exc:
-            # It has not come up yet, or was about to stop when we found it.
-            problem = f"the server in {server.cluster} does not answer: {exc}"
-        else:
+        if given_up.is_set():
             return
+        if _listener(server) is not None:
+            # Each question before that would be a line in its log.
+            if not _is_ready(server):
+                problem = f"the server in {server.cluster} has not come up within {_START_SECONDS} s"
+                continue
+            try:
+                asyncio.run(_ensure_database(server))
+            except (OSError, asyncpg.CannotConnectNowError) as exc:
+                # It was about to stop when we found it.
+                problem = f"the server in {server.cluster} does not answer: {exc}"
+            else:
+                return
+            continue
+        with _lock_of_server(server) as lock:
+            if lock is None:
+                problem = (
+                    f"another server uses {server.cluster}, but cannot be reached at {server.socket_folder} from "
+                    "here: stop the container or the process that runs it, or name another --data-folder"
+                )
+            elif is_started:
+                raise EmbeddedPostgresError(
+                    f"the server in {server.cluster} has ended at once; see below why\n{server.log_tail()}"
+                )
+            else:
+                _start(server, lock)
+                is_started = True
     raise EmbeddedPostgresError(f"{problem}\n{server.log_tail()}")
 
 
-def _start(server: Server) -> bool:
-    """Start a server, and whether that was possible: not while another one, or what a killed one left, lives.
+@contextmanager
+def _lock_of_server(server: Server) -> Iterator[int | None]:
+    """The lock that a server and all of its processes inherit; None while one of them lives, wherever that is.
 
-    Process ids cannot tell that, for those of another container are not seen here. So a server and all of its
-    processes inherit a locked file: while one of them lives, wherever that is, the lock cannot be taken.
+    Process ids cannot tell that: those of another container are not seen here.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     lock = os.open(server.cluster.with_name("running"), flags, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
+        yield None
     else:
-        # Left behind by a crash; Postgres would not start if the number is somebody else's by now, nor with an
-        # empty file.
-        (server.cluster / "postmaster.pid").unlink(missing_ok=True)
-        (server.socket_folder / f"{_SOCKET}.lock").unlink(missing_ok=True)
-        _write_configuration(server)
-        server.run(
-            "pg_ctl",
-            *("start", "--wait", "--timeout", str(_START_SECONDS), "--silent"),
-            *("--pgdata", server.cluster, "--log", server.cluster.parent / "start.log"),
-            timeout_seconds=_START_SECONDS + 5,
-            inherited=(lock,),
-        )
-        return True
+        yield lock
     finally:
-        # Closed, not unlocked: the server goes on holding it.
+        # Closed, not unlocked: a server that has inherited it goes on holding it.
         os.close(lock)
 
 
+def _start(server: Server, lock: int) -> None:
+    """Start a server that holds the lock; it comes up later, or ends."""
+    # Left behind by a crash; Postgres would not start if the number is somebody else's by now, nor with an
+    # empty file.
+    (server.cluster / "postmaster.pid").unlink(missing_ok=True)
+    (server.socket_folder / f"{_SOCKET}.lock").unlink(missing_ok=True)
+    _write_configuration(server)
+    server.run(
+        "pg_ctl",
+        *("start", "--no-wait", "--silent", "--pgdata", server.cluster, "--log", server.start_log),
+        timeout_seconds=_START_SECONDS,
+        inherited=(lock,),
+    )
+
+
 def stop(server: Server) -> None:
-    listener = _listener(server)
-    if listener is None:
-        return
+    for _ in tries(_STOP_SECONDS):
+        if (listener := _listener(server)) is not None:
+            break
+        # It may have been given up before it listens.
+        with _lock_of_server(server) as lock:
+            if lock is not None:
+                return
+    else:
+        raise EmbeddedPostgresError(
+            f"the server in {server.cluster} does not listen at {server.socket_folder}, so it was left running"
+        )
     if listener != _postmaster_pid(server):
         # Its number means nobody, or somebody else, here.
-        _log.warning("the embedded Postgres runs in another container and is left to it", data=server.cluster)
+        _log.warning(
+            "the embedded Postgres runs in another container and is left to it", data=str(server.cluster)
+        )
         return
     server.run(
         "pg_ctl",
@@ -239,8 +276,16 @@ def _postmaster_pid(server: Server) -> int | None:
         return None
 
 
+def _is_ready(server: Server) -> bool:
+    """Whether the server says in its file that whoever comes is let in: the last line is what it does."""
+    try:
+        return (server.cluster / "postmaster.pid").read_text().rstrip().endswith("\nready")
+    except FileNotFoundError:
+        return False
+
+
 async def _ensure_database(server: Server) -> None:
-    """Make the database where it is missing. Raises OSError or CannotConnectNowError if nobody answers yet."""
+    """Make the database where it is missing. Raises OSError or CannotConnectNowError if nobody answers."""
     connection = await asyncpg.connect(
         host=str(server.socket_folder), user="datastatus", database="postgres", timeout=10
     )
