@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from datastatus.config import Settings
 from datastatus.connector.fetching import CredentialsOf
 from datastatus.connector.runtime import ConnectorRuntime
 from datastatus.credentials_keys import key_source
-from datastatus.embedded import embedded_postgres
+from datastatus.embedded import data_place, embedded_postgres
 from datastatus.engine.engine import Encoding, Engine, EngineOptions
 from datastatus.integrations.registry import Registry, load_registry
 from datastatus.rpc.convert import encode_data_status
@@ -27,10 +28,10 @@ _ONLINE_DRAIN_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A running service: where it listens, and the embedded data folder or None."""
+    """A running service: where it listens, and where the data of the embedded Postgres lies or None."""
 
     address: str
-    embedded_folder: str | None
+    data_place: Path | None
 
 
 @asynccontextmanager
@@ -70,8 +71,8 @@ async def running_service(settings: Settings) -> AsyncIterator[Service]:
         )
         connectors = _online_connectors(registry, address, engine.connections.credentials_of)
         await stack.enter_async_context(_serving_sources(connectors))
-        folder = None if settings.database_url else str(settings.data_folder)
-        yield Service(address, folder)
+        place = None if settings.database_url else data_place(settings.data_folder.absolute())
+        yield Service(address, place)
 
 
 def _online_connectors(

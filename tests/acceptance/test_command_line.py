@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shutil
 import signal
+import tempfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -254,6 +258,17 @@ async def test_serve_stops_cleanly_with_its_postgres(number: signal.Signals) -> 
         assert not postmaster.exists()
         watching.terminate()
         await watching.wait()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root keeps the data elsewhere")
+async def test_serve_says_where_the_data_of_a_private_folder_really_lies() -> None:
+    with tempfile.TemporaryDirectory() as private:
+        try:
+            async with running_service(data_folder=Path(private)) as service:
+                home = (Path(private) / "location").read_text().strip()
+                assert f"its data lies in {home}\n" in service.log
+        finally:
+            shutil.rmtree((Path(private) / "location").read_text().strip())
 
 
 async def test_serve_can_be_stopped_while_it_waits_for_another_one_to_migrate(

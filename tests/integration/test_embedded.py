@@ -358,6 +358,76 @@ async def test_root_runs_it_where_nobody_else_can_go(folder: Path, monkeypatch: 
     assert mode_of(home_of(data)) == 0o700
 
 
+@pytest.fixture
+def private(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data folder of root alone: its data lies elsewhere."""
+    monkeypatch.setattr(places, "_SHARED_ROOT", folder / "shared")
+    made = folder / "private"
+    made.mkdir(mode=0o700)
+    return made
+
+
+@is_root
+async def test_data_that_is_not_where_it_was_put_is_not_begun_anew(private: Path) -> None:
+    async with embedded_postgres(private) as dsn:
+        await answer(dsn, "CREATE TABLE kept AS SELECT 42 AS answer")
+    home = home_of(private)
+    away = home.rename(home.with_name("away"))
+
+    with pytest.raises(
+        EmbeddedPostgresError, match=f"{private} should lie in '{home}'.* restore .* or remove"
+    ):
+        async with embedded_postgres(private):
+            pass
+    assert not home.exists()
+
+    away.rename(home)
+    async with embedded_postgres(private) as dsn:
+        assert await answer(dsn, "SELECT answer FROM kept") == 42
+
+
+@is_root
+async def test_data_in_a_folder_that_became_private_is_not_begun_anew(private: Path) -> None:
+    os.chmod(private, 0o711)
+    async with embedded_postgres(private):
+        pass
+    os.chmod(private, 0o700)
+    with pytest.raises(EmbeddedPostgresError, match=r"can no longer be reached .*chmod"):
+        async with embedded_postgres(private):
+            pass
+
+
+@is_root
+async def test_an_empty_location_is_no_place(
+    private: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (private / "location").touch()
+    here = folder / "here"
+    here.mkdir(mode=0o700)
+    os.chown(here, places.account_of_server().uid, -1)
+    monkeypatch.chdir(here)
+    with pytest.raises(EmbeddedPostgresError, match="should lie in ''"):
+        async with embedded_postgres(private):
+            pass
+    assert not list(here.iterdir())
+
+
+@is_root
+async def test_a_first_start_that_crashed_can_be_made_again(
+    private: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: Any) -> None:
+        raise KeyError("crash")
+
+    with monkeypatch.context() as crashing:
+        crashing.setattr(embedded, "ensure_cluster", crash)
+        with pytest.raises(KeyError):
+            async with embedded_postgres(private):
+                pass
+    async with embedded_postgres(private) as dsn:
+        assert await answer(dsn, "SELECT 1") == 1
+
+
 @is_root
 async def test_an_ordinary_user_needs_nothing_of_root(folder: Path) -> None:
     nobody = places.account_of_server()

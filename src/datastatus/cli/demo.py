@@ -66,8 +66,9 @@ async def _until_stopped(settings: Settings) -> int:
 
 
 async def _demo(settings: Settings) -> int:
-    print_note(f"starting the embedded Postgres; its data lies in {settings.data_folder.absolute()}")
+    print_note("starting the embedded Postgres")
     async with running_service(settings) as service, connected(service.address) as client:
+        print_note(f"its data lies in {service.data_place}")
         _headline("A company is linked to its GnuCash book, which queues its data types by itself")
         company = await client.companies.CreateCompany(
             company_service_pb2.CreateCompanyRequest(name="Demo Trading Ltd"), timeout=CALL_SECONDS

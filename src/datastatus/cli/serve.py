@@ -111,10 +111,12 @@ async def _serve(settings: Settings) -> int:
 
 async def _serve_until(stopped: asyncio.Event, settings: Settings, serving: asyncio.Event) -> None:
     if settings.database_url is None:
-        print_note(f"starting the embedded Postgres; its data lies in {settings.data_folder.absolute()}")
+        print_note("starting the embedded Postgres")
     async with running_service(settings) as service:
         serving.set()
         settle_memory()
+        if service.data_place is not None:
+            print_note(f"its data lies in {service.data_place}")
         print_note(f"serving on {service.address}; Ctrl-C stops")
         await stopped.wait()
         print_note("stopping")

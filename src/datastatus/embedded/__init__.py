@@ -26,10 +26,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datastatus.embedded.base import EmbeddedPostgresError, tries
-from datastatus.embedded.places import locate
+from datastatus.embedded.places import data_place, locate, note_location
 from datastatus.embedded.server import Server, ensure_cluster, ensure_running, stop
 
-__all__ = ["EmbeddedPostgresError", "embedded_postgres"]
+__all__ = ["EmbeddedPostgresError", "data_place", "embedded_postgres"]
 
 _LOCK_SECONDS = 60
 
@@ -103,6 +103,7 @@ def _enter(data_folder: Path, major: int, given_up: threading.Event) -> _User:
                     places.home / "cluster", places.programs, places.socket_folder, places.account
                 )
                 ensure_cluster(server, major)
+                note_location(folder, places.home)
                 ensure_running(server, given_up)
             except BaseException:
                 os.close(users_lock)

@@ -19,6 +19,7 @@ from datastatus.embedded.base import EmbeddedPostgresError
 _SOCKET_PATH_BYTES_MAX = 90
 _SHARED_ROOT = Path("/var/lib/datastatus")
 _UNPRIVILEGED = "nobody"
+_LOCATION = "location"
 _PROGRAMS = {18: "pginstall18", 16: "pginstall"}
 
 
@@ -49,15 +50,13 @@ def locate(folder: Path, major: int) -> Places:
     """Where the cluster and the programs are, or shall be."""
     account = account_of_server()
     programs = wheel() / _PROGRAMS[major]
-    home = folder / "postgres"
-    if account.is_other:
-        location = folder / "location"
-        if location.exists():
-            home = Path(location.read_text().strip())
-        elif not reachable(folder, account):
+    home = data_place(folder)
+    if home == folder:
+        home = folder / "postgres"
+        if account.is_other and not home.exists() and not reachable(folder, account):
             # A new name each time: a folder that was removed and made again must not find its old data.
             home = _shared_root() / f"data-{uuid.uuid4().hex[:16]}"
-            location.write_text(f"{home}\n")
+    if account.is_other:
         if not reachable(programs / "bin", account):
             programs = _shared_programs(programs)
         if not home.exists():
@@ -65,10 +64,38 @@ def locate(folder: Path, major: int) -> Places:
             os.chown(home, account.uid, account.gid)
         _must_be_private(home, account)
         if home.parent == folder and not reachable(folder, account):
-            raise EmbeddedPostgresError(f"{folder} can no longer be reached by the user {_UNPRIVILEGED}")
+            raise EmbeddedPostgresError(
+                f"{home} can no longer be reached by the user {_UNPRIVILEGED}: let others pass through each folder "
+                "above it (chmod o+x)"
+            )
     else:
         home.mkdir(mode=0o700, exist_ok=True)
     return Places(home, programs, _socket_folder(home, account), account)
+
+
+def note_location(folder: Path, home: Path) -> None:
+    """Note where the data lies if not in the folder. There must be some: a note of nothing is an error later."""
+    location = folder / _LOCATION
+    if home.parent != folder and not location.exists():
+        unfinished = location.with_suffix(".unfinished")
+        unfinished.write_text(f"{home}\n")
+        unfinished.rename(location)
+
+
+def data_place(folder: Path) -> Path:
+    """Where the data of a folder really lies, once there is some."""
+    location = folder / _LOCATION
+    if not location.exists():
+        return folder
+    noted = location.read_text().strip()
+    home = Path(noted)
+    # None is made there: an empty database would look as if all data were lost.
+    if not home.is_absolute() or not (home / "cluster" / "PG_VERSION").exists():
+        raise EmbeddedPostgresError(
+            f"the data of {folder} should lie in '{noted}', as {location} says, but does not: restore that "
+            f"folder, or remove {location} to begin anew"
+        )
+    return home
 
 
 def wheel() -> Path:
