@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import re
 import shutil
 import signal
 import stat
@@ -321,6 +322,20 @@ async def test_a_server_that_cannot_start_says_why(folder: Path) -> None:
     with pytest.raises(EmbeddedPostgresError, match="pg_control"):
         async with embedded_postgres(data):
             pass
+
+
+@pytest.mark.parametrize("sign", [",", '"', "\\", "$", "`", "\n"])
+async def test_a_path_that_postgres_would_misread_is_refused(folder: Path, sign: str) -> None:
+    with pytest.raises(
+        EmbeddedPostgresError, match=f"the path contains {re.escape(repr(sign))}; name another"
+    ):
+        async with embedded_postgres(folder / f"da{sign}ta"):
+            pass
+
+
+async def test_a_path_may_have_other_signs(folder: Path) -> None:
+    async with embedded_postgres(folder / "it's 100% {mine}; & (yours) ü #1?") as dsn:
+        assert await answer(dsn, "SELECT 1") == 1
 
 
 async def test_data_of_another_release_is_refused_with_advice(folder: Path) -> None:

@@ -20,6 +20,9 @@ _SOCKET_PATH_BYTES_MAX = 90
 _SHARED_ROOT = Path("/var/lib/datastatus")
 _UNPRIVILEGED = "nobody"
 _LOCATION = "location"
+# Postgres takes a comma and a quote for its own in the list of its sockets; the rest means something to the shell
+# that pg_ctl starts it through, or ends a line.
+_REFUSED_IN_PATHS = ',"\\$`\n\r'
 _PROGRAMS = {18: "pginstall18", 16: "pginstall"}
 
 
@@ -56,6 +59,11 @@ def locate(folder: Path, major: int) -> Places:
         if account.is_other and not home.exists() and not reachable(folder, account):
             # A new name each time: a folder that was removed and made again must not find its old data.
             home = _shared_root() / f"data-{uuid.uuid4().hex[:16]}"
+    if refused := [one for one in _REFUSED_IN_PATHS if one in str(home)]:
+        raise EmbeddedPostgresError(
+            f"Postgres cannot keep its data in {str(home)!r}: the path contains {refused[0]!r}; name another "
+            "--data-folder"
+        )
     if account.is_other:
         if not reachable(programs / "bin", account):
             programs = _shared_programs(programs)
