@@ -240,6 +240,30 @@ class TalkativeSource(SlowSource):
         raise errors.SourceUnavailable("no " * 2000, code="NO")
 
 
+class OddError(errors.SourceError):
+    terminal_status = "ON_FIRE"
+
+
+class OddSource(SlowSource):
+    """Says of an error what there is none of."""
+
+    async def fetch(self, data_type: str, scope: FetchScope) -> AsyncIterator[Sequence[RawRecord]]:
+        yield []
+        raise OddError("it burns", code="FIRE")
+
+
+async def test_an_error_that_is_wrong_in_itself_is_the_integrations_failure_and_ends_no_connector(
+    service: RunningService, client: Client
+) -> None:
+    connection, dataset_id = await alone(client, "suppliers")
+    async with connected_runtime(service, connection, OddSource()):
+        dataset = await ended(client, dataset_id)
+    assert (dataset.status, dataset.error_code) == (
+        dataset_pb2.DATASET_STATUS_FETCH_ERROR,
+        "INTEGRATION_FAILED",
+    )
+
+
 async def test_work_whose_report_the_service_refuses_is_given_back(
     service: RunningService, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
