@@ -86,6 +86,12 @@ class Store:
         found = await journal.read_transitions(self.database, 0, 1_000_000)
         return [one for one in found if dataset_id in (None, one.dataset_id)]
 
+    async def until_it_blocks(self) -> None:
+        """Until somebody waits for a lock that `sql` holds."""
+        blocks = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid)))"
+        while not await self.sql.fetchval(blocks):
+            pass
+
     async def head_seq(self) -> int:
         return (await journal.journal_bounds(self.database)).head_seq
 

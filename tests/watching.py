@@ -20,6 +20,7 @@ from datastatus.engine.watch_hub import Encode, WatchHub
 from datastatus.rpc.watch_encoder import encode_snapshot, encode_transition
 from datastatus.store import journal
 from datastatus.store.database import Database, Row, View
+from datastatus.store.journal import Tail
 from stores import Link, Store, an_item
 
 HEARTBEAT = timedelta(seconds=0.1)
@@ -142,6 +143,13 @@ async def past_dead_connections(call: Callable[[], Awaitable[Result]]) -> Result
     while True:
         with suppress(errors.StoreDown):
             return await call()
+
+
+async def written(store: Store, link: Link, data_type: str) -> Tail:
+    """What the call that queues a dataset tells of it."""
+    tail = journal.written(await journal.queue_datasets(store.database, [an_item(link, data_type)]))
+    assert tail is not None
+    return tail
 
 
 async def journaled(store: Store, link: Link, transitions: int) -> int:

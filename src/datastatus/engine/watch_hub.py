@@ -18,7 +18,7 @@ from datastatus.engine.batching import SelfBatcher
 from datastatus.engine.catch_up import CatchUp
 from datastatus.engine.subscription import Subscription
 from datastatus.engine.transition_ring import Key, TransitionRing, keys_of
-from datastatus.store import journal
+from datastatus.store import epochs, journal
 from datastatus.store.database import Database
 from datastatus.store.journal import JournalBounds, Tail
 
@@ -185,12 +185,12 @@ class WatchHub:
         seen_seq = self.head_seq
         bounds = await journal.journal_bounds(self._database)
         if not self._opened.is_set():
-            self._forks = await journal.forks(self._database)
+            self._forks = await epochs.forks(self._database)
             self._bounds = bounds
             self._opened.set()
         elif bounds.epoch != self.epoch or bounds.head_seq < seen_seq:
             _log.warning("history_forked", epoch=bounds.epoch, head_seq=bounds.head_seq, seen_seq=seen_seq)
-            self._forks = await journal.forks(self._database)
+            self._forks = await epochs.forks(self._database)
             self._bounds = bounds
             self.history += 1
             self._ring.clear()

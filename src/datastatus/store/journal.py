@@ -311,20 +311,6 @@ async def journal_bounds(executor: Executor) -> JournalBounds:
     return JournalBounds(**dict(row))
 
 
-async def forks(executor: Executor) -> list[tuple[int, int]]:
-    """(epoch, fork_seq) of each history, oldest first: where it left the one before."""
-    return [(row["number"], row["fork_seq"]) for row in await executor.rows("forks")]
-
-
-async def begin_epoch(executor: Executor) -> tuple[int, int]:
-    """(epoch, fork_seq) of a history that begins after the newest transition there is.
-
-    Its number is greater than those before it, and no other history's, whatever was restored how often.
-    """
-    [row] = await executor.rows("begin_epoch")
-    return row["number"], row["fork_seq"]
-
-
 async def store_time(executor: Executor) -> datetime:
     """The database's clock, by which transitions are dated."""
     [row] = await executor.rows("store_time")

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import asyncpg
 
-from datastatus.store import journal
+from datastatus.store import epochs
 from datastatus.store.database import DatabaseUnusable, open_connection, open_database
 from datastatus.store.sql import migrations
 
@@ -90,4 +90,4 @@ def _digest(text: str) -> bytes:
 async def begin_new_epoch(dsn: str) -> tuple[int, int]:
     """Begin a new history after the newest transition there is: (epoch, fork_seq)."""
     async with open_database(dsn, connections_max=1) as database:
-        return await journal.begin_epoch(database)
+        return await epochs.begin_epoch(database)

@@ -20,7 +20,7 @@ from datastatus.engine.data_statuses import DataStatuses
 from datastatus.engine.watch_hub import WatchHub
 from datastatus.integrations.registry import load_registry
 from datastatus.rpc import convert
-from datastatus.store import companies, journal
+from datastatus.store import companies, epochs, journal
 from datastatus.store.journal import Change
 from datastatus.v1.data_status_pb2 import DataStatus
 from stores import Link, Store, an_item
@@ -192,7 +192,7 @@ async def test_nothing_is_remembered_of_an_earlier_epoch(store: Store, asked: As
     await asked.now(link)
     head_seq = await store.head_seq()
     await lose(store, dataset_id)
-    await journal.begin_epoch(store.database)
+    await epochs.begin_epoch(store.database)
     await store.queued(link, "bills")
     assert await store.head_seq() == head_seq
     assert set(await asked.now(link)) == {"bills"}
@@ -228,7 +228,7 @@ async def test_what_this_server_knows_of_another_epoch_proves_nothing(store: Sto
         asked.database.stall(query)
     await asked.database.held("read_tail")
     await lose(store, *lost)
-    await journal.begin_epoch(store.database)
+    await epochs.begin_epoch(store.database)
     assert await asked.now(link) == {}
     await store.queued(link)
     await store.queued(other)

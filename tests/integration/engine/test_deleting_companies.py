@@ -66,10 +66,7 @@ async def test_a_connection_that_is_being_created_is_deleted_too(
     await transaction.start()
     await store.sql.execute(queries()["create_connection"], uuid7(), link.company_id, "gnucash")
     deleting = asyncio.create_task(engine.delete_company(link.company_id))
-    while not await store.sql.fetchval(
-        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid)))"
-    ):
-        pass
+    await store.until_it_blocks()
     await transaction.commit()
     await deleting
     await nothing_is_left(store, engine, link)

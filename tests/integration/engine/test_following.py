@@ -1,11 +1,9 @@
-"""The live part of a watch: heartbeats, closings, limits, epochs."""
+"""The live part of a watch: heartbeats, closings, limits."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -26,23 +24,19 @@ from datastatus.domain.watch import (
     WatchProgress,
 )
 from datastatus.engine import watch_hub
-from datastatus.engine.watch import Watches
 from datastatus.engine.watch_hub import WatchHub
 from datastatus.rpc.watch_encoder import encode_transition
 from datastatus.store import journal
-from datastatus.store.journal import Tail
-from datastatus.store.migrate import begin_new_epoch
-from postgres import PostgresServer
-from stores import Link, Store, an_item, fresh_store
+from stores import Store, an_item
 from watching import (
     StallingDatabase,
     a_request,
     journaled,
     of_company,
     of_datasets,
-    past_dead_connections,
     running_watches,
     told_until,
+    written,
 )
 
 NOBODY = StatusFilter(company_ids=frozenset([uuid4()]))
@@ -153,13 +147,6 @@ async def test_what_concerns_nobody_wakes_nobody(store: Store) -> None:
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def written(store: Store, link: Link, data_type: str) -> Tail:
-    """What the call that queues a dataset tells of it."""
-    tail = journal.written(await journal.queue_datasets(store.database, [an_item(link, data_type)]))
-    assert tail is not None
-    return tail
-
-
 async def test_what_this_process_commits_is_told_without_being_read(store: Store) -> None:
     link = await store.connection()
     database = StallingDatabase(store.database)
@@ -223,37 +210,6 @@ async def test_what_this_process_commits_untold_does_not_wait_for_what_others_do
         assert await told_until(watch, tail.transitions[-1].seq) == [*tail.transitions]
 
 
-async def test_what_waits_for_a_history_that_is_no_longer_ours_is_forgotten(store: Store) -> None:
-    link = await store.connection()
-    async with running_watches(store.database) as (hub, watches):
-        # Its history ends before what is missing is committed.
-        tail = await written(store, link, "bills")
-        lost = [one._replace(seq=one.seq + 5, description="never was") for one in tail.transitions]
-        hub.committed(Tail(tail.epoch, lost))
-        epoch, _ = await begin_new_epoch(store.dsn)
-        while hub.epoch != epoch:
-            hub.poke()
-            await asyncio.sleep(0)
-        watch = watches.watch(a_request(ResumeToken(epoch, tail.transitions[-1].seq)))
-        for _ in range(4):
-            head_seq = await journaled(store, link, 2)
-            told = await told_until(watch, head_seq)
-            assert [one.seq for one in told] == [head_seq - 1, head_seq]
-            assert all(one.description != "never was" for one in told)
-        await watch.aclose()
-
-
-async def test_what_this_process_commits_in_another_epoch_is_no_part_of_this_one(store: Store) -> None:
-    link = await store.connection()
-    async with running_watches(store.database) as (hub, watches):
-        watch = watches.watch(a_request(Start.NOW))
-        await anext(watch)
-        await begin_new_epoch(store.dsn)
-        hub.committed(await written(store, link, "bills"))
-        with pytest.raises(errors.HistoryForked):
-            await told_until(watch, 1)
-
-
 async def test_until_terminal_ends_behind_the_last_terminal_transition(store: Store) -> None:
     link = await store.connection()
     first, second = await store.queued(link, "bills"), await store.queued(link, "items")
@@ -304,118 +260,3 @@ async def test_a_watcher_that_was_told_all_does_not_look_again(
         for _ in range(10):
             await told_until(watch, await journaled(store, link, 2))
         assert reads < 15
-
-
-async def test_a_live_stream_of_an_old_epoch_ends_and_is_told_nothing_of_the_new_one(store: Store) -> None:
-    link = await store.connection()
-    await journaled(store, link, 10)
-    async with running_watches(store.database) as (hub, watches):
-        watch = watches.watch(a_request(Start.EARLIEST))
-        assert len(await told_until(watch, 10)) == 10
-        await begin_new_epoch(store.dsn)
-        await journaled(store, link, 10)
-        hub.poke()
-        with pytest.raises(errors.HistoryForked) as forked:
-            await told_until(watch, 20)
-        assert forked.value.metadata == {"fork_seq": "10"}
-        # What both histories share can be gone on from.
-        again = await told_until(watches.watch(a_request(ResumeToken(1, 10))), 20)
-        assert [one.seq for one in again] == list(range(11, 21))
-        with pytest.raises(errors.HistoryForked):
-            await anext(watches.watch(a_request(ResumeToken(1, 11))))
-
-
-@asynccontextmanager
-async def falling_behind(
-    store: Store, link: Link
-) -> AsyncIterator[tuple[StallingDatabase, WatchHub, Watches]]:
-    """A server that has seen ten transitions, and sees no more until `read_tail` goes on."""
-    await journaled(store, link, 10)
-    database = StallingDatabase(store.database)
-    async with running_watches(database) as (hub, watches):
-        database.stall("read_tail")
-        await database.held("read_tail")
-        yield database, hub, watches
-
-
-async def test_a_token_of_a_history_that_was_lost_is_refused_however_far_ours_goes(store: Store) -> None:
-    """Two backups were restored one after the other: what came between is in none of our epochs."""
-    link = await store.connection()
-    await journaled(store, link, 10)
-    lost, _ = await begin_new_epoch(store.dsn)
-    await store.sql.execute("DELETE FROM epoch WHERE number = $1", lost)
-    await journaled(store, link, 10)
-    epoch, _ = await begin_new_epoch(store.dsn)
-    await journaled(store, link, 10)
-    async with running_watches(store.database) as (_, watches):
-        for seq in (5, 15, 25):
-            with pytest.raises(errors.HistoryForked):
-                await anext(watches.watch(a_request(ResumeToken(lost, seq))))
-        for token in (ResumeToken(1, 15), ResumeToken(epoch, 25)):
-            told = await told_until(watches.watch(a_request(token)), 30)
-            assert told[0].seq == token.seq + 1
-
-
-async def test_a_token_of_a_server_that_knows_more_is_waited_for(store: Store) -> None:
-    """The other server has seen a new epoch, and transitions in it, that this one has not."""
-    link = await store.connection()
-    async with falling_behind(store, link) as (database, hub, watches):
-        epoch, _ = await begin_new_epoch(store.dsn)
-        head_seq = await journaled(store, link, 10)
-        assert (hub.epoch, hub.head_seq) == (1, 10)
-        opening = asyncio.create_task(anext(watches.watch(a_request(ResumeToken(epoch, head_seq)))))
-        database.go_on("read_tail")
-        assert (await opening).token == ResumeToken(epoch, head_seq)
-
-
-async def test_what_came_before_an_epoch_that_a_server_has_not_seen_is_told(store: Store) -> None:
-    """The server learns of both at once: it goes on at the head, and its watchers where they stand."""
-    link = await store.connection()
-    async with falling_behind(store, link) as (database, hub, watches):
-        await journaled(store, link, 10)
-        epoch, _ = await begin_new_epoch(store.dsn)
-        assert (hub.epoch, hub.head_seq) == (1, 10)
-        # It is there before its server knows.
-        database.stall("journal_bounds")
-        watch = watches.watch(a_request(ResumeToken(1, 10), of_company(link)))
-        opening = asyncio.create_task(anext(watch))
-        await database.held("journal_bounds")
-        database.go_on("journal_bounds")
-        database.go_on("read_tail")
-        assert (await opening).token == ResumeToken(epoch, 10)
-        assert [one.seq for one in await told_until(watch, 20)] == list(range(11, 21))
-
-
-async def test_a_restore_of_an_older_state_forks_what_was_seen_past_it(
-    newest_server: PostgresServer, newest_template: str
-) -> None:
-    """A backup, live on while watched, then restored over it; the servers have not been stopped."""
-    async with fresh_store(newest_server, newest_template) as store:
-        name = await store.sql.fetchval("SELECT current_database()")
-        link = await store.connection()
-        await journaled(store, link, 10)
-        await cut_off(newest_server, name)
-        await newest_server.execute(f"CREATE DATABASE {name}_backup TEMPLATE {name}")
-        await newest_server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
-        async with running_watches(store.database) as (_, watches):
-            await journaled(store, link, 10)
-            watch = watches.watch(a_request(Start.EARLIEST))
-            assert len(await told_until(watch, 20)) == 20
-
-            await cut_off(newest_server, name)
-            await newest_server.execute(f"ALTER DATABASE {name} RENAME TO {name}_lost")
-            await newest_server.execute(f"ALTER DATABASE {name}_backup RENAME TO {name}")
-            with pytest.raises(errors.HistoryForked) as forked:
-                await told_until(watch, 21)
-            assert forked.value.metadata == {"fork_seq": "10"}
-            with pytest.raises(errors.HistoryForked):
-                await past_dead_connections(lambda: anext(watches.watch(a_request(ResumeToken(1, 20)))))
-            opened = await past_dead_connections(lambda: anext(watches.watch(a_request(ResumeToken(1, 10)))))
-            assert opened.token == ResumeToken(1, 10)
-        await newest_server.execute(f"DROP DATABASE {name}_lost")
-
-
-async def cut_off(server: PostgresServer, name: str) -> None:
-    """Let nobody be connected to the database."""
-    await server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-    await server.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")

@@ -11,7 +11,7 @@ import structlog
 from datastatus.domain.dataset import DatasetStatus
 from datastatus.domain.retention import PARTITIONS_MAX
 from datastatus.engine.retention import JournalKeeper
-from datastatus.store import journal, journal_room
+from datastatus.store import epochs, journal, journal_room
 from datastatus.store.journal import Change
 from datastatus.store.migrate import begin_new_epoch
 from stores import Store, an_item, small_partitions
@@ -146,7 +146,7 @@ async def test_a_new_epoch_begins_after_the_newest_transition(own_store: Store) 
     await fill(own_store, 10)
     epoch, fork_seq = await begin_new_epoch(own_store.dsn)
     assert (epoch > 1, fork_seq) == (True, 10)
-    assert await journal.forks(own_store.database) == [(1, 0), (epoch, 10)]
+    assert await epochs.forks(own_store.database) == [(1, 0), (epoch, 10)]
     assert (await journal.journal_bounds(own_store.database)).epoch == epoch
 
 

@@ -227,10 +227,7 @@ async def test_what_is_being_published_is_not_discarded(store: Store, attempt: i
     async with store.sql.transaction():
         await store.sql.execute("SELECT FROM record_set FOR UPDATE")
         publishing = asyncio.create_task(staging.publish_dataset(store.database, dataset_id, token, "done"))
-        while not await store.sql.fetchval(
-            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid)))"
-        ):
-            pass
+        await store.until_it_blocks()
         await staging.discard_staging(store.database, dataset_id, attempt)
         assert await staging.count_mapped(store.database, dataset_id, 1) == 5
     assert await publishing == 5

@@ -11,15 +11,6 @@ SELECT outcome, status, seq, version, occurred FROM deauthorize_connection($1, $
 -- name: journal_bounds
 SELECT epoch, seq AS head_seq, oldest_seq FROM journal_head;
 
--- name: forks
-SELECT number, fork_seq FROM epoch ORDER BY number;
-
--- name: begin_epoch
--- The number is one that no history that was lost had: the same backup may be restored again.
-INSERT INTO epoch (number, fork_seq)
-SELECT greatest(epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint), seq FROM journal_head
-RETURNING number, fork_seq;
-
 -- name: journal_partitions
 SELECT p.from_seq, p.to_seq, (
     SELECT t.occurred FROM transition t WHERE t.seq >= p.from_seq AND t.seq < p.to_seq ORDER BY t.seq DESC LIMIT 1
