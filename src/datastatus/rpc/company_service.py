@@ -12,6 +12,7 @@ from datastatus.engine.engine import Engine
 from datastatus.rpc import convert
 from datastatus.rpc.fields import Fields
 from datastatus.rpc.page_tokens import id_of_page_token, page_token_of_id
+from datastatus.rpc.pages import fill_page
 from datastatus.v1 import (
     company_pb2,
     company_service_pb2,
@@ -53,11 +54,10 @@ class CompanyService(company_service_pb2_grpc.CompanyServiceServicer):
             external_id = _external_id(fields, request)
         after_id = id_of_page_token(request, request.page_token)
         found = await self._connections.list_companies(after_id, external_id, page_size + 1)
-        page = found[:page_size]
-        return company_service_pb2.ListCompaniesResponse(
-            companies=map(convert.company, page),
-            next_page_token=page_token_of_id(request, page[-1].id) if len(found) > page_size else "",
-        )
+        response = company_service_pb2.ListCompaniesResponse()
+        if last := fill_page(response.companies, found, page_size, convert.company):
+            response.next_page_token = page_token_of_id(request, last.id)
+        return response
 
     async def DeleteCompany(
         self, request: company_service_pb2.DeleteCompanyRequest, context: Context
@@ -90,11 +90,10 @@ class CompanyService(company_service_pb2_grpc.CompanyServiceServicer):
             page_size = fields.page_size(request.page_size)
         after_id = id_of_page_token(request, request.page_token)
         found = await self._connections.list_connections(company_id, after_id, page_size + 1)
-        page = found[:page_size]
-        return company_service_pb2.ListConnectionsResponse(
-            connections=map(self._connection, page),
-            next_page_token=page_token_of_id(request, page[-1].id) if len(found) > page_size else "",
-        )
+        response = company_service_pb2.ListConnectionsResponse()
+        if last := fill_page(response.connections, found, page_size, self._connection):
+            response.next_page_token = page_token_of_id(request, last.id)
+        return response
 
     async def AuthorizeConnection(
         self, request: company_service_pb2.AuthorizeConnectionRequest, context: Context

@@ -13,6 +13,7 @@ from datastatus.engine.records import PageStart, RecordSelection
 from datastatus.rpc import convert
 from datastatus.rpc.fields import Fields
 from datastatus.rpc.page_tokens import BAD_TOKEN, page_token, place_of_page_token
+from datastatus.rpc.pages import fill_page
 from datastatus.store.records import Record, RecordSet
 from datastatus.store.validation import ValidationIssue
 from datastatus.v1 import record_pb2, record_service_pb2, record_service_pb2_grpc, validation_pb2
@@ -76,13 +77,12 @@ class RecordService(record_service_pb2_grpc.RecordServiceServicer):
             page_size = fields.page_size(request.page_size)
         after = _last_ordinal(request)
         found, counts = await self._records.validation_result(dataset_id, after, page_size + 1)
-        page = found[:page_size]
-        return record_service_pb2.GetValidationResultResponse(
-            issues=[_issue(issue) for _, issue in page],
-            next_page_token=page_token(request, b"%d" % page[-1][0]) if len(found) > page_size else "",
-            error_count=counts.errors,
-            warning_count=counts.warnings,
+        response = record_service_pb2.GetValidationResultResponse(
+            error_count=counts.errors, warning_count=counts.warnings
         )
+        if last := fill_page(response.issues, found, page_size, lambda one: _issue(one[1])):
+            response.next_page_token = page_token(request, b"%d" % last[0])
+        return response
 
 
 def _record(one: Record, record_set: RecordSet) -> record_pb2.Record:

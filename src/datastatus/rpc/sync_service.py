@@ -19,6 +19,7 @@ from datastatus.engine.engine import Engine
 from datastatus.rpc import convert, error_table
 from datastatus.rpc.fields import Fields
 from datastatus.rpc.page_tokens import id_of_page_token, page_token_of_id
+from datastatus.rpc.pages import fill_page
 from datastatus.rpc.slow_clients import SlowClients
 from datastatus.rpc.watch_encoder import WatchEncoder
 from datastatus.store.datasets import DatasetFilter
@@ -110,12 +111,9 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
             page_size = fields.page_size(request.page_size)
         before_id = id_of_page_token(request, request.page_token)
         found = await self._engine.sync.list_datasets(selected, before_id, page_size + 1)
-        page = found[:page_size]
-        response = sync_service_pb2.ListDatasetsResponse(
-            next_page_token=page_token_of_id(request, page[-1].id) if len(found) > page_size else ""
-        )
-        for one in page:
-            convert.set_dataset(response.datasets.add(), one)
+        response = sync_service_pb2.ListDatasetsResponse()
+        if last := fill_page(response.datasets, found, page_size, convert.dataset):
+            response.next_page_token = page_token_of_id(request, last.id)
         return response
 
     async def GetDataStatus(  # pyright: ignore[reportIncompatibleMethodOverride] (answers with bytes)
@@ -133,12 +131,9 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
             page_size = fields.page_size(request.page_size)
         after_id = id_of_page_token(request, request.page_token)
         found = await self._engine.data_statuses.of_companies(after_id, page_size + 1)
-        page = found[:page_size]
-        response = sync_service_pb2.ListDataStatusResponse(
-            next_page_token=page_token_of_id(request, page[-1][0]) if len(found) > page_size else ""
-        )
-        for company_id, types in page:
-            convert.set_data_status(response.data_statuses.add(), company_id, types)
+        response = sync_service_pb2.ListDataStatusResponse()
+        if last := fill_page(response.data_statuses, found, page_size, lambda one: convert.data_status(*one)):
+            response.next_page_token = page_token_of_id(request, last[0])
         return response
 
     async def ListDataTypes(
