@@ -51,7 +51,7 @@ class WatchHub:
         self._fresh_bounds = SelfBatcher(self._read_bounds, batch_items_max=watchers_max)
         self._catch_up = CatchUp(database, encode, self.bounds, bytes_max=ring_bytes_max // _CATCH_UP_SHARE)
         self._watchers_max = watchers_max
-        self._bounds = JournalBounds(epoch=1, head_seq=0, oldest_seq=1)
+        self._bounds = JournalBounds(epoch=0, head_seq=0, oldest_seq=1)
         self._forks: list[tuple[int, int]] = []
         # Committed here, and not appended yet because something before it is missing; by first seq.
         self._ahead: dict[int, Sequence[Transition]] = {}

@@ -15,7 +15,7 @@ from datastatus.domain.watch import (
 )
 from datastatus.engine.watch import Watches
 from datastatus.engine.watch_hub import WatchHub
-from datastatus.store.journal import Tail
+from datastatus.store.journal import Tail, journal_bounds
 from datastatus.store.migrate import begin_new_epoch
 from postgres import PostgresServer
 from stores import Link, Store, fresh_store
@@ -66,6 +66,7 @@ async def test_a_live_stream_of_an_old_epoch_ends_and_is_told_nothing_of_the_new
     link = await store.connection()
     await journaled(store, link, 10)
     async with running_watches(store.database) as (hub, watches):
+        old = hub.epoch
         watch = watches.watch(a_request(Start.EARLIEST))
         assert len(await told_until(watch, 10)) == 10
         await begin_new_epoch(store.dsn)
@@ -75,10 +76,10 @@ async def test_a_live_stream_of_an_old_epoch_ends_and_is_told_nothing_of_the_new
             await told_until(watch, 20)
         assert forked.value.metadata == {"fork_seq": "10"}
         # What both histories share can be gone on from.
-        again = await told_until(watches.watch(a_request(ResumeToken(1, 10))), 20)
+        again = await told_until(watches.watch(a_request(ResumeToken(old, 10))), 20)
         assert [one.seq for one in again] == list(range(11, 21))
         with pytest.raises(errors.HistoryForked):
-            await anext(watches.watch(a_request(ResumeToken(1, 11))))
+            await anext(watches.watch(a_request(ResumeToken(old, 11))))
 
 
 @asynccontextmanager
@@ -98,6 +99,7 @@ async def test_a_token_of_a_history_that_was_lost_is_refused_however_far_ours_go
     """Two backups were restored one after the other: what came between is in none of our epochs."""
     link = await store.connection()
     await journaled(store, link, 10)
+    first = (await journal_bounds(store.database)).epoch
     lost, _ = await begin_new_epoch(store.dsn)
     await store.sql.execute("DELETE FROM epoch WHERE number = $1", lost)
     await journaled(store, link, 10)
@@ -107,7 +109,7 @@ async def test_a_token_of_a_history_that_was_lost_is_refused_however_far_ours_go
         for seq in (5, 15, 25):
             with pytest.raises(errors.HistoryForked):
                 await anext(watches.watch(a_request(ResumeToken(lost, seq))))
-        for token in (ResumeToken(1, 15), ResumeToken(epoch, 25)):
+        for token in (ResumeToken(first, 15), ResumeToken(epoch, 25)):
             told = await told_until(watches.watch(a_request(token)), 30)
             assert told[0].seq == token.seq + 1
 
@@ -116,9 +118,10 @@ async def test_a_token_of_a_server_that_knows_more_is_waited_for(store: Store) -
     """The other server has seen a new epoch, and transitions in it, that this one has not."""
     link = await store.connection()
     async with falling_behind(store, link) as (database, hub, watches):
+        old = hub.epoch
         epoch, _ = await begin_new_epoch(store.dsn)
         head_seq = await journaled(store, link, 10)
-        assert (hub.epoch, hub.head_seq) == (1, 10)
+        assert (hub.epoch, hub.head_seq) == (old, 10)
         opening = asyncio.create_task(anext(watches.watch(a_request(ResumeToken(epoch, head_seq)))))
         database.go_on("read_tail")
         assert (await opening).token == ResumeToken(epoch, head_seq)
@@ -128,12 +131,13 @@ async def test_what_came_before_an_epoch_that_a_server_has_not_seen_is_told(stor
     """The server learns of both at once: it goes on at the head, and its watchers where they stand."""
     link = await store.connection()
     async with falling_behind(store, link) as (database, hub, watches):
+        old = hub.epoch
         await journaled(store, link, 10)
         epoch, _ = await begin_new_epoch(store.dsn)
-        assert (hub.epoch, hub.head_seq) == (1, 10)
+        assert (hub.epoch, hub.head_seq) == (old, 10)
         # It is there before its server knows.
         database.stall("journal_bounds")
-        watch = watches.watch(a_request(ResumeToken(1, 10), of_company(link)))
+        watch = watches.watch(a_request(ResumeToken(old, 10), of_company(link)))
         opening = asyncio.create_task(anext(watch))
         await database.held("journal_bounds")
         database.go_on("journal_bounds")
@@ -153,8 +157,9 @@ async def test_a_restore_of_an_older_state_forks_what_was_seen_past_it(
         await cut_off(newest_server, name)
         await newest_server.execute(f"CREATE DATABASE {name}_backup TEMPLATE {name}")
         await newest_server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
-        async with running_watches(store.database) as (_, watches):
+        async with running_watches(store.database) as (hub, watches):
             await journaled(store, link, 10)
+            epoch = hub.epoch
             watch = watches.watch(a_request(Start.EARLIEST))
             assert len(await told_until(watch, 20)) == 20
 
@@ -165,9 +170,9 @@ async def test_a_restore_of_an_older_state_forks_what_was_seen_past_it(
                 await told_until(watch, 21)
             assert forked.value.metadata == {"fork_seq": "10"}
             with pytest.raises(errors.HistoryForked):
-                await past_dead_connections(lambda: anext(watches.watch(a_request(ResumeToken(1, 20)))))
-            opened = await past_dead_connections(lambda: anext(watches.watch(a_request(ResumeToken(1, 10)))))
-            assert opened.token == ResumeToken(1, 10)
+                await past_dead_connections(lambda: anext(watches.watch(a_request(ResumeToken(epoch, 20)))))
+            opened = await past_dead_connections(lambda: anext(watches.watch(a_request(ResumeToken(epoch, 10)))))
+            assert opened.token == ResumeToken(epoch, 10)
         await newest_server.execute(f"DROP DATABASE {name}_lost")
 
 

@@ -215,14 +215,15 @@ CREATE TABLE journal_retention (
 
 INSERT INTO journal_retention DEFAULT VALUES;
 
--- Histories of the journal: the operator begins a new one after a restore that lost transitions past `fork_seq`.
+-- Histories of the journal: the operator begins a new one after a restore that lost transitions past `fork_seq`. Their
+-- numbers are of the clock, in milliseconds, so that no other database and no lost history has the same.
 CREATE TABLE epoch (
     number bigint PRIMARY KEY CHECK (number > 0),
     fork_seq bigint NOT NULL CHECK (fork_seq >= 0),
     begun timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
-INSERT INTO epoch (number, fork_seq) VALUES (1, 0);
+INSERT INTO epoch (number, fork_seq) VALUES ((extract(epoch FROM clock_timestamp()) * 1000)::bigint, 0);
 
 -- The journal's newest transition, or the last that was given up where it is empty: it does not begin again at 1.
 CREATE VIEW journal_head AS
