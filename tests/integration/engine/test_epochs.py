@@ -171,7 +171,9 @@ async def test_a_restore_of_an_older_state_forks_what_was_seen_past_it(
             assert forked.value.metadata == {"fork_seq": "10"}
             with pytest.raises(errors.HistoryForked):
                 await past_dead_connections(lambda: anext(watches.watch(a_request(ResumeToken(epoch, 20)))))
-            opened = await past_dead_connections(lambda: anext(watches.watch(a_request(ResumeToken(epoch, 10)))))
+            opened = await past_dead_connections(
+                lambda: anext(watches.watch(a_request(ResumeToken(epoch, 10))))
+            )
             assert opened.token == ResumeToken(epoch, 10)
         await newest_server.execute(f"DROP DATABASE {name}_lost")
 
