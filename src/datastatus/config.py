@@ -25,12 +25,16 @@ class Settings(BaseSettings):
     """Every setting, with its unit in its name."""
 
     model_config = SettingsConfigDict(
-        env_prefix="DATASTATUS_", use_attribute_docstrings=True, hide_input_in_errors=True
+        env_prefix="DATASTATUS_",
+        # What deployments set to nothing is not set.
+        env_ignore_empty=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
     )
 
     listen: str = "127.0.0.1:50051"
     """HOST:PORT to serve on; port 0 takes any free one."""
-    database_url: str | None = None
+    database_url: str | None = Field(default=None, min_length=1)
     """A Postgres 15 or later; absent: the embedded one."""
     data_folder: Path = Field(default_factory=default_data_folder)
     """Where the embedded Postgres keeps its data."""

@@ -292,8 +292,27 @@ async def test_a_second_server_on_the_port_is_refused_with_advice(service: Runni
         service, "serve", "--listen", service.address, "--data-folder", str(service.data_folder)
     )
     assert done.code == 3
-    assert "is another server running there?" in done.errors
-    assert "Traceback" not in done.errors
+    assert done.errors.splitlines()[-1] == (
+        f"error: cannot listen on {service.address}: another process listens there; choose another --listen"
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("no-such-host.invalid:50051", "Name or service not known"),
+        # Kept for documentation: no machine has it.
+        ("192.0.2.1:50051", "Cannot assign requested address"),
+    ],
+)
+async def test_an_address_that_is_not_this_machines_is_refused_saying_so(
+    service: RunningService, address: str, says: str
+) -> None:
+    done = await datastatus(service, "serve", "--listen", address, "--data-folder", str(service.data_folder))
+    assert done.code == 3
+    assert done.errors.splitlines()[-1] == (
+        f"error: cannot listen on {address}: {says}; choose another --listen"
+    )
 
 
 @pytest.mark.parametrize(
@@ -334,3 +353,29 @@ async def test_a_mistyped_database_is_told_in_a_line_without_its_password(
         assert "--database-url" in line
         assert "sesame" not in line
         assert "open@" not in line
+
+
+async def test_keys_are_not_rotated_in_a_database_that_is_not_ours(service: RunningService) -> None:
+    socket = (service.data_folder / "postgres" / "socket").resolve()
+    done = await datastatus(
+        *(
+            service,
+            "credentials",
+            "rotate",
+            "--database-url",
+            f"postgresql://datastatus@/postgres?host={socket}",
+        ),
+        *("--credentials-keys-file", str(service.data_folder / "credentials.keys")),
+    )
+    assert done.code == 3
+    assert done.errors == "error: this database was never used by datastatus: is it the right one?\n"
+
+
+async def test_an_empty_database_url_is_no_database(service: RunningService) -> None:
+    for done in await asyncio.gather(
+        datastatus(service, "serve", "--database-url", ""),
+        datastatus(service, "migrate", "--database-url", ""),
+        datastatus(service, "credentials", "rotate", "--database-url", ""),
+    ):
+        assert (done.code, done.output) == (2, "")
+        assert done.errors.startswith("error: database_url: ")

@@ -19,6 +19,7 @@ from datastatus.embedded import EmbeddedPostgresError, embedded_postgres
 from datastatus.engine.credentials import CredentialsVault, KeyInvalid, Rotation
 from datastatus.engine.credentials import generate_key as new_key
 from datastatus.store.database import DatabaseUnusable, open_database
+from datastatus.store.migrate import check_schema
 
 app = App(name="credentials", help="Care for the keys that credentials are sealed under.")
 
@@ -87,5 +88,6 @@ async def _rotate(settings: Settings, *, add_new_key: bool) -> Rotation:
         dsn = settings.database_url or await stack.enter_async_context(
             embedded_postgres(settings.data_folder)
         )
+        await check_schema(dsn)
         database = await stack.enter_async_context(open_database(dsn, connections_max=2))
         return await CredentialsVault(database, keys).rotate()

@@ -6,10 +6,13 @@ import asyncio
 from typing import Annotated
 
 from cyclopts import Parameter
+from pydantic import ValidationError
 
 from datastatus import errors
+from datastatus.cli import EXIT_USAGE
 from datastatus.cli.client import EXIT_OK, EXIT_SERVER
 from datastatus.cli.output import console, print_error
+from datastatus.config import settings_of, settings_problem
 from datastatus.store.database import DatabaseUnusable
 from datastatus.store.migrate import begin_new_epoch
 from datastatus.store.migrate import migrate as migrate_database
@@ -31,10 +34,14 @@ def migrate(
         who have seen what was lost are told so (see docs/watch.md).
     """
     try:
+        settings_of(database_url=database_url)
         applied = asyncio.run(migrate_database(database_url))
         if new_epoch:
             epoch, fork_seq = asyncio.run(begin_new_epoch(database_url))
             console.print(f"epoch {epoch} begins after transition {fork_seq}")
+    except ValidationError as exc:
+        print_error(settings_problem(exc))
+        return EXIT_USAGE
     except (DatabaseUnusable, errors.Unavailable, OSError) as exc:
         print_error(str(exc) or repr(exc))
         return EXIT_SERVER

@@ -22,11 +22,11 @@ from datastatus.config import Settings, settings_of, settings_problem
 from datastatus.embedded import EmbeddedPostgresError
 from datastatus.engine.credentials import KeyInvalid
 from datastatus.integrations.registry import IntegrationUnusable
-from datastatus.rpc.server import AddressTaken
+from datastatus.rpc.server import ListenFailed
 from datastatus.store.database import DatabaseUnusable
 
 _EXPECTED = (
-    AddressTaken,
+    ListenFailed,
     DatabaseUnusable,
     EmbeddedPostgresError,
     IntegrationUnusable,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
@@ -73,7 +75,7 @@ async def serving(engine: Engine, address: str, *, watch_slow_seconds_max: float
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as exc:
-        raise AddressTaken(address) from exc
+        raise ListenFailed(address) from exc
     await server.start()
     await engine.hub.opened()
     for service in (*_SERVICES, ""):
@@ -89,13 +91,26 @@ async def serving(engine: Engine, address: str, *, watch_slow_seconds_max: float
             await server.stop(_GRACE_SECONDS)
 
 
-class AddressTaken(Exception):
-    """Another process listens there."""
+class ListenFailed(Exception):
+    """The address cannot be listened on. The message says why, as far as that can be learnt."""
 
     def __init__(self, address: str) -> None:
-        super().__init__(
-            f"cannot listen on {address}: is another server running there? Choose another --listen"
+        super().__init__(f"cannot listen on {address}: {_why_not_bound(address)}; choose another --listen")
+
+
+def _why_not_bound(address: str) -> str:
+    """gRPC does not tell; the system does, when it is asked once more."""
+    host, _, port = address.rpartition(":")
+    try:
+        [(family, kind, protocol, _, place), *_] = socket.getaddrinfo(
+            host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(place)
+    except OSError as exc:
+        if exc.errno != errno.EADDRINUSE:
+            return exc.strerror or str(exc)
+    return "another process listens there"
 
 
 def _handlers(

@@ -63,6 +63,19 @@ async def _migrate(connection: asyncpg.Connection) -> list[str]:
         return applied
 
 
+async def check_schema(dsn: str) -> None:
+    """Raises SchemaUnusable unless the database has the schema of this release."""
+    async with open_connection(dsn) as connection:
+        if not await connection.fetchval("SELECT to_regclass('migration') IS NOT NULL"):
+            raise SchemaUnusable("this database was never used by datastatus: is it the right one?")
+        done = {row["number"]: row for row in await connection.fetch("SELECT * FROM migration")}
+        _check(done, migrations())
+        if missing := [_title(number, name) for number, name, _ in migrations() if number not in done]:
+            raise SchemaUnusable(
+                f"this database lacks the migrations {', '.join(missing)}: run datastatus migrate"
+            )
+
+
 def _check(done: Mapping[int, asyncpg.Record], known: Sequence[tuple[int, str, str]]) -> None:
     if unknown := done.keys() - {number for number, _, _ in known}:
         raise SchemaUnusable(
