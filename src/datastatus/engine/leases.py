@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import structlog
 
 from datastatus import errors
 from datastatus.domain.dataset import DatasetStatus
 from datastatus.engine.journal_writer import JournalWriter
+from datastatus.engine.repeating import repeat
 from datastatus.store import companies, datasets, journal, staging
 from datastatus.store.database import Database
 from datastatus.store.journal import Change
@@ -48,17 +48,9 @@ class Reaper:
     async def run(self) -> None:
         """Reap and tidy until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._repeat(self._reap, self._pause_seconds))
-            tasks.create_task(self._repeat(self._end_strays, self._pause_seconds))
-            tasks.create_task(self._repeat(self._tidy, _TIDY_SECONDS))
-
-    async def _repeat(self, action: Callable[[], Awaitable[None]], pause_seconds: float) -> None:
-        while True:
-            try:
-                await action()
-            except errors.Unavailable as exc:
-                _log.warning("reaper_waits_for_store", cause=repr(exc.__cause__))
-            await asyncio.sleep(pause_seconds)
+            tasks.create_task(repeat(self._reap, lambda: self._pause_seconds))
+            tasks.create_task(repeat(self._end_strays, lambda: self._pause_seconds))
+            tasks.create_task(repeat(self._tidy, lambda: _TIDY_SECONDS))
 
     async def _reap(self) -> None:
         expired = await datasets.expired_leases(self._database, _PAGE_DATASETS)

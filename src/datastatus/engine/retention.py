@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import structlog
 
-from datastatus import errors
 from datastatus.domain.retention import oldest_seq_to_keep
+from datastatus.engine.repeating import repeat
 from datastatus.store import journal, journal_room, records
 from datastatus.store.database import Database
 
@@ -34,17 +34,9 @@ class JournalKeeper:
 
     async def run(self) -> None:
         """Keep the journal until cancelled."""
-        loop = asyncio.get_running_loop()
-        retained = loop.time()
-        while True:
-            try:
-                await self.make_room()
-                if loop.time() - retained >= _RETAIN_SECONDS:
-                    retained = loop.time()
-                    await self.retain()
-            except errors.StoreDown as exc:
-                _log.warning("journal_keeper_waits_for_store", cause=repr(exc.__cause__))
-            await asyncio.sleep(_LOOK_SECONDS)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(repeat(self.make_room, lambda: _LOOK_SECONDS))
+            tasks.create_task(repeat(self.retain, lambda: _RETAIN_SECONDS))
 
     async def make_room(self) -> None:
         """Have a whole partition spare."""
@@ -77,12 +69,7 @@ class RecordKeeper:
 
     async def run(self) -> None:
         """Keep the records until cancelled."""
-        while True:
-            await asyncio.sleep(min(_RETAIN_SECONDS, self._superseded_seconds / 2))
-            try:
-                await self.retain()
-            except errors.StoreDown as exc:
-                _log.warning("record_keeper_waits_for_store", cause=repr(exc.__cause__))
+        await repeat(self.retain, lambda: min(_RETAIN_SECONDS, self._superseded_seconds / 2))
 
     async def retain(self) -> None:
         """Give up what was superseded too long ago."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
@@ -16,6 +15,7 @@ from datastatus.domain.dataset import Trigger
 from datastatus.domain.schedule import Schedule
 from datastatus.domain.sync import SyncRequest
 from datastatus.engine.journal_writer import JournalWriter
+from datastatus.engine.repeating import repeat
 from datastatus.integrations.registry import Registry
 from datastatus.store import companies, datasets, journal, settings
 from datastatus.store.companies import ConnectionSummary
@@ -45,13 +45,11 @@ class Scheduler:
 
     async def run(self) -> None:
         """Queue what is due, again and again, until cancelled."""
-        while True:
-            try:
-                # The clock that datasets are dated by, which is one for all servers.
-                await self.queue_due(await journal.store_time(self._database))
-            except errors.Unavailable as exc:
-                _log.warning("scheduler_waits_for_store", cause=repr(exc.__cause__))
-            await asyncio.sleep(self._pause_seconds * random.uniform(0.5, 1))
+        await repeat(self._look, lambda: self._pause_seconds * random.uniform(0.5, 1))
+
+    async def _look(self) -> None:
+        # The clock that datasets are dated by, which is one for all servers.
+        await self.queue_due(await journal.store_time(self._database))
 
     async def queue_due(self, now: datetime) -> int:
         """Queue every run that is due; how many were."""

@@ -34,7 +34,7 @@ class DatabaseUnusable(Exception):
     """The database cannot be used as it is, or not be opened. The message says why, and holds no secret."""
 
 
-class _GaveUp(Exception):
+class _GaveUp(errors.StoreDown):
     """The database could not carry a call out just now: nothing was changed, the same call may be made again."""
 
 
@@ -50,7 +50,12 @@ class _Translated:
         match error:
             case None:
                 pass
-            case asyncpg.DeadlockDetectedError() | asyncpg.SerializationError():
+            case (
+                asyncpg.DeadlockDetectedError()
+                | asyncpg.SerializationError()
+                # Where the role or the database has a lock_timeout.
+                | asyncpg.LockNotAvailableError()
+            ):
                 raise _GaveUp from error
             case asyncpg.CheckViolationError() if str(error).startswith("no partition of relation"):
                 raise _GaveUp from error
@@ -62,6 +67,8 @@ class _Translated:
                 | asyncpg.CannotConnectNowError()
                 | asyncpg.OperatorInterventionError()
                 | asyncpg.InsufficientResourcesError()
+                # Of its disk.
+                | asyncpg.PostgresSystemError()
                 # A standby, which is not promoted yet.
                 | asyncpg.ReadOnlySQLTransactionError()
                 | asyncpg.InterfaceError()
@@ -146,10 +153,7 @@ class Database:
             except _GaveUp as exc:
                 _log.warning("store_gave_up", query=query, cause=repr(exc.__cause__))
                 await asyncio.sleep(seconds * random.uniform(0.5, 1))
-        try:
-            return await self._rows_once(query, arguments, timeout_seconds)
-        except _GaveUp as exc:
-            raise errors.StoreDown from exc
+        return await self._rows_once(query, arguments, timeout_seconds)
 
     async def _rows_once(
         self, query: str, arguments: Sequence[Any], timeout_seconds: float | None
@@ -192,6 +196,10 @@ class Database:
         self._waiting += 1
         try:
             return await self._pool.acquire(timeout=_CONNECT_SECONDS)
+        except asyncpg.PostgresError as exc:
+            # Whatever it is that keeps us out (a role that may not log in, a database that was renamed), those who
+            # operate it have done it, and will undo it.
+            raise errors.StoreDown from exc
         finally:
             self._waiting -= 1
 

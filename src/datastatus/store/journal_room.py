@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncpg
-
 from datastatus.domain.retention import JournalPartition
 from datastatus.store.database import Executor
 
@@ -25,8 +23,5 @@ async def raise_oldest_seq(executor: Executor, oldest_seq: int) -> None:
 
 async def drop_journal_partition(executor: Executor, from_seq: int) -> bool:
     """Whether the partition could be dropped; not while a reader or writer holds it, then try again later."""
-    try:
-        await executor.rows("drop_journal_partition", from_seq)
-    except asyncpg.LockNotAvailableError:
-        return False
-    return True
+    [row] = await executor.rows("drop_journal_partition", from_seq)
+    return row[0]

@@ -55,10 +55,12 @@ async def test_a_stampede_reads_each_page_once(store: Store) -> None:
     watchers, pages = 1000, 5
     head_seq = await journaled(store, await store.connection(), pages * 1000)
     database = StallingDatabase(store.database)
-    async with running_watches(database, ring_bytes_max=1) as (_, watches):
+    async with running_watches(database, ring_bytes_max=1) as (hub, watches):
 
         async def resume() -> int:
-            watch = watches.watch(a_request(ResumeToken(1, 0), batch_transitions_max=10_000, heartbeat=LONG))
+            watch = watches.watch(
+                a_request(ResumeToken(hub.epoch, 0), batch_transitions_max=10_000, heartbeat=LONG)
+            )
             told = await told_until(watch, head_seq)
             await watch.aclose()
             return len(told)
@@ -76,9 +78,9 @@ async def test_the_next_page_is_read_while_a_watcher_is_told_of_one(store: Store
     await journaled(store, await store.connection(), 3000)
     database = StallingDatabase(store.database)
     # A quarter of it is for those behind the ring, which begins empty: room for two pages.
-    async with running_watches(database, ring_bytes_max=16 << 20) as (_, watches):
+    async with running_watches(database, ring_bytes_max=16 << 20) as (hub, watches):
         database.stall("read_transitions")
-        watch = watches.watch(a_request(ResumeToken(1, 0), batch_transitions_max=10, heartbeat=LONG))
+        watch = watches.watch(a_request(ResumeToken(hub.epoch, 0), batch_transitions_max=10, heartbeat=LONG))
         telling = asyncio.create_task(told_until(watch, 10))
         await database.held("read_transitions")
         database.go_on("read_transitions")
@@ -94,9 +96,9 @@ async def test_the_next_page_is_read_while_a_watcher_is_told_of_one(store: Store
 async def test_where_there_is_room_for_one_page_none_is_read_before_it_is_asked_for(store: Store) -> None:
     head_seq = await journaled(store, await store.connection(), 5000)
     database = StallingDatabase(store.database)
-    async with running_watches(database, ring_bytes_max=1) as (_, watches):
+    async with running_watches(database, ring_bytes_max=1) as (hub, watches):
         several = [
-            watches.watch(a_request(ResumeToken(1, 0), batch_transitions_max=1000, heartbeat=LONG))
+            watches.watch(a_request(ResumeToken(hub.epoch, 0), batch_transitions_max=1000, heartbeat=LONG))
             for _ in range(4)
         ]
         # One after the other, they are told of the same page.
@@ -114,11 +116,11 @@ async def test_watchers_at_scattered_places_meet_and_then_read_together(store: S
     database = StallingDatabase(store.database)
     chance = random.Random(1)
     # A ring of eight pages; two are kept for those behind it.
-    async with running_watches(database, ring_bytes_max=8 * 1000 * 1500) as (_, watches):
+    async with running_watches(database, ring_bytes_max=8 * 1000 * 1500) as (hub, watches):
 
         async def resume(after_seq: int) -> bool:
             watch = watches.watch(
-                a_request(ResumeToken(1, after_seq), batch_transitions_max=10_000, heartbeat=LONG)
+                a_request(ResumeToken(hub.epoch, after_seq), batch_transitions_max=10_000, heartbeat=LONG)
             )
             told = await told_until(watch, head_seq)
             await watch.aclose()
@@ -137,12 +139,17 @@ async def test_the_writer_goes_on_while_every_reader_is_stuck(store: Store) -> N
     async with open_database(store.dsn, connections_max=6) as few:
         database = StallingDatabase(few)
         writer = JournalWriter(database, on_commit=lambda tail: None)
-        async with running_watches(database, ring_bytes_max=1) as (_, watches), asyncio.TaskGroup() as tasks:
+        async with (
+            running_watches(database, ring_bytes_max=1) as (hub, watches),
+            asyncio.TaskGroup() as tasks,
+        ):
             running = tasks.create_task(writer.run())
             database.stall("read_transitions")
             telling = [
                 tasks.create_task(
-                    told_until(watches.watch(a_request(ResumeToken(1, 2 * n), heartbeat=LONG)), head_seq)
+                    told_until(
+                        watches.watch(a_request(ResumeToken(hub.epoch, 2 * n), heartbeat=LONG)), head_seq
+                    )
                 )
                 for n in range(1000)
             ]
@@ -163,7 +170,7 @@ async def test_a_page_that_cannot_be_read_fails_those_who_wait_and_is_read_again
 ) -> None:
     head_seq = await journaled(store, await store.connection(), 20)
     database = StallingDatabase(store.database)
-    async with running_watches(database, ring_bytes_max=1) as (_, watches):
+    async with running_watches(database, ring_bytes_max=1) as (hub, watches):
         database.stall("read_transitions")
         first = [watches.watch(a_request(Start.EARLIEST)) for _ in range(3)]
         telling = [asyncio.create_task(told_until(one, head_seq)) for one in first]
@@ -176,7 +183,7 @@ async def test_a_page_that_cannot_be_read_fails_those_who_wait_and_is_read_again
         outcomes = await asyncio.gather(*telling, return_exceptions=True)
         assert all(isinstance(one, errors.StoreDown | list) for one in outcomes)
         told = await past_dead_connections(
-            lambda: told_until(watches.watch(a_request(ResumeToken(1, 3))), head_seq)
+            lambda: told_until(watches.watch(a_request(ResumeToken(hub.epoch, 3))), head_seq)
         )
         assert [one.seq for one in told] == list(range(4, 21))
 
@@ -184,9 +191,9 @@ async def test_a_page_that_cannot_be_read_fails_those_who_wait_and_is_read_again
 async def test_who_waits_long_for_a_page_is_given_signs_of_life(store: Store) -> None:
     head_seq = await journaled(store, await store.connection(), 20)
     database = StallingDatabase(store.database)
-    async with running_watches(database, ring_bytes_max=1) as (_, watches):
+    async with running_watches(database, ring_bytes_max=1) as (hub, watches):
         database.stall("read_transitions")
-        watch = watches.watch(a_request(ResumeToken(1, 3)))
+        watch = watches.watch(a_request(ResumeToken(hub.epoch, 3)))
         opened, *signs = [await anext(watch) for _ in range(4)]
         assert isinstance(opened.body, Opened)
         # They promise nothing.

@@ -44,7 +44,7 @@ NOBODY = StatusFilter(company_ids=frozenset([uuid4()]))
 
 async def test_an_idle_filtered_watch_is_told_how_far_nothing_passed(store: Store) -> None:
     link = await store.connection()
-    async with running_watches(store.database) as (_, watches):
+    async with running_watches(store.database) as (hub, watches):
         watch = watches.watch(a_request(Start.NOW, NOBODY))
         assert isinstance((await anext(watch)).body, Opened)
         place = 0
@@ -55,7 +55,7 @@ async def test_an_idle_filtered_watch_is_told_how_far_nothing_passed(store: Stor
                 progress = message.body
                 assert isinstance(progress, WatchProgress)
                 assert progress.after_seq == place
-                assert message.token == ResumeToken(1, progress.through_seq)
+                assert message.token == ResumeToken(hub.epoch, progress.through_seq)
                 place = progress.through_seq
                 if place == await store.head_seq():
                     break
@@ -63,7 +63,7 @@ async def test_an_idle_filtered_watch_is_told_how_far_nothing_passed(store: Stor
 
 async def test_whoever_may_no_longer_watch_is_told_within_a_heartbeat(store: Store) -> None:
     allowed = True
-    async with running_watches(store.database) as (_, watches):
+    async with running_watches(store.database) as (hub, watches):
         watch = watches.watch(a_request(Start.NOW), lambda: allowed)
         await anext(watch)
         assert isinstance((await anext(watch)).body, WatchProgress)
@@ -72,16 +72,16 @@ async def test_whoever_may_no_longer_watch_is_told_within_a_heartbeat(store: Sto
     closing = rest[-1].body
     assert isinstance(closing, Closing)
     assert closing.reason is ClosingReason.AUTH_EXPIRED
-    assert rest[-1].token == ResumeToken(1, 0)
+    assert rest[-1].token == ResumeToken(hub.epoch, 0)
 
 
 async def test_an_old_stream_is_closed_with_a_place_to_go_on(store: Store) -> None:
-    async with running_watches(store.database, age_max=0.3) as (_, watches):
+    async with running_watches(store.database, age_max=0.3) as (hub, watches):
         messages = [message async for message in watches.watch(a_request(Start.NOW))]
     closing = messages[-1].body
     assert isinstance(closing, Closing)
     assert closing.reason is ClosingReason.MAX_AGE
-    assert messages[-1].token == ResumeToken(1, 0)
+    assert messages[-1].token == ResumeToken(hub.epoch, 0)
 
 
 async def test_at_a_drain_everybody_is_sent_away_at_another_time_and_nobody_comes_in(store: Store) -> None:
@@ -214,8 +214,8 @@ async def test_until_terminal_ends_behind_the_last_terminal_transition(store: St
     link = await store.connection()
     first, second = await store.queued(link, "bills"), await store.queued(link, "items")
     await store.change(journal.Change(first, DatasetStatus.CANCELLED))
-    async with running_watches(store.database) as (_, watches):
-        request = a_request(ResumeToken(1, 0), of_datasets(first, second), until_terminal=True)
+    async with running_watches(store.database) as (hub, watches):
+        request = a_request(ResumeToken(hub.epoch, 0), of_datasets(first, second), until_terminal=True)
         watch = watches.watch(request)
         assert isinstance((await anext(watch)).body, Opened)
         await store.change(journal.Change(second, DatasetStatus.CANCELLED))

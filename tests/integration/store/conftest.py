@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -8,12 +9,30 @@ from postgres import DEBIAN_15, MAJORS, PostgresServer, postgres_server
 from stores import Store, fresh_store, make_template, violations
 
 
+@pytest.fixture(scope="session")
+async def server_of() -> AsyncIterator[Callable[[int], Awaitable[PostgresServer]]]:
+    """The server of a major version, started when it is first asked for.
+
+    As a fixture with parameters it would be started anew for each module.
+    """
+    async with AsyncExitStack() as stack:
+        running: dict[int, PostgresServer] = {}
+
+        async def of(major: int) -> PostgresServer:
+            if major not in running:
+                running[major] = await stack.enter_async_context(postgres_server(major))
+            return running[major]
+
+        yield of
+
+
 @pytest.fixture(scope="session", params=MAJORS, ids=lambda major: f"postgres{major}")
-async def server(request: pytest.FixtureRequest) -> AsyncIterator[PostgresServer]:
+async def server(
+    request: pytest.FixtureRequest, server_of: Callable[[int], Awaitable[PostgresServer]]
+) -> PostgresServer:
     if request.param == 15 and not DEBIAN_15.exists():
         pytest.skip("Debian's package postgresql-15 is not installed")
-    async with postgres_server(request.param) as server:
-        yield server
+    return await server_of(request.param)
 
 
 @pytest.fixture(scope="session")

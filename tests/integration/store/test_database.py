@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from uuid_utils.compat import uuid7
@@ -72,6 +73,51 @@ async def test_a_standby_is_as_good_as_a_store_that_is_down(own_store: Store) ->
     async with open_database(own_store.dsn, connections_max=1) as standby:
         with pytest.raises(errors.StoreDown):
             await queue_datasets(standby, [an_item(link)])
+
+
+async def test_whoever_is_kept_out_of_the_database_tries_again_later(own_store: Store) -> None:
+    """As an operator does it before a restore, or while a password is changed."""
+    name = await own_store.sql.fetchval("SELECT current_database()")
+    role = f"role_of_{name}"
+    await own_store.sql.execute(f"CREATE ROLE {role} LOGIN")
+    parts = urlsplit(own_store.dsn)
+    dsn = urlunsplit(parts._replace(netloc=f"{role}@"))
+    try:
+        async with open_database(dsn, connections_max=2) as database:
+            for lock_out, let_in in [
+                (f"ALTER ROLE {role} NOLOGIN", f"ALTER ROLE {role} LOGIN"),
+                (f"ALTER DATABASE {name} CONNECTION LIMIT 0", f"ALTER DATABASE {name} CONNECTION LIMIT -1"),
+                (
+                    f"REVOKE CONNECT ON DATABASE {name} FROM public",
+                    f"GRANT CONNECT ON DATABASE {name} TO public",
+                ),
+            ]:
+                died = await backend(database)
+                await own_store.sql.execute(lock_out)
+                await own_store.sql.execute("SELECT pg_terminate_backend($1, 5000)", died)
+                for _ in range(2):
+                    with pytest.raises(errors.StoreDown):
+                        await backend(database)
+                await own_store.sql.execute(let_in)
+                assert await backend(database) != died
+    finally:
+        await own_store.sql.execute(f"DROP ROLE {role}")
+
+
+async def test_a_lock_that_is_waited_for_too_long_is_as_good_as_a_store_that_is_down(
+    own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = await own_store.connection()
+    name = await own_store.sql.fetchval("SELECT current_database()")
+    await own_store.sql.execute(f"ALTER DATABASE {name} SET lock_timeout = '10ms'")
+    monkeypatch.setattr("datastatus.store.database._RETRY_SECONDS", (0.001,))
+    async with open_database(own_store.dsn, connections_max=1) as database:
+        async with own_store.sql.transaction():
+            await own_store.sql.execute("LOCK TABLE dataset IN EXCLUSIVE MODE")
+            with pytest.raises(errors.StoreDown):
+                await queue_datasets(database, [an_item(link)])
+        [result] = await queue_datasets(database, [an_item(link)])
+        assert result.outcome is QueueOutcome.QUEUED
 
 
 async def test_a_full_queue_of_notifications_costs_an_announcement_and_nothing_else(own_store: Store) -> None:

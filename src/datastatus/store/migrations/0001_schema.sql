@@ -333,8 +333,8 @@ END
 $$;
 
 -- Drop a partition below oldest_seq. The lock it needs would hold up every writer while it waits for a reader, so
--- it gives up soon; the caller tries again later.
-CREATE FUNCTION drop_journal_partition(start bigint) RETURNS void
+-- it gives up soon: false, and the caller tries again later.
+CREATE FUNCTION drop_journal_partition(start bigint) RETURNS boolean
 LANGUAGE plpgsql
 SET lock_timeout = '50ms'
 AS $$
@@ -344,6 +344,9 @@ BEGIN
     IF FOUND THEN
         EXECUTE format('DROP TABLE %I', 'transition_' || start);
     END IF;
+    RETURN true;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN false;
 END
 $$;
 
