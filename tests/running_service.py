@@ -241,10 +241,46 @@ def script(folder: Path, data_type: str, **says: Any) -> None:
     (folder / f"{data_type}.json").write_text(json.dumps(says))
 
 
+def an_invoice(number: str, customer: str, account: str | None = None, **changes: Any) -> dict[str, Any]:
+    """An invoice over 10 EUR, as the scripted source has it."""
+    line: dict[str, Any] = {
+        "quantity": "1",
+        "unitAmount": "10",
+        "discountAmount": "0",
+        "subTotal": "10",
+        "taxAmount": "0",
+        "totalAmount": "10",
+    }
+    if account is not None:
+        line["accountRef"] = {"id": account}
+    return {
+        "id": number,
+        "customerRef": {"id": customer},
+        "issueDate": "2024-03-01",
+        "currency": "EUR",
+        "lineItems": [line],
+        "subTotal": "10",
+        "totalDiscount": "0",
+        "totalTaxAmount": "0",
+        "totalAmount": "10",
+        "amountDue": "10",
+        "status": "Submitted",
+    } | changes
+
+
 def clear(folder: Path) -> None:
     """Have the scripted source empty again."""
     for left in folder.iterdir():
         left.unlink()
+
+
+async def first_syncs_ended(
+    client: Client, connection: connection_pb2.Connection
+) -> connection_pb2.Connection:
+    """The connection, once what it queued when it was linked has ended."""
+    queued = await client.sync.ListDatasets(sync_service_pb2.ListDatasetsRequest(connection_id=connection.id))
+    await ended(client, *(dataset.id for dataset in queued.datasets))
+    return connection
 
 
 async def ended(client: Client, *dataset_ids: str) -> dataset_pb2.Dataset:

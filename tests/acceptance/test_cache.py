@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,10 @@ from postgres import postgres_server
 from running_service import (
     PLUGINS,
     RunningService,
-    clear,
+    an_invoice,
     client_of,
     ended,
+    first_syncs_ended,
     linked,
     reason_of,
     running_service,
@@ -32,65 +32,8 @@ from running_service import (
 COMPLETE = dataset_pb2.DATASET_STATUS_COMPLETE
 
 
-@pytest.fixture(scope="module")
-def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("scripts")
-
-
-@pytest.fixture(scope="module")
-async def service(scripts: Path) -> AsyncIterator[RunningService]:
-    environment = {"PYTHONPATH": str(PLUGINS), "SCRIPTED_SOURCE_FOLDER": str(scripts)}
-    async with running_service("--lease-seconds", "2", environment=environment) as service:
-        yield service
-
-
-@pytest.fixture(scope="module")
-async def client(service: RunningService) -> AsyncIterator[Client]:
-    async with client_of(service) as client:
-        yield client
-
-
-@pytest.fixture
-async def scripted(client: Client, scripts: Path) -> connection_pb2.Connection:
-    clear(scripts)
-    return await first_syncs_ended(client, await linked(client, "scripted"))
-
-
-async def first_syncs_ended(
-    client: Client, connection: connection_pb2.Connection
-) -> connection_pb2.Connection:
-    queued = await client.sync.ListDatasets(sync_service_pb2.ListDatasetsRequest(connection_id=connection.id))
-    await ended(client, *(dataset.id for dataset in queued.datasets))
-    return connection
-
-
 def suppliers(count: int, *, name: str = "Supplier") -> list[dict[str, Any]]:
     return [{"id": f"s{n:05}", "supplierName": f"{name} {n}", "status": "Active"} for n in range(count)]
-
-
-def invoice(number: str, customer: str, account: str, **changes: Any) -> dict[str, Any]:
-    line = {
-        "quantity": "1",
-        "unitAmount": "10",
-        "discountAmount": "0",
-        "subTotal": "10",
-        "taxAmount": "0",
-        "totalAmount": "10",
-        "accountRef": {"id": account},
-    }
-    return {
-        "id": number,
-        "customerRef": {"id": customer},
-        "issueDate": "2024-03-01",
-        "currency": "EUR",
-        "lineItems": [line],
-        "subTotal": "10",
-        "totalDiscount": "0",
-        "totalTaxAmount": "0",
-        "totalAmount": "10",
-        "amountDue": "10",
-        "status": "Submitted",
-    } | changes
 
 
 def account(key: str, status: str) -> dict[str, Any]:
@@ -180,10 +123,10 @@ async def test_doubtful_references_are_warnings_and_known_only_of_what_is_cached
     client: Client, scripts: Path, scripted: connection_pb2.Connection
 ) -> None:
     records = [
-        invoice("i1", "c1", "sales"),
-        invoice("i2", "nobody", "sales"),
-        invoice("i3", "c1", "old"),
-        invoice("i4", "c1", "sales", currency="USD", dueDate="2024-01-01"),
+        an_invoice("i1", "c1", "sales"),
+        an_invoice("i2", "nobody", "sales"),
+        an_invoice("i3", "c1", "old"),
+        an_invoice("i4", "c1", "sales", currency="USD", dueDate="2024-01-01"),
     ]
     script(scripts, "invoices", records=records)
     script(scripts, "company", records=[{"id": "me", "baseCurrency": "EUR"}])

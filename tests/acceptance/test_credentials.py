@@ -18,7 +18,6 @@ from datastatus.v1 import company_service_pb2, connection_pb2, dataset_pb2, sync
 from running_service import (
     PLUGINS,
     RunningService,
-    client_of,
     datastatus,
     ended,
     reason_of,
@@ -43,12 +42,6 @@ async def service(scripts: Path) -> AsyncIterator[RunningService]:
     environment = {"PYTHONPATH": str(PLUGINS), "SCRIPTED_SOURCE_FOLDER": str(scripts)}
     async with running_service("--log-level", "debug", environment=environment) as service:
         yield service
-
-
-@pytest.fixture(scope="module")
-async def client(service: RunningService) -> AsyncIterator[Client]:
-    async with client_of(service) as client:
-        yield client
 
 
 @pytest.fixture

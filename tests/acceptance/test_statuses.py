@@ -24,8 +24,6 @@ from datastatus.v1 import (
 from running_service import (
     PLUGINS,
     RunningService,
-    clear,
-    client_of,
     ended,
     first_synced,
     linked,
@@ -37,31 +35,10 @@ from running_service import (
 
 
 @pytest.fixture(scope="module")
-def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("scripts")
-
-
-@pytest.fixture(scope="module")
 async def service(scripts: Path) -> AsyncIterator[RunningService]:
     environment = {"PYTHONPATH": str(PLUGINS), "SCRIPTED_SOURCE_FOLDER": str(scripts)}
     async with running_service("--lease-seconds", "1", environment=environment) as service:
         yield service
-
-
-@pytest.fixture(scope="module")
-async def client(service: RunningService) -> AsyncIterator[Client]:
-    async with client_of(service) as client:
-        yield client
-
-
-@pytest.fixture
-async def scripted(client: Client, scripts: Path) -> connection_pb2.Connection:
-    """A connection to a source without records, whose first syncs have all ended."""
-    clear(scripts)
-    connection = await linked(client, "scripted")
-    queued = await client.sync.ListDatasets(sync_service_pb2.ListDatasetsRequest(connection_id=connection.id))
-    await ended(client, *(dataset.id for dataset in queued.datasets))
-    return connection
 
 
 SUPPLIER = {"id": "s1", "supplierName": "Müller", "status": "Active"}

@@ -12,7 +12,8 @@ import structlog
 
 from datastatus import errors
 from datastatus.domain.dataset import DESCRIPTIONS, DatasetStatus
-from datastatus.domain.texts import plain
+from datastatus.domain.records.base import ID_CHARACTERS_MAX
+from datastatus.domain.texts import TEXT_CHARACTERS_MAX, shortened
 from datastatus.domain.validation import Books, Severity
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.leases import after_loss
@@ -165,8 +166,7 @@ class Pipeline:
             log.warning("mapper_died", stage=stage, error=str(exc))
             await self._settle(work, *after_loss(work.attempt, "The process that mapped it died"))
         except errors.MappingFailed as exc:
-            message = f"{exc}. Correct the record at the source and sync again."
-            await self._settle(work, DatasetStatus.MAP_ERROR, message, exc.code)
+            await self._settle(work, DatasetStatus.MAP_ERROR, _not_mapped(exc), exc.code)
         except _Invalid as exc:
             await self._settle(work, DatasetStatus.VALIDATION_ERROR, str(exc), exc.code)
         except Exception as exc:
@@ -189,7 +189,7 @@ class Pipeline:
         # The last counts: without the lease they cannot be noted any more.
         await self._progress.flush()
         # It may quote what stands at the source.
-        message = plain(message)
+        message = shortened(message, TEXT_CHARACTERS_MAX)
         change = Change(
             work.dataset_id,
             status,
@@ -300,6 +300,13 @@ _FAILURES = {
     DatasetStatus.VALIDATING: DatasetStatus.VALIDATION_ERROR,
     DatasetStatus.PROCESSING: DatasetStatus.PROCESSING_ERROR,
 }
+
+
+def _not_mapped(error: errors.MappingFailed) -> str:
+    record_id = shortened(error.record_id, ID_CHARACTERS_MAX)
+    field = shortened(error.field, ID_CHARACTERS_MAX)
+    problem = shortened(error.problem, TEXT_CHARACTERS_MAX // 2)
+    return f"record {record_id}, field {field}: {problem}. Correct the record at the source and sync again."
 
 
 def _invalid(tally: Tally) -> _Invalid:

@@ -18,6 +18,8 @@ _VIEWS_MAX = 4
 # One is always left for those who name their datasets, and are quick.
 _LARGE_VIEWS_MAX = 3
 _PART_DATASETS = 200
+# Clients refuse messages of more than 4 MiB unless they are told to take them.
+_PART_BYTES_MAX = 3 << 20
 _MEMORY_BYTES_MAX = 1 << 20
 
 EncodeSnapshot = Callable[[Sequence[Dataset]], bytes]
@@ -78,9 +80,17 @@ class Spool:
 
     async def _put(self, page: Sequence[Dataset]) -> None:
         for first in range(0, len(page), _PART_DATASETS):
-            encoded = self._encode(page[first : first + _PART_DATASETS])
-            self._lengths.append(len(encoded))
-            await asyncio.to_thread(self._storage.write, encoded)
+            await self._put_part(page[first : first + _PART_DATASETS])
+
+    async def _put_part(self, part: Sequence[Dataset]) -> None:
+        encoded = self._encode(part)
+        if len(encoded) > _PART_BYTES_MAX and len(part) > 1:
+            middle = len(part) // 2
+            await self._put_part(part[:middle])
+            await self._put_part(part[middle:])
+            return
+        self._lengths.append(len(encoded))
+        await asyncio.to_thread(self._storage.write, encoded)
 
     async def parts(self) -> AsyncIterator[bytes]:
         """What was put in, in order."""

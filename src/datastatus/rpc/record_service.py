@@ -7,6 +7,7 @@ import json
 import grpc
 
 from datastatus import errors
+from datastatus.domain.records.base import ID_CHARACTERS_MAX
 from datastatus.domain.validation import Severity
 from datastatus.engine.engine import Engine
 from datastatus.engine.records import PageStart, RecordSelection
@@ -65,7 +66,7 @@ class RecordService(record_service_pb2_grpc.RecordServiceServicer):
         with Fields() as fields:
             company_id = fields.uuid("company_id", request.company_id)
             data_type = fields.text("data_type", request.data_type, characters_max=100)
-            record_id = fields.text("record_id", request.record_id, characters_max=1000)
+            record_id = fields.text("record_id", request.record_id, characters_max=ID_CHARACTERS_MAX)
             connection_id = fields.optional_uuid(request, "connection_id")
         return _record(*await self._records.get_record(company_id, data_type, connection_id, record_id))
 

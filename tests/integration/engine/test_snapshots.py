@@ -48,6 +48,27 @@ async def test_a_snapshot_is_of_one_moment_and_what_follows_begins_right_there(s
     assert told == ([first] if seq == 2 else [second, first])
 
 
+async def test_each_part_is_one_that_any_client_takes(store: Store) -> None:
+    link = await store.connection()
+    wanted = []
+    for number in range(12):
+        dataset_id = await store.queued(link)
+        message = "x" * (5_000_000 if number == 5 else 900_000)
+        await store.change(Change(dataset_id, DatasetStatus.CANCELLED, error_message=message))
+        wanted.append(dataset_id)
+    parts: list[list[str]] = []
+    async with running_watches(store.database) as (_, watches):
+        async for message in watches.watch(a_request(Start.SNAPSHOT, of_datasets(*wanted))):
+            match message.body:
+                case Snapshot(encoded) if encoded:
+                    parts.append(read(encoded))
+                    # One that is too large alone is alone.
+                    assert len(encoded) < 4 << 20 or len(parts[-1]) == 1
+                case SnapshotEnd():
+                    break
+    assert sorted(one for part in parts for one in part) == sorted(map(str, wanted))
+
+
 async def test_few_are_read_at_once_and_who_waits_holds_nothing_and_is_given_signs_of_life(
     store: Store,
 ) -> None:

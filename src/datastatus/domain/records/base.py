@@ -71,6 +71,10 @@ Time = Annotated[AwareDatetime, Field(ge=EARLIEST_TIME, le=LATEST_TIME)]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 """An ISO 4217 code."""
 
+ID_CHARACTERS_MAX = 255
+RecordId = Annotated[str, Field(min_length=1, max_length=ID_CHARACTERS_MAX, pattern=r"^[^\x00]*$")]
+"""What identifies a record. So short that two have room in an entry of an index."""
+
 Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
 """Never empty: a text that the source leaves empty is absent here. No NUL, which Postgres cannot hold."""
 
@@ -107,7 +111,7 @@ class StandardRecord(RecordPart):
     (`modifiedDate`, `metadata.isDeleted`).
     """
 
-    id: Text
+    id: RecordId
     """Identifies the record within its data type and connection, for as long as the source keeps it."""
     source_modified_date: Time | None = None
     """When the source last changed it; absent where the source does not say."""
@@ -121,7 +125,7 @@ class StandardRecord(RecordPart):
 class Reference(RecordPart):
     """Names another record of the same company."""
 
-    id: Text
+    id: RecordId
     """The other record's `id`."""
     name: Text | None = None
     """The other record's name when this record was read, for people; absent where it has none."""

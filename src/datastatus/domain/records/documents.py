@@ -16,6 +16,7 @@ from datastatus.domain.records.base import (
     Percentage,
     Quantity,
     Rate,
+    RecordId,
     RecordPart,
     Reference,
     StandardRecord,
@@ -62,7 +63,7 @@ class LineItem(RecordPart):
 class PaymentReference(RecordPart):
     """What was paid with."""
 
-    id: Text
+    id: RecordId
     """The payment's id; where the source has no payments as such, that of its journal entry."""
     reference: Text | None = None
     note: Text | None = None

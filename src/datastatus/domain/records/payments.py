@@ -14,6 +14,7 @@ from datastatus.domain.records.base import (
     Currency,
     Money,
     Rate,
+    RecordId,
     RecordPart,
     Reference,
     StandardRecord,
@@ -52,7 +53,7 @@ class BillPaymentLinkType(StrEnum):
 
 
 class _Link(RecordPart):
-    id: Text | None = None
+    id: RecordId | None = None
     """The record that it went to; absent where it went to none, as a payment on account."""
     amount: Money
     """What it changes that record's amount due by, in that record's currency: negative lowers it."""

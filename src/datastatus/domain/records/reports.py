@@ -11,7 +11,7 @@ from __future__ import annotations
 from datetime import date
 from enum import StrEnum
 
-from datastatus.domain.records.base import Currency, Money, RecordPart, StandardRecord, Text
+from datastatus.domain.records.base import Currency, Money, RecordId, RecordPart, StandardRecord, Text
 
 
 class ReportBasis(StrEnum):
@@ -23,7 +23,7 @@ class ReportBasis(StrEnum):
 
 
 class ReportLine(RecordPart):
-    account_id: Text | None = None
+    account_id: RecordId | None = None
     """The account's `id`; absent on a heading, and on a line that no account stands behind."""
     name: Text
     value: Money

@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 
-from datastatus.domain.texts import plain
+from datastatus.domain.records.base import ID_CHARACTERS_MAX
+from datastatus.domain.texts import shortened
 from datastatus.domain.validation.findings import Finding, Severity
 
 _CURRENCY_PATTERN = "^[A-Z]{3}$"
@@ -42,9 +43,9 @@ def model_findings(record_id: str, exc: ValidationError) -> Iterator[Finding]:
         yield Finding(
             rule_id,
             Severity.ERROR,
-            plain(record_id),
-            plain(_path(problem["loc"])),
-            _MESSAGES.get(rule_id) or plain(problem["msg"]),
+            shortened(record_id, ID_CHARACTERS_MAX),
+            shortened(_path(problem["loc"]), _SHOWN_CHARACTERS_MAX),
+            _MESSAGES.get(rule_id) or shortened(problem["msg"], _SHOWN_CHARACTERS_MAX),
             expected,
             None if problem["type"] == "missing" else _shown(problem["input"]),
         )
@@ -75,10 +76,10 @@ def _shown(value: Any) -> str | None:
         case None:
             return None
         case str():
-            return plain(value)[:_SHOWN_CHARACTERS_MAX]
+            return shortened(value, _SHOWN_CHARACTERS_MAX)
         case dict():
             return "an object"
         case list() | tuple():
             return "a list"
         case _:
-            return repr(value)[:_SHOWN_CHARACTERS_MAX]
+            return shortened(repr(value), _SHOWN_CHARACTERS_MAX)
