@@ -77,7 +77,10 @@ class JournalWriter:
         ]
 
     async def deauthorize(self, change: journal.Change) -> journal.ChangeResult:
-        """End a dataset AUTH_ERROR, together with its connection's link and the datasets queued on it."""
+        """End a dataset AUTH_ERROR, together with its connection's link and the datasets queued on it.
+
+        Or send it back to QUEUED, where the connection was authorised since its attempt began.
+        """
         assert change.to_status is DatasetStatus.AUTH_ERROR
 
         result = await journal.deauthorize_connection(self._database, change)

@@ -212,7 +212,8 @@ class Reporter:
                             assignment.integration_key,
                         )
                     )
-                return change.to_status
+                assert result.status is not None
+                return result.status
             case ChangeOutcome.ILLEGAL:
                 raise errors.IllegalTransition(dataset_id, str(result.status), change.to_status)
             case ChangeOutcome.UNKNOWN:

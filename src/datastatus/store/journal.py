@@ -250,7 +250,10 @@ def _refused(judged: Row) -> ChangeResult:
 
 
 async def deauthorize_connection(executor: Executor, change: Change) -> ChangeResult:
-    """End the dataset AUTH_ERROR, deauthorise its connection and end the datasets queued on it."""
+    """End the dataset AUTH_ERROR, deauthorise its connection and end the datasets queued on it.
+
+    Where the connection was authorised since the dataset's attempt began, the dataset goes back to QUEUED instead.
+    """
     [row] = await executor.rows(
         "deauthorize_connection",
         change.dataset_id,
@@ -259,6 +262,7 @@ async def deauthorize_connection(executor: Executor, change: Change) -> ChangeRe
         change.error_message,
         change.error_code,
         f"{DESCRIPTIONS[DatasetStatus.AUTH_ERROR]} Found by dataset {change.dataset_id}.",
+        "The connection was authorised since this attempt began: it is fetched again.",
     )
     return ChangeResult(
         _CHANGE_OUTCOMES[row["outcome"]],

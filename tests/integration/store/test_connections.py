@@ -131,8 +131,13 @@ async def test_a_refusal_of_earlier_credentials_says_nothing_of_the_present_ones
     connection = await connection_of(store, link)
     assert (connection.status, connection.errors) == (ConnectionStatus.LINKED, ())
     assert await kept(store, link) == b"new"
+    for dataset_id, attempt in ((fetching, 2), (waiting, 1)):
+        dataset = await store.dataset(dataset_id)
+        assert (dataset.status, dataset.attempt) == (DatasetStatus.QUEUED, attempt)
+    # With the present ones, this time.
+    token = await store.bring_to(fetching, DatasetStatus.FETCHING)
+    assert await auth_error(store, fetching, token) is ChangeOutcome.DONE
     assert (await store.dataset(fetching)).status is DatasetStatus.AUTH_ERROR
-    assert (await store.dataset(waiting)).status is DatasetStatus.QUEUED
 
 
 async def test_a_link_that_was_overtaken_changes_nothing(store: Store) -> None:

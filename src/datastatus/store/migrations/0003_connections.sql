@@ -104,10 +104,12 @@ $$;
 
 -- End a dataset AUTH_ERROR, deauthorise its connection and end its QUEUED datasets AUTH_ERROR too; datasets in
 -- later stages go on. What the source refuses is not kept: the credentials go. But a dataset whose attempt began
--- before the connection was last authorised ends alone: what it was refused for is no longer what the link stands on.
--- Outcomes are those of transition_datasets, without RETRY.
+-- before the connection was last authorised goes back to QUEUED, and nothing else changes: what it was refused for is
+-- no longer what the link stands on. Outcomes are those of transition_datasets, without RETRY; `status` is the
+-- dataset's afterwards.
 CREATE FUNCTION deauthorize_connection(
-    dataset uuid, held_token uuid, description text, error_message text, error_code text, cascade_description text
+    dataset uuid, held_token uuid, description text, error_message text, error_code text, cascade_description text,
+    again_description text
 ) RETURNS TABLE (outcome text, status dataset_status, seq bigint, version integer, occurred timestamptz)
 LANGUAGE plpgsql
 AS $$
@@ -116,7 +118,7 @@ DECLARE
     current dataset;
     link uuid;
     last_authorized timestamptz;
-    outdated boolean;
+    to_status dataset_status := 'AUTH_ERROR';
     victims change[];
 BEGIN
     SELECT d.connection_id INTO link FROM dataset d WHERE d.id = dataset;
@@ -134,8 +136,9 @@ BEGIN
         RETURN;
     END IF;
 
-    outdated := coalesce(current.claimed < last_authorized, false);
-    IF NOT outdated THEN
+    IF current.status = 'FETCHING' AND current.claimed < last_authorized THEN
+        to_status := 'QUEUED';
+    ELSE
         UPDATE connection c SET status = 'DEAUTHORIZED' WHERE c.id = link AND c.status = 'LINKED';
         -- Of several fetches that are refused together the first tells.
         IF FOUND THEN
@@ -145,15 +148,19 @@ BEGIN
         END IF;
     END IF;
 
-    SELECT array_agg(ROW(d.id, d.status, 'AUTH_ERROR',
-            CASE WHEN d.id = dataset THEN description ELSE cascade_description END,
+    SELECT array_agg(ROW(d.id, d.status, to_status,
+            CASE
+                WHEN to_status = 'QUEUED' THEN again_description
+                WHEN d.id = dataset THEN description
+                ELSE cascade_description
+            END,
             error_message, error_code, NULL, NULL, NULL)::change ORDER BY d.id <> dataset, d.id)
     INTO victims
     FROM dataset d
     WHERE d.connection_id = link AND d.completed IS NULL
-        AND (d.id = dataset OR (d.status = 'QUEUED' AND NOT outdated));
+        AND (d.id = dataset OR (d.status = 'QUEUED' AND to_status = 'AUTH_ERROR'));
     RETURN QUERY
-    SELECT 'DONE', 'AUTH_ERROR'::dataset_status, a.first_seq, current.version + 1, a.occurred
+    SELECT 'DONE', to_status, a.first_seq, current.version + 1, a.occurred
     FROM append_transitions(victims) a;
 END
 $$;
