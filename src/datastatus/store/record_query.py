@@ -156,7 +156,9 @@ def _comparison(query: Query, column: str, one: Restriction) -> str:
     kind = one.field.kind
     if isinstance(one.value, str) and kind is Kind.TEXT:
         if one.comparator is Comparator.HAS and not one.field.is_repeated:
-            return f"{column} ILIKE {query.parameter(f'%{_escaped(one.value)}%', 'text')}"
+            return (
+                f"{column} COLLATE every_language ILIKE {query.parameter(f'%{_escaped(one.value)}%', 'text')}"
+            )
         if one.comparator in _EQUALITIES and (one.value.startswith("*") or one.value.endswith("*")):
             negation = "NOT " if one.comparator is Comparator.DIFFERS else ""
             like = f"{column} LIKE {query.parameter(_pattern(one.value), 'text')}"

@@ -62,8 +62,9 @@ class CompanyServiceStub:
     are kept encrypted, and no call ever returns them. In the same transaction the first link queues every
     fetch-on-first-link type that the integration supports, and a later one every type whose latest sync ended
     AUTH_ERROR. What is refused for earlier credentials from then on is fetched again. Of a linked connection the
-    credentials are replaced; without any it is returned as it is. Where it fails nothing has changed, and it is safe to repeat. Errors: CONNECTION_NOT_FOUND, INTEGRATION_NOT_FOUND;
-    INVALID_FIELD where the credentials are not what the integration asks for, naming each as `credentials.FIELD`;
+    credentials are replaced; without any it is returned as it is. Where it fails nothing has changed, and it is safe
+    to repeat. Errors: CONNECTION_NOT_FOUND, INTEGRATION_NOT_FOUND; INVALID_FIELD where the credentials are not what
+    the integration asks for, naming each as `credentials.FIELD`;
     CREDENTIALS_REFUSED{code} by the source; SOURCE_UNAVAILABLE{code} where it could not be asked;
     CREDENTIALS_KEY_MISSING where the service has no key to keep them under.
     """
@@ -112,8 +113,9 @@ class CompanyServiceAsyncStub(CompanyServiceStub):
     are kept encrypted, and no call ever returns them. In the same transaction the first link queues every
     fetch-on-first-link type that the integration supports, and a later one every type whose latest sync ended
     AUTH_ERROR. What is refused for earlier credentials from then on is fetched again. Of a linked connection the
-    credentials are replaced; without any it is returned as it is. Where it fails nothing has changed, and it is safe to repeat. Errors: CONNECTION_NOT_FOUND, INTEGRATION_NOT_FOUND;
-    INVALID_FIELD where the credentials are not what the integration asks for, naming each as `credentials.FIELD`;
+    credentials are replaced; without any it is returned as it is. Where it fails nothing has changed, and it is safe
+    to repeat. Errors: CONNECTION_NOT_FOUND, INTEGRATION_NOT_FOUND; INVALID_FIELD where the credentials are not what
+    the integration asks for, naming each as `credentials.FIELD`;
     CREDENTIALS_REFUSED{code} by the source; SOURCE_UNAVAILABLE{code} where it could not be asked;
     CREDENTIALS_KEY_MISSING where the service has no key to keep them under.
     """
@@ -207,8 +209,9 @@ class CompanyServiceServicer(metaclass=_abc_1.ABCMeta):
         are kept encrypted, and no call ever returns them. In the same transaction the first link queues every
         fetch-on-first-link type that the integration supports, and a later one every type whose latest sync ended
         AUTH_ERROR. What is refused for earlier credentials from then on is fetched again. Of a linked connection the
-        credentials are replaced; without any it is returned as it is. Where it fails nothing has changed, and it is safe to repeat. Errors: CONNECTION_NOT_FOUND, INTEGRATION_NOT_FOUND;
-        INVALID_FIELD where the credentials are not what the integration asks for, naming each as `credentials.FIELD`;
+        credentials are replaced; without any it is returned as it is. Where it fails nothing has changed, and it is safe
+        to repeat. Errors: CONNECTION_NOT_FOUND, INTEGRATION_NOT_FOUND; INVALID_FIELD where the credentials are not what
+        the integration asks for, naming each as `credentials.FIELD`;
         CREDENTIALS_REFUSED{code} by the source; SOURCE_UNAVAILABLE{code} where it could not be asked;
         CREDENTIALS_KEY_MISSING where the service has no key to keep them under.
         """

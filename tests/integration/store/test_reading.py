@@ -224,6 +224,17 @@ def random_filter(chance: random.Random, depth: int = 0) -> str:
     )
 
 
+async def test_words_are_found_in_any_language_whatever_their_case(store: Store) -> None:
+    link = await store.connection()
+    notes = ["ÜBERFÄLLIG seit März", "Café", "ΑΘΗΝΑ", "overDUE", "Москва"]
+    records = bodies(1, len(notes))
+    written = [body | {"id": note, "note": note} for body, note in zip(records, notes, strict=True)]
+    await publish(store, link, written)
+    for note, words in zip(notes, ("überfällig", "CAFÉ", "αθηνα", "OVERdue", "мОСКВА"), strict=True):
+        for field in ("note", "id"):
+            assert await ids(store, link, filter=f"{field}:{words}") == [note]
+
+
 async def test_filters_mean_in_postgres_what_they_mean(store: Store) -> None:
     link = await store.connection()
     records = bodies(1)

@@ -77,6 +77,27 @@ CREATE TABLE publication (
     PRIMARY KEY (record_set_id, number)
 );
 
+-- Letters of all languages have their cases in it, whatever the database was made with: the first that this Postgres has.
+DO $$
+DECLARE
+    properties text;
+BEGIN
+    FOREACH properties IN ARRAY ARRAY[
+        $q$provider = builtin, locale = 'C.UTF-8'$q$,
+        $q$provider = icu, locale = 'und'$q$,
+        $q$provider = libc, locale = 'C.UTF-8'$q$
+    ] LOOP
+        BEGIN
+            EXECUTE format('CREATE COLLATION every_language (%s)', properties);
+            RETURN;
+        EXCEPTION WHEN invalid_object_definition OR feature_not_supported OR undefined_object THEN
+            NULL;
+        END;
+    END LOOP;
+    CREATE COLLATION every_language FROM "C";
+END
+$$;
+
 -- One version of one record: readable in the publications from `valid_from` up to but without `valid_to`.
 -- `dated` (the day of the business that it tells of) and `party_id` stand in the body too, where the data type has them:
 -- lists are ordered and filtered by them. Bodies stay in their rows and uncompressed as far as a page of Postgres has
