@@ -17,6 +17,8 @@ _OPTIONS = (
     # Nobody may have closed a dead connection; the service allows pings every ten seconds.
     ("grpc.keepalive_time_ms", 15_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    # Of gRPC's present transport, which takes no notice of the one above and waits for a minute by itself.
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # A connection of its own: a shared one may be waiting because an earlier channel of this process failed.

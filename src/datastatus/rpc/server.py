@@ -56,6 +56,7 @@ _OPTIONS = (
     # A client that vanished without a word is missed, and what it held is free again.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),
     # All methods wait in one line to be accepted: when thousands of watchers come back at once, past a thousand
     # health checks would be refused, too. At the first number refusals begin, by chance; at the second all are.
     ("grpc.server.max_pending_requests", 30_000),
