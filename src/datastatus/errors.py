@@ -1,4 +1,4 @@
-"""Every failure that datastatus expects, as one tree.
+"""Every failure that a caller or a source can meet, as one tree.
 
     DatastatusError                      reason, metadata, message
     ├── InvalidRequest                   the request cannot be right whatever the state

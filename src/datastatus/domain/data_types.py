@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from datastatus.errors import DataTypeUnknown
+
 MONTHS_TO_SYNC = 24
 """How many months reports cover unless settings say otherwise."""
 
@@ -75,3 +77,10 @@ _DATA_TYPES = (
 )
 
 DATA_TYPES: Mapping[str, DataType] = MappingProxyType({data_type.key: data_type for data_type in _DATA_TYPES})
+
+
+def must_be_data_types(*keys: str) -> None:
+    """Raises DataTypeUnknown, which names the first that is not known."""
+    for key in keys:
+        if key not in DATA_TYPES:
+            raise DataTypeUnknown(key)

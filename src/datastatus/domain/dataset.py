@@ -1,6 +1,6 @@
 """A dataset's statuses and the one table of its transitions. Everything that decides legality lives here.
 
-The database holds the same table (`legal_transition` in the first migration) and refuses what it does not
+The database holds the same table (`is_legal_transition` in the first migration) and refuses what it does not
 name; one test holds this module, the proto enum and the database equal. `docs/statuses.md` is drawn from it.
 """
 

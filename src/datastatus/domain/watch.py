@@ -13,7 +13,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from datastatus import errors
-from datastatus.domain.data_types import DATA_TYPES
+from datastatus.domain.data_types import must_be_data_types
 from datastatus.domain.dataset import Dataset, DatasetStatus, Transition
 
 _TOKEN = struct.Struct(">BQQ")
@@ -111,8 +111,7 @@ class WatchRequest:
         """Raises DataTypeUnknown, or BadFilter where `until_terminal` could never be decided."""
         for one in self.any_of:
             # A watch for what can never come would wait for ever, and say nothing.
-            if unknown := one.data_types.difference(DATA_TYPES):
-                raise errors.DataTypeUnknown(min(unknown))
+            must_be_data_types(*sorted(one.data_types))
         if not self.until_terminal:
             return
         if not self.any_of:

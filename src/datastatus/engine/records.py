@@ -8,11 +8,12 @@ from datetime import datetime
 from uuid import UUID
 
 from datastatus import errors
-from datastatus.domain.data_types import DATA_TYPES
+from datastatus.domain.data_types import must_be_data_types
 from datastatus.domain.dataset import ValidationCounts
 from datastatus.domain.record_fields import Field, Kind, SortKey, Step, UnknownField, parse_order
 from datastatus.domain.record_filter import parse_filter
 from datastatus.domain.records import MODELS
+from datastatus.engine.company_states import company_must_exist
 from datastatus.store import companies, datasets, records, validation
 from datastatus.store.database import Database
 from datastatus.store.record_query import Listing
@@ -78,8 +79,7 @@ class RecordEngine:
         Raises CompanyNotFound, ConnectionNotFound, ConnectionRequired, DataTypeUnknown, BadFilter, InvalidFields,
         BadToken, PageTokenExpired.
         """
-        if selection.data_type not in DATA_TYPES:
-            raise errors.DataTypeUnknown(selection.data_type)
+        must_be_data_types(selection.data_type)
         # Before anything is looked up, so that a wrong filter is told of even where there are no records.
         listing = _listing(selection)
         record_set = await self._record_set(
@@ -112,8 +112,7 @@ class RecordEngine:
         self, company_id: UUID, data_type: str, connection_id: UUID | None, record_id: str
     ) -> tuple[Record, RecordSet]:
         """The record as the newest publication has it. Raises RecordNotFound and as list_records."""
-        if data_type not in DATA_TYPES:
-            raise errors.DataTypeUnknown(data_type)
+        must_be_data_types(data_type)
         record_set = await self._record_set(company_id, data_type, connection_id)
         record = record_set and await records.get_record(self._database, record_set.id, record_id)
         if record is None or record_set is None:
@@ -156,8 +155,7 @@ class RecordEngine:
             raise errors.ConnectionRequired(str(company_id), [str(one.connection_id) for one in found])
         if found:
             return found[0]
-        if await companies.get_company(self._database, company_id) is None:
-            raise errors.CompanyNotFound(str(company_id))
+        await company_must_exist(self._database, company_id)
         if connection_id is not None:
             connections = await companies.connections_by_id(self._database, [connection_id])
             if connection_id not in connections or connections[connection_id].company_id != company_id:

@@ -9,11 +9,11 @@ from uuid import UUID
 
 import structlog
 
-from datastatus import errors
 from datastatus.domain.connection import ConnectionStatus
 from datastatus.domain.dataset import Trigger
 from datastatus.domain.schedule import Schedule
 from datastatus.domain.sync import SyncRequest
+from datastatus.engine.company_states import company_must_exist
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.repeating import repeat
 from datastatus.integrations.registry import Registry
@@ -80,8 +80,7 @@ class Scheduler:
     async def schedules_of_company(self, company_id: UUID) -> tuple[list[Schedule], datetime]:
         """What is synchronised by itself for a company, and what time it is. Raises CompanyNotFound."""
         now = await journal.store_time(self._database)
-        if not await companies.existing_companies(self._database, [company_id]):
-            raise errors.CompanyNotFound(str(company_id))
+        await company_must_exist(self._database, company_id)
         connections = await companies.connections_of_companies(self._database, [company_id])
         return await self.schedules(connections[company_id]), now
 

@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from datastatus import errors
-from datastatus.domain.data_types import DATA_TYPES
+from datastatus.domain.data_types import must_be_data_types
 from datastatus.domain.settings import SyncSetting, SyncSettings, changed, check_override
-from datastatus.store import companies
+from datastatus.engine.company_states import company_must_exist
 from datastatus.store import settings as stored
 from datastatus.store.database import Database
 
@@ -26,8 +26,7 @@ class SettingsEngine:
         )
         if company_id is None:
             return defaults
-        if not await companies.existing_companies(self._database, [company_id]):
-            raise errors.CompanyNotFound(str(company_id))
+        await company_must_exist(self._database, company_id)
         return of_companies[company_id]
 
     async def update(
@@ -41,9 +40,7 @@ class SettingsEngine:
 
         Raises CompanyNotFound, DataTypeUnknown, SettingLocked, InvalidFields.
         """
-        for data_type in (*(change.data_type for change in changes), *reset_data_types):
-            if data_type not in DATA_TYPES:
-                raise errors.DataTypeUnknown(data_type)
+        must_be_data_types(*(change.data_type for change in changes), *reset_data_types)
         present = await self.get(company_id)
         wanted = [changed(present[change.data_type], change, field_names) for change in changes]
         if company_id is not None:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from datastatus import errors
 from datastatus.domain.connection import ConnectionStatus, choose_connection
-from datastatus.domain.data_types import DATA_TYPES
+from datastatus.domain.data_types import must_be_data_types
 from datastatus.domain.dataset import Dataset, DatasetStatus, OnActive, Trigger
 from datastatus.domain.sync import SyncRequest
 from datastatus.engine.company_states import CompanyStates, KnownCompany, company_must_exist
@@ -132,8 +132,8 @@ class SyncEngine:
         self, selected: DatasetFilter, before_id: UUID | None, count_max: int
     ) -> list[Dataset]:
         """Newest first, those before `before_id`. Raises DataTypeUnknown."""
-        if selected.data_type is not None and selected.data_type not in DATA_TYPES:
-            raise errors.DataTypeUnknown(selected.data_type)
+        if selected.data_type is not None:
+            must_be_data_types(selected.data_type)
         return await datasets.list_datasets(self._database, selected, before_id, count_max)
 
     def _prepare(self, request: SyncRequest, state: KnownCompany, trigger: Trigger, caller: str) -> _Attempt:
@@ -145,8 +145,7 @@ class SyncEngine:
     def _queue_item(
         self, request: SyncRequest, company: KnownCompany, trigger: Trigger, caller: str
     ) -> QueueItem:
-        if request.data_type not in DATA_TYPES:
-            raise errors.DataTypeUnknown(request.data_type)
+        must_be_data_types(request.data_type)
         if request.connection_id is None:
             connection = choose_connection(
                 request.company_id, request.data_type, company.connections.values(), self.link_url

@@ -71,6 +71,12 @@ def id_of(raw: Mapping[str, Any]) -> str:
     return record_id
 
 
+def four_lines(lines: Sequence[str]) -> tuple[str | None, str | None, str | None, str | None]:
+    """Lines of an address, none of them blank; what does not fit into four joins the last one."""
+    first, second, third, fourth = (*lines[:3], ", ".join(lines[3:]) or None, None, None, None)[:4]
+    return first, second, third, fourth
+
+
 def show(value: Any) -> str:
     """Short enough for a message."""
     shown = repr(value)

@@ -15,6 +15,14 @@ class AccountType(StrEnum):
     EQUITY = "Equity"
     UNKNOWN = "Unknown"
 
+    @property
+    def natural_sign(self) -> int:
+        """What a balance, debits less credits, is multiplied by to be positive on the side that is usual."""
+        return -1 if self in _CREDIT_TYPES else 1
+
+
+_CREDIT_TYPES = frozenset({AccountType.LIABILITY, AccountType.INCOME, AccountType.EQUITY})
+
 
 class AccountStatus(StrEnum):
     """ARCHIVED: kept for its history, hidden where accounts are chosen."""

@@ -21,14 +21,8 @@ _ACCOUNT_TYPES: Mapping[str, tuple[AccountType, str]] = {
     "EQUITY": (AccountType.EQUITY, "Equity"),
     "TRADING": (AccountType.EQUITY, "Trading"),
 }
-_CREDIT_TYPES = {AccountType.LIABILITY, AccountType.INCOME, AccountType.EQUITY}
 
 
 def type_and_category(kind: str) -> tuple[AccountType, str]:
     """Of an account type as the book names it; one that is not known is Unknown."""
     return _ACCOUNT_TYPES.get(kind, (AccountType.UNKNOWN, kind.capitalize()))
-
-
-def natural_sign(account_type: AccountType) -> int:
-    """What a balance is multiplied by so that it is positive on the side that is usual for the type."""
-    return -1 if account_type in _CREDIT_TYPES else 1

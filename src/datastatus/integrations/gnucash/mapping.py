@@ -26,13 +26,13 @@ from datastatus.domain.records import (
 )
 from datastatus.errors import SourceUnsupported
 from datastatus.integrations.base import RawRecord
-from datastatus.integrations.gnucash.account_types import natural_sign, type_and_category
+from datastatus.integrations.gnucash.account_types import type_and_category
 from datastatus.integrations.gnucash.amounts import decimal_places, to_decimal, to_decimal_rounded
 from datastatus.integrations.gnucash.documents import map_bill, map_invoice
 from datastatus.integrations.gnucash.payments import map_bill_payment, map_payment
 from datastatus.integrations.gnucash.raw import Raw
 from datastatus.integrations.gnucash.reports import map_balance_sheet, map_profit_and_loss
-from datastatus.integrations.raw import id_of
+from datastatus.integrations.raw import four_lines, id_of
 
 
 def map_record(data_type: str, raw: RawRecord) -> StandardRecord:
@@ -65,11 +65,8 @@ def _address_of_lines(lines: list[str]) -> tuple[Address, ...]:
     filled = [line.strip() for line in lines if line.strip()]
     if not filled:
         return ()
-    # What does not fit into four lines joins the last one.
-    first = (*filled[:3], ", ".join(filled[3:]) or None, None, None, None)
-    return (
-        Address(type=AddressType.UNKNOWN, line1=first[0], line2=first[1], line3=first[2], line4=first[3]),
-    )
+    line1, line2, line3, line4 = four_lines(filled)
+    return (Address(type=AddressType.UNKNOWN, line1=line1, line2=line2, line3=line3, line4=line4),)
 
 
 def map_account(raw: Raw) -> Account:
@@ -94,7 +91,7 @@ def map_account(raw: Raw) -> Account:
         fully_qualified_name=".".join(path),
         fully_qualified_category=f"{account_type}.{category}",
         currency=raw.required_text("commodity_mnemonic") if is_currency else None,
-        current_balance=to_decimal_rounded(balance * natural_sign(account_type), places),
+        current_balance=to_decimal_rounded(balance * account_type.natural_sign, places),
         type=account_type,
         status=AccountStatus.ARCHIVED if raw.flag("hidden") else AccountStatus.ACTIVE,
         is_bank_account=kind == "BANK",

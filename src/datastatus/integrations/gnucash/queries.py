@@ -328,7 +328,7 @@ SELECT s.tx_guid AS parent, s.value_num, s.value_denom, s.quantity_num, s.quanti
 # The chart with what every account gained in every month. The sums are per denominator. A closing
 # entry empties income and expense into equity at the end of a year.
 REPORT_ACCOUNTS = """
-SELECT a.guid AS id, a.name, a.account_type, chart.path, c.guid AS commodity,
+SELECT a.guid AS id, a.name, a.account_type, c.guid AS commodity,
        c.namespace AS commodity_namespace, c.mnemonic AS commodity_mnemonic
   FROM datastatus_chart chart
   JOIN accounts a ON a.guid = chart.guid

@@ -51,8 +51,7 @@ Result = TypeVar("Result")
 class GnuCashSource:
     """One consistent view of one book. All its SQLite work happens in one thread of its own."""
 
-    def __init__(self, path: Path, executor: ThreadPoolExecutor, pages: Pages) -> None:
-        self._path = path
+    def __init__(self, executor: ThreadPoolExecutor, pages: Pages) -> None:
         self._executor = executor
         self._pages = pages
 
@@ -79,7 +78,7 @@ async def open_book(path: Path, retrying: Retrying) -> AsyncIterator[GnuCashSour
     try:
         await retrying(partial(_in_thread, executor, lambda: snapshots.append(take_snapshot(path))))
         pages = await _in_thread(executor, partial(Pages, snapshots[0], path))
-        yield GnuCashSource(path, executor, pages)
+        yield GnuCashSource(executor, pages)
     finally:
         # A cancelled caller may have left a query running; it must not hold up what comes after.
         for snapshot in snapshots:

@@ -14,7 +14,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from datastatus.domain.records import AccountType, BalanceSheet, ProfitAndLoss, ReportBasis, ReportLine
-from datastatus.integrations.gnucash.account_types import natural_sign, type_and_category
+from datastatus.integrations.gnucash.account_types import type_and_category
 from datastatus.integrations.gnucash.amounts import decimal_places, round_to_unit, to_decimal
 from datastatus.integrations.gnucash.raw import Raw
 
@@ -84,7 +84,7 @@ class _Month:
         self._lines: dict[AccountType, list[_Line]] = {account_type: [] for account_type in AccountType}
         for account in raw.parts("accounts"):
             account_type, _ = type_and_category(account.required_text("account_type"))
-            amount = account.fraction("balance") * account.fraction("rate") * natural_sign(account_type)
+            amount = account.fraction("balance") * account.fraction("rate") * account_type.natural_sign
             line = _Line(
                 account.required_text("id"), account.required_text("name"), round_to_unit(amount, self._units)
             )

@@ -18,7 +18,6 @@ from datastatus.domain.records import (
 from datastatus.integrations.tryton.amounts import plain
 from datastatus.integrations.tryton.raw import Raw
 
-_CREDIT_TYPES = frozenset({AccountType.LIABILITY, AccountType.INCOME, AccountType.EQUITY})
 _HUNDRED = Decimal(100)
 
 
@@ -42,7 +41,7 @@ def map_account(raw: Raw) -> Account:
         fully_qualified_name=".".join([*raw.strings("path"), raw.required_text("name")]),
         fully_qualified_category=".".join([kind, *categories]),
         currency=currency.required_text("code"),
-        current_balance=-balance if kind in _CREDIT_TYPES else balance,
+        current_balance=balance * kind.natural_sign,
         type=kind,
         status=AccountStatus.ACTIVE if raw.flag("is_used") else AccountStatus.ARCHIVED,
         is_bank_account=raw.flag("is_paid_from"),

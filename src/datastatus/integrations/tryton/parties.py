@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from datastatus.domain.records import Address, AddressType, Company, Customer, PartyStatus, Supplier
+from datastatus.integrations.raw import four_lines
 from datastatus.integrations.tryton.raw import Raw
 
 # The first of the kinds that is there is the party's phone.
@@ -104,16 +105,14 @@ def _addresses(party: Raw) -> tuple[Address, ...]:
 
 def _address(raw: Raw) -> Address:
     country, region = raw.part("country"), raw.part("subdivision")
-    lines = list(_lines(raw.text("street")))
-    # What does not fit into four lines joins the last one.
-    first = (*lines[:3], ", ".join(lines[3:]) or None, None, None, None)
+    line1, line2, line3, line4 = four_lines(list(_lines(raw.text("street"))))
     return Address(
         type=_address_type(raw),
         addressee=raw.text("party_name"),
-        line1=first[0],
-        line2=first[1],
-        line3=first[2],
-        line4=first[3],
+        line1=line1,
+        line2=line2,
+        line3=line3,
+        line4=line4,
         city=raw.text("city"),
         region=region.text("name") if region else None,
         country=(country.text("code") or country.text("name")) if country else None,
