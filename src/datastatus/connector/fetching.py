@@ -20,6 +20,7 @@ from datastatus.domain.dataset import WaitReason
 from datastatus.domain.fetching import FetchScope
 from datastatus.domain.texts import plain
 from datastatus.integrations.base import Integration, RawRecord
+from datastatus.integrations.reading import is_given_up
 from datastatus.integrations.retrying import Retries
 from datastatus.v1 import connector_pb2, connector_service_pb2, connector_service_pb2_grpc, dataset_pb2
 
@@ -62,7 +63,10 @@ class Fetcher:
         self._report = report
 
     async def fetch(self, assignment: connector_pb2.Assignment) -> connector_pb2.StatusReport:
-        """The final report. Progress and waits are reported on the way."""
+        """The final report. Progress and waits are reported on the way.
+
+        Raises CancelledError where it is cancelled, whatever the source makes of that.
+        """
         log = _log.bind(dataset_id=assignment.dataset_id)
         report = _report(assignment)
         credentials = None
@@ -93,15 +97,19 @@ class Fetcher:
                 log.warning("credentials_not_read", cause=repr(exc.__cause__))
                 report.to_status = dataset_pb2.DATASET_STATUS_QUEUED
                 report.error_message = "What the connection was authorised with could not be read"
-        except Exception as exc:
-            # Told by ourselves: what the integration's own text or trace says may be the secret.
-            trace = without_secrets("".join(traceback.format_exception(exc)), credentials)
-            log.error("source_failed", trace=trace)
-            report.to_status = dataset_pb2.DATASET_STATUS_FETCH_ERROR
-            report.error_message = (
-                f"the {assignment.integration_key} integration failed; the connector's log tells more"
-            )
-            report.error_code = "INTEGRATION_FAILED"
+        except (Exception, asyncio.CancelledError) as exc:
+            if not is_given_up():
+                # Told by ourselves: what the integration's own text or trace says may be the secret.
+                trace = without_secrets("".join(traceback.format_exception(exc)), credentials)
+                log.error("source_failed", trace=trace)
+                report.to_status = dataset_pb2.DATASET_STATUS_FETCH_ERROR
+                report.error_message = (
+                    f"the {assignment.integration_key} integration failed; the connector's log tells more"
+                )
+                report.error_code = "INTEGRATION_FAILED"
+        if is_given_up():
+            # Nobody waits for a report.
+            raise asyncio.CancelledError
         return report
 
     async def _upload_all(

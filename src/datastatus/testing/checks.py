@@ -18,6 +18,7 @@ from datastatus.domain.data_types import DATA_TYPES
 from datastatus.domain.fetching import EVERYTHING, FetchScope
 from datastatus.domain.records import MODELS
 from datastatus.integrations.base import RawRecord
+from datastatus.integrations.reading import is_given_up
 from datastatus.integrations.registry import installed_integrations
 from datastatus.testing.examination import Examination, Subject, raw_records, read_twice, travelled
 from datastatus.testing.problems import (
@@ -43,7 +44,9 @@ async def find_problems(subject: Subject, *names: str) -> dict[str, list[str]]:
         try:
             async for problem in CHECKS[name](examination):
                 problems.append(problem)
-        except Exception as exc:
+        except (Exception, asyncio.CancelledError) as exc:
+            if is_given_up():
+                raise
             # Whatever the integration raises where it should not is what the check has found.
             problems.append(f"raised {type(exc).__name__}: {exc}")
         if problems:

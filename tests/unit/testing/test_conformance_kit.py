@@ -449,6 +449,14 @@ async def test_what_a_source_has_nothing_of_need_not_be_fetched() -> None:
     assert await find_problems(subject, "FETCHED") == {}
 
 
+async def test_a_source_that_is_cancelled_within_is_found() -> None:
+    class Cancelling(ShelfSource):
+        async def count(self, data_type: str, scope: FetchScope) -> int | None:
+            raise asyncio.CancelledError
+
+    assert await find_problems(reading(Cancelling), "COUNTED") == {"COUNTED": ["raised CancelledError: "]}
+
+
 def test_every_check_is_planted_against() -> None:
     assert {one.check for one in PLANTED} | {"REGISTERED"} == CHECKS.keys()
     assert all(check.__doc__ for check in CHECKS.values())

@@ -1,0 +1,115 @@
+"""What a connector makes of its sources, and of a service that does not take what they yield."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from datastatus.connector.fetching import CredentialsOf, Fetcher
+from datastatus.domain.fetching import FetchScope
+from datastatus.domain.records import StandardRecord
+from datastatus.integrations.base import RawRecord, Retrying, Source
+from datastatus.integrations.gnucash import GNUCASH
+from datastatus.v1 import connector_pb2, connector_service_pb2, dataset_pb2
+
+MAPPING = dataset_pb2.DATASET_STATUS_MAPPING
+FETCH_ERROR = dataset_pb2.DATASET_STATUS_FETCH_ERROR
+
+Pages = AsyncIterator[Sequence[RawRecord]]
+
+
+class ScriptedSource:
+    """Yields what `fetching` does."""
+
+    info = GNUCASH.info
+
+    def __init__(self, fetching: Callable[[], Pages], *, total: Any = None) -> None:
+        self._fetching = fetching
+        self._total = total
+
+    async def verify(self, credentials: None) -> None: ...
+
+    @asynccontextmanager
+    async def open(
+        self, options: Mapping[str, str], credentials: None, retrying: Retrying
+    ) -> AsyncIterator[Source]:
+        yield self
+
+    async def count(self, data_type: str, scope: FetchScope) -> int | None:
+        return self._total
+
+    def fetch(self, data_type: str, scope: FetchScope) -> Pages:
+        return self._fetching()
+
+    def map(self, data_type: str, raw: RawRecord) -> StandardRecord:
+        raise AssertionError("the service maps")
+
+
+class Service:
+    """Takes every page, and keeps it."""
+
+    def __init__(self) -> None:
+        self.pages: list[Sequence[bytes]] = []
+
+    async def UploadRecords(
+        self,
+        requests: Iterator[connector_service_pb2.UploadRecordsRequest],
+        timeout: float,  # noqa: ASYNC109 (gRPC's)
+    ) -> None:
+        self.pages += [request.records for request in requests]
+
+
+async def fetched(
+    source: ScriptedSource,
+    service: Service | None = None,
+    *,
+    credentials_of: CredentialsOf | None = None,
+) -> connector_pb2.StatusReport:
+    """How the fetch of an assignment ends."""
+
+    async def report(progress: connector_pb2.StatusReport) -> None: ...
+
+    stub: Any = service or Service()
+    fetcher = Fetcher(source, {}, credentials_of, stub, report)
+    return await fetcher.fetch(connector_pb2.Assignment(dataset_id="d", data_type="customers"))
+
+
+async def cancelled_within() -> Pages:
+    """As of a library that cancels a task of its own."""
+    yield [{"id": "1"}]
+    inner = asyncio.ensure_future(asyncio.Event().wait())
+    inner.cancel()
+    await inner
+
+
+async def test_a_cancellation_that_is_the_sources_own_is_its_failure() -> None:
+    async with asyncio.TaskGroup() as tasks:
+        fetch = tasks.create_task(fetched(ScriptedSource(cancelled_within)))
+    report = fetch.result()
+    assert (report.to_status, report.error_code) == (FETCH_ERROR, "INTEGRATION_FAILED")
+
+
+@pytest.mark.parametrize("answer", [RuntimeError, ValueError, None])
+async def test_what_is_given_up_ends_cancelled_whatever_the_source_makes_of_it(
+    answer: type[Exception] | None,
+) -> None:
+    fetching = asyncio.Event()
+
+    async def stubborn() -> Pages:
+        yield [{"id": "1"}]
+        fetching.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if answer is not None:
+                raise answer from None
+
+    fetch = asyncio.ensure_future(fetched(ScriptedSource(stubborn)))
+    await fetching.wait()
+    fetch.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetch
