@@ -45,6 +45,23 @@ CredentialsOf = Callable[[str], Awaitable[Mapping[str, Any]]]
 Report = Callable[[connector_pb2.StatusReport], Awaitable[None]]
 
 
+class _UploadFailed(Exception):
+    """The service has not taken a page. A class of its own: a source that speaks gRPC raises gRPC's errors too."""
+
+    def __init__(self, code: grpc.StatusCode, details: str | None) -> None:
+        super().__init__(code, details)
+        self.code = code
+        self.details = details
+
+
+class _CredentialsNotRead(Exception):
+    """What a connection was authorised with could not be read for the moment."""
+
+    def __init__(self, cause: BaseException | None) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
 class Fetcher:
     """Fetches for one connector of one integration."""
 
@@ -84,17 +101,17 @@ class Fetcher:
                 report.to_status = dataset_pb2.DatasetStatus.Value(f"DATASET_STATUS_{exc.terminal_status}")
                 report.error_message = _text(without_secrets(str(exc), credentials))
                 report.error_code = exc.code
-            except grpc.aio.AioRpcError as exc:
-                log.warning("upload_failed", code=exc.code().name, details=exc.details())
+            except _UploadFailed as exc:
+                log.warning("upload_failed", code=exc.code.name, details=exc.details)
                 # Given back, for another attempt; where the lease was lost that has been done already.
-                gone = exc.code() in TRANSIENT or exc.code() is grpc.StatusCode.ABORTED
+                gone = exc.code in TRANSIENT or exc.code is grpc.StatusCode.ABORTED
                 report.to_status = (
                     dataset_pb2.DATASET_STATUS_QUEUED if gone else dataset_pb2.DATASET_STATUS_FETCH_ERROR
                 )
-                report.error_message = _text(f"The records could not be uploaded: {exc.details()}")
+                report.error_message = _text(f"The records could not be uploaded: {exc.details}")
                 report.error_code = "UPLOAD_FAILED"
-            except errors.Unavailable as exc:
-                log.warning("credentials_not_read", cause=repr(exc.__cause__))
+            except _CredentialsNotRead as exc:
+                log.warning("credentials_not_read", cause=repr(exc.cause))
                 report.to_status = dataset_pb2.DATASET_STATUS_QUEUED
                 report.error_message = "What the connection was authorised with could not be read"
         except (Exception, asyncio.CancelledError) as exc:
@@ -115,7 +132,7 @@ class Fetcher:
     async def _upload_all(
         self, assignment: connector_pb2.Assignment, scope: FetchScope, credentials: BaseModel | None
     ) -> int:
-        """Fetch and upload every page; the number of records. Raises SourceError."""
+        """Fetch and upload every page; the number of records. Raises SourceError, _UploadFailed."""
 
         async def on_wait(reason: WaitReason, seconds: float) -> None:
             waiting = _report(assignment)
@@ -125,6 +142,7 @@ class Fetcher:
 
         retrying = Retries(self._integration.info.retry, on_wait)
         fetched = page = 0
+        failed: _UploadFailed | None = None
         async with self._integration.open(self._options, credentials, retrying) as source:
             counted = _report(assignment)
             counted.records_fetched = 0
@@ -134,18 +152,31 @@ class Fetcher:
                 counted.records_total = total
             await self._report(counted)
             async for raw_records in source.fetch(assignment.data_type, scope):
-                for encoded in _pages(raw_records):
-                    await self._upload(assignment, page, encoded)
-                    page += 1
-                    fetched += len(encoded)
+                try:
+                    for encoded in _pages(raw_records):
+                        await self._upload(assignment, page, encoded)
+                        page += 1
+                        fetched += len(encoded)
+                except _UploadFailed as exc:
+                    # It must not pass through `open`, which may make another error of it.
+                    failed = exc
+                    break
+        if failed is not None:
+            raise failed
         return fetched
 
     async def _credentials(self, connection_id: str) -> BaseModel | None:
-        """As the integration's schema has them; None of an integration that takes none."""
+        """As the integration's schema has them; None of an integration that takes none.
+
+        Raises _CredentialsNotRead, SourceAuthFailed.
+        """
         schema = self._integration.info.credentials
         if schema is None:
             return None
-        stored = await self._credentials_of(connection_id) if self._credentials_of else {}
+        try:
+            stored = await self._credentials_of(connection_id) if self._credentials_of else {}
+        except errors.Unavailable as exc:
+            raise _CredentialsNotRead(exc.__cause__) from exc
         try:
             return schema.model_validate(stored)
         except ValidationError:
@@ -157,7 +188,7 @@ class Fetcher:
             ) from None
 
     async def _upload(self, assignment: connector_pb2.Assignment, page: int, encoded: list[bytes]) -> None:
-        """Upload one page; a call that broke is made again, which stores nothing twice."""
+        """Upload one page; a call that broke is made again, which stores nothing twice. Raises _UploadFailed."""
         request = connector_service_pb2.UploadRecordsRequest(
             dataset_id=assignment.dataset_id,
             lease_token=assignment.lease.token,
@@ -169,7 +200,7 @@ class Fetcher:
                 await self._stub.UploadRecords(iter([request]), timeout=60)
             except grpc.aio.AioRpcError as exc:
                 if exc.code() not in TRANSIENT or attempt == _UPLOAD_TRIES_MAX - 1:
-                    raise
+                    raise _UploadFailed(exc.code(), exc.details()) from exc
                 await asyncio.sleep(random.uniform(0, min(5.0, 0.2 * 2**attempt)))
             else:
                 return

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
+import grpc
 import pytest
+from pydantic import BaseModel
 
+from datastatus import errors
 from datastatus.connector.fetching import CredentialsOf, Fetcher
 from datastatus.domain.fetching import FetchScope
 from datastatus.domain.records import StandardRecord
@@ -16,10 +20,14 @@ from datastatus.integrations.base import RawRecord, Retrying, Source
 from datastatus.integrations.gnucash import GNUCASH
 from datastatus.v1 import connector_pb2, connector_service_pb2, dataset_pb2
 
-MAPPING = dataset_pb2.DATASET_STATUS_MAPPING
+QUEUED, MAPPING = dataset_pb2.DATASET_STATUS_QUEUED, dataset_pb2.DATASET_STATUS_MAPPING
 FETCH_ERROR = dataset_pb2.DATASET_STATUS_FETCH_ERROR
 
 Pages = AsyncIterator[Sequence[RawRecord]]
+
+
+class Key(BaseModel):
+    key: str
 
 
 class ScriptedSource:
@@ -76,6 +84,56 @@ async def fetched(
     stub: Any = service or Service()
     fetcher = Fetcher(source, {}, credentials_of, stub, report)
     return await fetcher.fetch(connector_pb2.Assignment(dataset_id="d", data_type="customers"))
+
+
+def service_error(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [service_error(grpc.StatusCode.UNAVAILABLE, "the source is down"), errors.Draining(), errors.StoreDown()],
+)
+async def test_an_error_of_the_source_is_never_taken_for_one_of_the_service(error: Exception) -> None:
+    async def failing() -> Pages:
+        yield [{"id": "1"}]
+        raise error
+
+    report = await fetched(ScriptedSource(failing))
+    assert (report.to_status, report.error_code) == (FETCH_ERROR, "INTEGRATION_FAILED")
+
+
+async def one_page() -> Pages:
+    yield [{"id": "1"}]
+
+
+async def test_a_page_that_the_service_does_not_take_is_never_an_error_of_the_source() -> None:
+    class Refusing(Service):
+        async def UploadRecords(self, requests: Any, timeout: float) -> None:  # noqa: ASYNC109 (gRPC's)
+            raise service_error(grpc.StatusCode.ABORTED, "the lease is lost")
+
+    class Grouping(ScriptedSource):
+        @asynccontextmanager
+        async def open(
+            self, options: Mapping[str, str], credentials: None, retrying: Retrying
+        ) -> AsyncIterator[Source]:
+            # What passes through it comes out in a group.
+            async with asyncio.TaskGroup():
+                yield self
+
+    report = await fetched(Grouping(one_page), Refusing())
+    assert (report.to_status, report.error_code) == (QUEUED, "UPLOAD_FAILED")
+
+
+async def test_credentials_that_cannot_be_read_for_the_moment_are_waited_for() -> None:
+    async def credentials_of(connection_id: str) -> Mapping[str, Any]:
+        raise errors.StoreDown
+
+    class Keyed(ScriptedSource):
+        info = replace(GNUCASH.info, credentials=Key)
+
+    report = await fetched(Keyed(one_page), credentials_of=credentials_of)
+    assert (report.to_status, report.HasField("error_code")) == (QUEUED, False)
 
 
 async def cancelled_within() -> Pages:
