@@ -20,7 +20,7 @@ from datastatus.domain.dataset import WaitReason
 from datastatus.domain.fetching import FetchScope
 from datastatus.domain.texts import plain
 from datastatus.integrations.base import Integration, RawRecord
-from datastatus.integrations.reading import is_given_up
+from datastatus.integrations.reading import fetching, is_given_up
 from datastatus.integrations.retrying import Retries
 from datastatus.v1 import connector_pb2, connector_service_pb2, connector_service_pb2_grpc, dataset_pb2
 
@@ -151,16 +151,17 @@ class Fetcher:
             if total is not None and total >= 0:
                 counted.records_total = total
             await self._report(counted)
-            async for raw_records in source.fetch(assignment.data_type, scope):
-                try:
-                    for encoded in _pages(raw_records):
-                        await self._upload(assignment, page, encoded)
-                        page += 1
-                        fetched += len(encoded)
-                except _UploadFailed as exc:
-                    # It must not pass through `open`, which may make another error of it.
-                    failed = exc
-                    break
+            async with fetching(source, assignment.data_type, scope) as pages:
+                async for raw_records in pages:
+                    try:
+                        for encoded in _pages(raw_records):
+                            await self._upload(assignment, page, encoded)
+                            page += 1
+                            fetched += len(encoded)
+                    except _UploadFailed as exc:
+                        # It must not pass through `open`, which may make another error of it.
+                        failed = exc
+                        break
         if failed is not None:
             raise failed
         return fetched

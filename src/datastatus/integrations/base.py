@@ -84,7 +84,10 @@ class Source(Protocol):
         ...
 
     def fetch(self, data_type: str, scope: FetchScope) -> AsyncIterator[Sequence[RawRecord]]:
-        """Yield the records in scope in pages of at most a few hundred, in constant memory."""
+        """Yield the records in scope in pages of at most a few hundred, in constant memory.
+
+        A fetch that is given up is closed before the source is, so that a `finally` in it still has the source.
+        """
         ...
 
 

@@ -18,7 +18,7 @@ from datastatus.domain.data_types import DATA_TYPES
 from datastatus.domain.fetching import EVERYTHING, FetchScope
 from datastatus.domain.records import MODELS
 from datastatus.integrations.base import RawRecord
-from datastatus.integrations.reading import is_given_up
+from datastatus.integrations.reading import fetching, is_given_up
 from datastatus.integrations.registry import installed_integrations
 from datastatus.testing.examination import Examination, Subject, raw_records, read_twice, travelled
 from datastatus.testing.problems import (
@@ -166,9 +166,8 @@ async def dropped(examination: Examination) -> AsyncIterator[str]:
     """A fetch that is given up leaves nothing running."""
     for data_type in examination.data_types:
         before = asyncio.all_tasks()
-        async with examination.open() as source:
-            async for _ in source.fetch(data_type, EVERYTHING):
-                break
+        async with examination.open() as source, fetching(source, data_type, EVERYTHING) as pages:
+            await anext(pages, None)
         if left := asyncio.all_tasks() - before:
             yield f"{data_type}: {len(left)} tasks were left running"
 
@@ -284,10 +283,12 @@ async def credentials_told(examination: Examination) -> AsyncIterator[str]:
 
 
 async def _fetch_with(examination: Examination, credentials: Any) -> None:
-    integration = examination.subject.integration
-    async with integration.open(examination.subject.options, credentials, read_twice) as source:
-        async for _ in source.fetch(examination.data_types[0], EVERYTHING):
-            return
+    integration, options = examination.subject.integration, examination.subject.options
+    async with (
+        integration.open(options, credentials, read_twice) as source,
+        fetching(source, examination.data_types[0], EVERYTHING) as pages,
+    ):
+        await anext(pages, None)
 
 
 def _by_id(pages: Sequence[Sequence[RawRecord]]) -> dict[Any, RawRecord]:

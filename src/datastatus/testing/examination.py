@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from datastatus.domain.fetching import EVERYTHING, FetchScope
 from datastatus.domain.records import StandardRecord
 from datastatus.integrations.base import Integration, IntegrationInfo, RawRecord, Retrying, Source
+from datastatus.integrations.reading import fetching
 from datastatus.integrations.retrying import try_once
 
 Result = TypeVar("Result")
@@ -82,8 +83,8 @@ class Examination:
     async def _pages(
         self, data_type: str, scope: FetchScope, retrying: Retrying
     ) -> list[Sequence[RawRecord]]:
-        async with self.open(retrying) as source:
-            return [page async for page in source.fetch(data_type, scope)]
+        async with self.open(retrying) as source, fetching(source, data_type, scope) as pages:
+            return [page async for page in pages]
 
 
 def raw_records(pages: Sequence[Sequence[RawRecord]]) -> list[RawRecord]:

@@ -107,11 +107,12 @@ async def one_page() -> Pages:
     yield [{"id": "1"}]
 
 
-async def test_a_page_that_the_service_does_not_take_is_never_an_error_of_the_source() -> None:
-    class Refusing(Service):
-        async def UploadRecords(self, requests: Any, timeout: float) -> None:  # noqa: ASYNC109 (gRPC's)
-            raise service_error(grpc.StatusCode.ABORTED, "the lease is lost")
+class Refusing(Service):
+    async def UploadRecords(self, requests: Any, timeout: float) -> None:  # noqa: ASYNC109 (gRPC's)
+        raise service_error(grpc.StatusCode.ABORTED, "the lease is lost")
 
+
+async def test_a_page_that_the_service_does_not_take_is_never_an_error_of_the_source() -> None:
     class Grouping(ScriptedSource):
         @asynccontextmanager
         async def open(
@@ -134,6 +135,56 @@ async def test_credentials_that_cannot_be_read_for_the_moment_are_waited_for() -
 
     report = await fetched(Keyed(one_page), credentials_of=credentials_of)
     assert (report.to_status, report.HasField("error_code")) == (QUEUED, False)
+
+
+class ClosingSource(ScriptedSource):
+    """Notes in which order it and its fetch are closed."""
+
+    def __init__(self) -> None:
+        super().__init__(self.two_pages)
+        self.closed: list[str] = []
+        self.fetching = asyncio.Event()
+
+    @asynccontextmanager
+    async def open(
+        self, options: Mapping[str, str], credentials: None, retrying: Retrying
+    ) -> AsyncIterator[Source]:
+        try:
+            yield self
+        finally:
+            self.closed.append("source")
+
+    async def two_pages(self) -> Pages:
+        try:
+            yield [{"id": "1"}]
+            self.fetching.set()
+            yield [{"id": "2"}]
+        finally:
+            # As where a cursor is released at a server.
+            await asyncio.sleep(0)
+            self.closed.append("fetch")
+
+
+async def test_a_fetch_that_is_given_up_is_closed_before_its_source() -> None:
+    source = ClosingSource()
+    await fetched(source, Refusing())
+    assert source.closed == ["fetch", "source"]
+
+
+async def test_a_fetch_that_is_cancelled_is_closed_before_its_source() -> None:
+    class Stuck(Service):
+        async def UploadRecords(self, requests: Any, timeout: float) -> None:  # noqa: ASYNC109 (gRPC's)
+            if source.fetching.is_set():
+                uploading.set()
+                await asyncio.Event().wait()
+
+    source, uploading = ClosingSource(), asyncio.Event()
+    fetch = asyncio.ensure_future(fetched(source, Stuck()))
+    await uploading.wait()
+    fetch.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetch
+    assert source.closed == ["fetch", "source"]
 
 
 async def cancelled_within() -> Pages:

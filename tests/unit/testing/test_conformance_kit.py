@@ -449,6 +449,42 @@ async def test_what_a_source_has_nothing_of_need_not_be_fetched() -> None:
     assert await find_problems(subject, "FETCHED") == {}
 
 
+class ReadingAhead(ShelfSource):
+    """Reads the next page while the last one is on its way, and what it has begun it ends through the source."""
+
+    is_open = True
+
+    async def fetch(self, data_type: str, scope: FetchScope) -> AsyncIterator[Sequence[RawRecord]]:
+        rows = self.selected(data_type, scope)
+        ahead = asyncio.ensure_future(asyncio.sleep(0, rows[:1]))
+        try:
+            for start in range(1, len(rows) + 1):
+                page = await ahead
+                ahead = asyncio.ensure_future(asyncio.sleep(0, rows[start : start + 1]))
+                yield page
+        finally:
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)
+            assert self.is_open
+
+
+async def test_a_source_that_reads_ahead_conforms() -> None:
+    class Closing(Shelf):
+        @asynccontextmanager
+        async def open(
+            self, options: Mapping[str, str], credentials: Any, retrying: Retrying
+        ) -> AsyncIterator[Source]:
+            await self.verify(credentials)
+            source = ReadingAhead(retrying)
+            try:
+                yield source
+            finally:
+                await asyncio.sleep(0)
+                source.is_open = False
+
+    await assert_conforms(replace(SUBJECT, integration=Closing()))
+
+
 async def test_a_source_that_is_cancelled_within_is_found() -> None:
     class Cancelling(ShelfSource):
         async def count(self, data_type: str, scope: FetchScope) -> int | None:
