@@ -345,6 +345,45 @@ async def test_a_connector_that_was_frozen_comes_back_by_itself(
     assert await asyncio.wait_for(program.wait(), timeout=10) == 0
 
 
+class PausedBook(SlowSource):
+    """The demo book, of which nothing comes until it is told to go on."""
+
+    @asynccontextmanager
+    async def open(
+        self, options: Mapping[str, str], credentials: None, retrying: Retrying
+    ) -> AsyncIterator[Source]:
+        async with GNUCASH.open({"book": str(DEMO_BOOK)}, None, retrying) as self.book:
+            yield self
+
+    async def count(self, data_type: str, scope: FetchScope) -> int | None:
+        return await self.book.count(data_type, scope)
+
+    async def fetch(self, data_type: str, scope: FetchScope) -> AsyncIterator[Sequence[RawRecord]]:
+        self.fetching.set()
+        await self.go.wait()
+        async for page in self.book.fetch(data_type, scope):
+            yield page
+
+
+async def test_a_fetch_outlasts_a_server_that_starts_again() -> None:
+    source, events = PausedBook(), asyncio.Queue[str]()
+    async with running_service("--lease-seconds", "60") as service:
+        async with client_of(service) as client:
+            connection, dataset_id = await alone(client, "suppliers")
+        async with connected_runtime(service, connection, source) as runtime, asyncio.timeout(60):
+            runtime._on_event = events.put_nowait
+            await source.fetching.wait()
+            await service.kill()
+            while not (await events.get()).startswith("the service cannot be reached"):
+                pass
+            # Its pages find nobody.
+            source.go.set()
+            await service.start()
+            async with client_of(service) as client:
+                dataset = await ended(client, dataset_id)
+    assert (dataset.status, dataset.attempt) == (COMPLETE, 1)
+
+
 async def test_a_server_that_stops_leaves_its_fetches_to_the_next_one(tmp_path: Path) -> None:
     (tmp_path / "suppliers.json").write_text(json.dumps({"gate": "go", "records": []}))
     environment = {"PYTHONPATH": str(PLUGINS), "SCRIPTED_SOURCE_FOLDER": str(tmp_path)}

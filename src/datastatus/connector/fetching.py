@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -15,6 +17,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from datastatus import errors
+from datastatus.connector.presence import Presence
 from datastatus.domain.credentials import without_secrets
 from datastatus.domain.dataset import WaitReason
 from datastatus.domain.fetching import FetchScope
@@ -29,7 +32,9 @@ _log = structlog.get_logger(__name__)
 # Below the server's limits of a thousand records and four MiB in a page.
 _PAGE_RECORDS_MAX = 500
 _PAGE_BYTES_MAX = 1 << 20
-_UPLOAD_TRIES_MAX = 8
+# A page is offered for as long as its lease may live, but no longer than so many leases last.
+_UPLOAD_LEASES_MAX = 4
+_UPLOAD_PAUSE_SECONDS_MAX = 5.0
 # The service refuses a longer text, and so the report.
 _TEXT_CHARACTERS_MAX = 4000
 TRANSIENT = (
@@ -72,12 +77,14 @@ class Fetcher:
         credentials_of: CredentialsOf | None,
         stub: connector_service_pb2_grpc.ConnectorServiceAsyncStub,
         report: Report,
+        presence: Presence,
     ) -> None:
         self._integration = integration
         self._options = options
         self._credentials_of = credentials_of
         self._stub = stub
         self._report = report
+        self._presence = presence
 
     async def fetch(self, assignment: connector_pb2.Assignment) -> connector_pb2.StatusReport:
         """The final report. Progress and waits are reported on the way.
@@ -189,22 +196,33 @@ class Fetcher:
             ) from None
 
     async def _upload(self, assignment: connector_pb2.Assignment, page: int, encoded: list[bytes]) -> None:
-        """Upload one page; a call that broke is made again, which stores nothing twice. Raises _UploadFailed."""
+        """Upload one page; a call that broke is made again, which stores nothing twice.
+
+        Raises _UploadFailed where the service refuses it, or the lease must have run out meanwhile.
+        """
         request = connector_service_pb2.UploadRecordsRequest(
             dataset_id=assignment.dataset_id,
             lease_token=assignment.lease.token,
             page=page,
             records=encoded,
         )
-        for attempt in range(_UPLOAD_TRIES_MAX):
+        lease_seconds = assignment.lease.ttl.ToTimedelta().total_seconds()
+        give_up_at = time.monotonic() + _UPLOAD_LEASES_MAX * lease_seconds
+        for attempt in itertools.count():
             try:
                 await self._stub.UploadRecords(iter([request]), timeout=60)
             except grpc.aio.AioRpcError as exc:
-                if exc.code() not in TRANSIENT or attempt == _UPLOAD_TRIES_MAX - 1:
-                    raise _UploadFailed(exc.code(), exc.details()) from exc
-                await asyncio.sleep(random.uniform(0, min(5.0, 0.2 * 2**attempt)))
+                failed = _UploadFailed(exc.code(), exc.details())
+                failed.__cause__ = exc
             else:
                 return
+            if failed.code not in TRANSIENT:
+                raise failed
+            await asyncio.sleep(
+                random.uniform(0, min(_UPLOAD_PAUSE_SECONDS_MAX, 0.2 * 2 ** min(attempt, 10)))
+            )
+            if not await self._presence.online(lease_seconds) or time.monotonic() > give_up_at:
+                raise failed
 
 
 def _report(assignment: connector_pb2.Assignment) -> connector_pb2.StatusReport:

@@ -14,6 +14,7 @@ from google.rpc import code_pb2
 from datastatus import __version__
 from datastatus.channel import open_channel
 from datastatus.connector.fetching import TRANSIENT, CredentialsOf, Fetcher
+from datastatus.connector.presence import Presence
 from datastatus.integrations.base import Integration
 from datastatus.v1 import connector_pb2, connector_service_pb2_grpc, dataset_pb2
 
@@ -71,6 +72,7 @@ class ConnectorRuntime:
         self._unanswered: dict[str, connector_pb2.StatusReport] = {}
         # What goes out on the present stream; None ends it.
         self._outgoing: asyncio.Queue[connector_pb2.ConnectRequest | None] | None = None
+        self._presence = Presence()
         self._draining = False
         self._leaving = False
         self._idle = asyncio.Event()
@@ -85,7 +87,12 @@ class ConnectorRuntime:
         async with asyncio.TaskGroup() as tasks, open_channel(self._server) as channel:
             stub = connector_service_pb2_grpc.ConnectorServiceStub(channel)
             fetcher = Fetcher(
-                self._integration, self._options, self._credentials_of, stub, report=self._reports.put
+                self._integration,
+                self._options,
+                self._credentials_of,
+                stub,
+                report=self._reports.put,
+                presence=self._presence,
             )
             try:
                 while not self._leaving:
@@ -150,6 +157,7 @@ class ConnectorRuntime:
                         for report in self._unanswered.values():
                             await self._reports.put(report)
                         self._outgoing = outgoing
+                        self._presence.came_online()
                         if self._draining:
                             await outgoing.put(_DRAINING)
                         self._on_event(f"online at {self._server}")
@@ -170,6 +178,7 @@ class ConnectorRuntime:
                         await asyncio.sleep(retry_after.seconds + retry_after.nanos / 1e9)
         finally:
             self._outgoing = None
+            self._presence.went_offline()
             for sender in senders:
                 sender.cancel()
             call.cancel()

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
+from math import inf
 from typing import Any
 
 import grpc
@@ -13,7 +15,9 @@ import pytest
 from pydantic import BaseModel
 
 from datastatus import errors
+from datastatus.connector import fetching
 from datastatus.connector.fetching import CredentialsOf, Fetcher
+from datastatus.connector.presence import Presence
 from datastatus.domain.fetching import FetchScope
 from datastatus.domain.records import StandardRecord
 from datastatus.integrations.base import RawRecord, Retrying, Source
@@ -76,14 +80,24 @@ async def fetched(
     service: Service | None = None,
     *,
     credentials_of: CredentialsOf | None = None,
+    presence: Presence | None = None,
+    lease_seconds: float = 600,
 ) -> connector_pb2.StatusReport:
     """How the fetch of an assignment ends."""
 
     async def report(progress: connector_pb2.StatusReport) -> None: ...
 
     stub: Any = service or Service()
-    fetcher = Fetcher(source, {}, credentials_of, stub, report)
-    return await fetcher.fetch(connector_pb2.Assignment(dataset_id="d", data_type="customers"))
+    fetcher = Fetcher(source, {}, credentials_of, stub, report, presence or online())
+    assignment = connector_pb2.Assignment(dataset_id="d", data_type="customers")
+    assignment.lease.ttl.FromTimedelta(timedelta(seconds=lease_seconds))
+    return await fetcher.fetch(assignment)
+
+
+def online() -> Presence:
+    presence = Presence()
+    presence.came_online()
+    return presence
 
 
 def service_error(code: grpc.StatusCode, details: str) -> grpc.aio.AioRpcError:
@@ -135,6 +149,59 @@ async def test_credentials_that_cannot_be_read_for_the_moment_are_waited_for() -
 
     report = await fetched(Keyed(one_page), credentials_of=credentials_of)
     assert (report.to_status, report.HasField("error_code")) == (QUEUED, False)
+
+
+class Away(Service):
+    """Takes nothing the first so many times."""
+
+    def __init__(self, times: float) -> None:
+        super().__init__()
+        self.asked = 0
+        self.was_asked = asyncio.Event()
+        self._times = times
+
+    async def UploadRecords(self, requests: Any, timeout: float) -> None:  # noqa: ASYNC109 (gRPC's)
+        self.asked += 1
+        self.was_asked.set()
+        if self.asked <= self._times:
+            raise service_error(grpc.StatusCode.UNAVAILABLE, "not now")
+        await super().UploadRecords(requests, timeout)
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "_UPLOAD_PAUSE_SECONDS_MAX", 0.0)
+
+
+@pytest.mark.usefixtures("no_pauses")
+async def test_a_page_is_offered_until_it_is_taken_however_often() -> None:
+    service = Away(times=100)
+    report = await fetched(ScriptedSource(one_page), service)
+    assert (report.to_status, service.asked) == (MAPPING, 101)
+
+
+@pytest.mark.usefixtures("no_pauses")
+async def test_a_page_is_held_back_while_the_connector_is_offline() -> None:
+    service, presence = Away(times=1), Presence()
+    fetch = asyncio.ensure_future(fetched(ScriptedSource(one_page), service, presence=presence))
+    await service.was_asked.wait()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert service.asked == 1
+    presence.came_online()
+    assert (await fetch).to_status == MAPPING
+
+
+@pytest.mark.usefixtures("no_pauses")
+async def test_work_is_given_back_once_its_lease_must_have_run_out() -> None:
+    report = await fetched(ScriptedSource(one_page), Away(times=inf), presence=Presence(), lease_seconds=0.01)
+    assert (report.to_status, report.error_code) == (QUEUED, "UPLOAD_FAILED")
+
+
+@pytest.mark.usefixtures("no_pauses")
+async def test_a_page_that_is_never_taken_is_not_offered_for_ever() -> None:
+    report = await fetched(ScriptedSource(one_page), Away(times=inf), lease_seconds=0.01)
+    assert (report.to_status, report.error_code) == (QUEUED, "UPLOAD_FAILED")
 
 
 class ClosingSource(ScriptedSource):
