@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import random
 import time
 import traceback
@@ -23,15 +22,18 @@ from datastatus.domain.dataset import WaitReason
 from datastatus.domain.fetching import FetchScope
 from datastatus.domain.texts import plain
 from datastatus.integrations.base import Integration, RawRecord
+from datastatus.integrations.encoding import RECORD_BYTES_MAX, encode_record
+from datastatus.integrations.raw import show
 from datastatus.integrations.reading import fetching, is_given_up
 from datastatus.integrations.retrying import Retries
 from datastatus.v1 import connector_pb2, connector_service_pb2, connector_service_pb2_grpc, dataset_pb2
 
 _log = structlog.get_logger(__name__)
 
-# Below the server's limits of a thousand records and four MiB in a page.
+# Below the server's limits of a thousand records and four MiB in a page; the largest record fits into one.
 _PAGE_RECORDS_MAX = 500
-_PAGE_BYTES_MAX = 1 << 20
+_PAGE_BYTES_MAX = RECORD_BYTES_MAX
+_COUNT_MAX = (1 << 63) - 1
 # A page is offered for as long as its lease may live, but no longer than so many leases last.
 _UPLOAD_LEASES_MAX = 4
 _UPLOAD_PAUSE_SECONDS_MAX = 5.0
@@ -149,14 +151,16 @@ class Fetcher:
 
         retrying = Retries(self._integration.info.retry, on_wait)
         fetched = page = 0
-        failed: _UploadFailed | None = None
+        failed: _UploadFailed | errors.SourceError | None = None
         async with self._integration.open(self._options, credentials, retrying) as source:
             counted = _report(assignment)
             counted.records_fetched = 0
             total = await source.count(assignment.data_type, scope)
-            # The service refuses what cannot be; a source that counts badly may read well.
-            if total is not None and total >= 0:
+            # A source that counts badly may read well.
+            if type(total) is int and 0 <= total <= _COUNT_MAX:
                 counted.records_total = total
+            elif total is not None:
+                _log.warning("source_counts_badly", dataset_id=assignment.dataset_id, total=show(total))
             await self._report(counted)
             async with fetching(source, assignment.data_type, scope) as pages:
                 async for raw_records in pages:
@@ -165,7 +169,7 @@ class Fetcher:
                             await self._upload(assignment, page, encoded)
                             page += 1
                             fetched += len(encoded)
-                    except _UploadFailed as exc:
+                    except (_UploadFailed, errors.SourceError) as exc:
                         # It must not pass through `open`, which may make another error of it.
                         failed = exc
                         break
@@ -245,11 +249,10 @@ def _scope(assignment: connector_pb2.Assignment) -> FetchScope:
 
 
 def _pages(raw_records: Sequence[RawRecord]) -> list[list[bytes]]:
-    """The records as JSON, in pages that the service takes."""
+    """The records as JSON, in pages that the service takes. Raises SourceUnavailable of one that cannot travel."""
     pages: list[list[bytes]] = [[]]
     page_bytes = 0
-    for raw in raw_records:
-        encoded = json.dumps(raw, ensure_ascii=False, separators=(",", ":")).encode()
+    for encoded in map(encode_record, raw_records):
         if pages[-1] and (len(pages[-1]) == _PAGE_RECORDS_MAX or page_bytes + len(encoded) > _PAGE_BYTES_MAX):
             pages.append([])
             page_bytes = 0

@@ -19,7 +19,10 @@ from datastatus.domain.records import StandardRecord
 from datastatus.domain.retry import USUAL_RETRY, RetryPolicy
 
 RawRecord = Mapping[str, Any]
-"""One item as the source has it: JSON-able, with a non-empty string under `id`. Never a float for money."""
+"""One item as the source has it: a dict of what JSON knows, with a non-empty string under `id`.
+
+Never a float, and at most `encoding.RECORD_BYTES_MAX` as JSON.
+"""
 
 Credentials = TypeVar("Credentials", contravariant=True)  # noqa: PLC0105 (stands in every plug-in's signatures)
 """An integration's own schema, or None of one that takes no credentials."""

@@ -18,12 +18,12 @@ from datastatus.domain.data_types import DATA_TYPES
 from datastatus.domain.fetching import EVERYTHING, FetchScope
 from datastatus.domain.records import MODELS
 from datastatus.integrations.base import RawRecord
+from datastatus.integrations.encoding import encode_record
 from datastatus.integrations.reading import fetching, is_given_up
 from datastatus.integrations.registry import installed_integrations
 from datastatus.testing.examination import Examination, Subject, raw_records, read_twice, travelled
 from datastatus.testing.problems import (
     damage_problem,
-    json_problem,
     middle_day,
     plain_secrets,
     record_problem,
@@ -110,7 +110,7 @@ async def fetched(examination: Examination) -> AsyncIterator[str]:
 
 
 async def paged(examination: Examination) -> AsyncIterator[str]:
-    """Pages are small; records are JSON without floats, with an id that no other record of the type has."""
+    """Pages are small, and so are records, JSON without floats, with an id that no other one of the type has."""
     for data_type in examination.data_types:
         pages = await examination.fetched(data_type)
         if largest := max((len(page) for page in pages if len(page) > _PAGE_RECORDS_MAX), default=0):
@@ -122,8 +122,10 @@ async def paged(examination: Examination) -> AsyncIterator[str]:
                 yield f"{data_type}: a record has the id {record_id!r}, which is no text or empty"
                 break
             ids[record_id] += 1
-            if problem := json_problem(raw):
-                yield f"{data_type}: record {record_id} {problem}"
+            try:
+                encode_record(raw)
+            except errors.SourceError as exc:
+                yield f"{data_type}: {exc}"
                 break
         if twice := [record_id for record_id, times in ids.items() if times > 1]:
             yield f"{data_type}: the id {twice[0]} comes {ids[twice[0]]} times"
@@ -140,6 +142,9 @@ async def counted(examination: Examination) -> AsyncIterator[str]:
                 expected = await source.count(data_type, scope)
             if expected is None:
                 continue
+            if type(expected) is not int:
+                yield f"{data_type}: count answered {expected!r}, which is no int"
+                break
             fetched = len(raw_records(await examination.fetched(data_type, scope)))
             if expected != fetched:
                 yield f"{data_type}: {expected} were counted and {fetched} fetched, with {scope}"

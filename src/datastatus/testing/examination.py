@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from datastatus.domain.fetching import EVERYTHING, FetchScope
 from datastatus.domain.records import StandardRecord
 from datastatus.integrations.base import Integration, IntegrationInfo, RawRecord, Retrying, Source
+from datastatus.integrations.encoding import encode_record
 from datastatus.integrations.reading import fetching
 from datastatus.integrations.retrying import try_once
 
@@ -93,7 +94,7 @@ def raw_records(pages: Sequence[Sequence[RawRecord]]) -> list[RawRecord]:
 
 def travelled(raw: RawRecord) -> dict[str, Any]:
     """The raw record as the service gets it from a connector."""
-    return json.loads(json.dumps(raw, ensure_ascii=False))
+    return json.loads(encode_record(raw))
 
 
 async def read_twice(read: Callable[[], Awaitable[Result]]) -> Result:

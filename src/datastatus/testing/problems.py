@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import date
@@ -17,7 +16,6 @@ from datastatus.domain import validation
 from datastatus.domain.records import MODELS, StandardRecord
 from datastatus.integrations.base import RawRecord
 
-_RECORD_BYTES_MAX = 1 << 20
 # What is put in the place of anything in a raw record.
 _JUNK: tuple[Any, ...] = (None, "", "x\0y", "NaN", -1, 2.5, True, [], {}, [1], {"id": 1})
 _SECRET_NAME = re.compile("key|token|secret|password|passphrase", re.IGNORECASE)
@@ -36,32 +34,6 @@ def _types(annotation: Any) -> Iterator[Any]:
             yield from _types(one)
     else:
         yield annotation
-
-
-def json_problem(raw: RawRecord) -> str | None:
-    """Whether the service will get it as it is."""
-    try:
-        text = json.dumps(raw, allow_nan=False, ensure_ascii=False)
-    except (TypeError, ValueError) as exc:
-        return f"is not JSON: {exc}"
-    if len(text.encode()) > _RECORD_BYTES_MAX:
-        return f"has more than {_RECORD_BYTES_MAX >> 10} KiB"
-    path = next(_floats(raw), None)
-    return f"has a float at {path}: decimals must be text, so that they stay exact" if path else None
-
-
-def _floats(value: Any, path: str = "") -> Iterator[str]:
-    match value:
-        case float():
-            yield path or "its top"
-        case Mapping():
-            for key, one in value.items():
-                yield from _floats(one, f"{path}.{key}" if path else str(key))
-        case list() | tuple():
-            for index, one in enumerate(value):
-                yield from _floats(one, f"{path}[{index}]")
-        case _:
-            pass
 
 
 def record_problem(data_type: str, raw: RawRecord, record: StandardRecord) -> str | None:

@@ -254,6 +254,29 @@ async def test_a_fetch_that_is_cancelled_is_closed_before_its_source() -> None:
     assert source.closed == ["fetch", "source"]
 
 
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        ({"id": "7", "net": float("nan")}, "RECORD_NOT_JSON"),
+        ({"id": "7", "note": "x" * (5 << 20)}, "RECORD_TOO_LARGE"),
+    ],
+)
+async def test_a_record_that_cannot_travel_is_named(raw: RawRecord, code: str) -> None:
+    async def pages() -> Pages:
+        yield [{"id": "1"}, raw]
+
+    service = Service()
+    report = await fetched(ScriptedSource(pages), service)
+    assert (report.to_status, report.error_code, service.pages) == (FETCH_ERROR, code, [])
+    assert "record '7' has " in report.error_message
+
+
+@pytest.mark.parametrize("total", [-1, 3.0, 1 << 63, "3", True])
+async def test_a_source_that_counts_badly_is_read_all_the_same(total: Any) -> None:
+    report = await fetched(ScriptedSource(one_page, total=total))
+    assert (report.to_status, report.records_fetched) == (MAPPING, 1)
+
+
 async def cancelled_within() -> Pages:
     """As of a library that cancels a task of its own."""
     yield [{"id": "1"}]

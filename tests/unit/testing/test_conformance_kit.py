@@ -219,6 +219,14 @@ def counts_wrong() -> Subject:
     return reading(Counting)
 
 
+def counts_in_floats() -> Subject:
+    class Counting(ShelfSource):
+        async def count(self, data_type: str, scope: FetchScope) -> Any:
+            return float(len(self.selected(data_type, scope)))
+
+    return reading(Counting)
+
+
 def changes_by_itself() -> Subject:
     turns = iter(range(1000))
 
@@ -392,8 +400,10 @@ PLANTED = [
     Planted("PAGED", with_row(id="c2"), "comes 2 times"),
     Planted("PAGED", with_row(balance=0.1), "a float at balance"),
     Planted("PAGED", with_row(lines=[{"net": 1.5}]), "a float at lines[0].net"),
-    Planted("PAGED", with_row(when=date(2026, 1, 1)), "is not JSON"),
-    Planted("PAGED", with_row(note="x" * (2 << 20)), "1024 KiB"),
+    Planted("PAGED", with_row(when=date(2026, 1, 1)), "type date at when"),
+    Planted("PAGED", with_row(note="M\udcfcller"), "half a surrogate pair at note"),
+    Planted("PAGED", with_row(note="x" * (2 << 20)), "1 MiB"),
+    Planted("COUNTED", counts_in_floats, "count answered 3.0"),
     Planted("COUNTED", counts_wrong, "3 were counted and 2 fetched"),
     Planted("REPEATABLE", changes_by_itself, "other records"),
     Planted("PATIENT", reads_on, "made twice"),
