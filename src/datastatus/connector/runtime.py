@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -263,7 +264,16 @@ _DRAINING = connector_pb2.ConnectRequest(draining=connector_pb2.ConnectorDrainin
 
 async def _beat(outgoing: asyncio.Queue[connector_pb2.ConnectRequest | None], seconds: float) -> None:
     while True:
+        due = time.monotonic() + seconds
         await asyncio.sleep(seconds)
+        late_seconds = time.monotonic() - due
+        if late_seconds > seconds:
+            _log.warning(
+                "heartbeat_late",
+                late_seconds=round(late_seconds, 1),
+                hint="an integration has blocked the event loop, or the machine stood still; what blocks belongs "
+                "into asyncio.to_thread",
+            )
         await outgoing.put(connector_pb2.ConnectRequest(heartbeat=connector_pb2.ConnectorHeartbeat()))
 
 

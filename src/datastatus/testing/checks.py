@@ -29,6 +29,7 @@ from datastatus.testing.problems import (
     record_problem,
     refusal_problem,
 )
+from datastatus.testing.standstill import watching_for_standstills
 
 Check = Callable[[Examination], AsyncIterator[str]]
 
@@ -177,6 +178,20 @@ async def dropped(examination: Examination) -> AsyncIterator[str]:
             yield f"{data_type}: {len(left)} tasks were left running"
 
 
+async def responsive(examination: Examination) -> AsyncIterator[str]:
+    """Counting and fetching leave the event loop to others: what takes a second without an await is in a thread."""
+    for data_type in examination.data_types:
+        async with watching_for_standstills() as standstill:
+            async with examination.open() as source:
+                await source.count(data_type, EVERYTHING)
+            await examination.fetch(data_type)
+        if standstill.place:
+            yield (
+                f"{data_type}: the event loop stood still at {standstill.place}; "
+                "have asyncio.to_thread do what blocks"
+            )
+
+
 async def mapped(examination: Examination) -> AsyncIterator[str]:
     """Every record is of its model, valid, and has the id of its raw record."""
     for data_type in examination.data_types:
@@ -310,6 +325,7 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "REPEATABLE": repeatable,
         "PATIENT": patient,
         "DROPPED": dropped,
+        "RESPONSIVE": responsive,
         "MAPPED": mapped,
         "MAPPED_ALIKE": mapped_alike,
         "DAMAGE_NAMED": damage_named,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -263,6 +264,17 @@ def leaves_tasks() -> Subject:
     return reading(Leaving)
 
 
+def blocks() -> Subject:
+    class Blocking(ShelfSource):
+        async def fetch(self, data_type: str, scope: FetchScope) -> AsyncIterator[Sequence[RawRecord]]:
+            if data_type == "customers":
+                time.sleep(3)  # noqa: ASYNC251 (what must not be done)
+            async for page in super().fetch(data_type, scope):
+                yield page
+
+    return reading(Blocking)
+
+
 class MapsTo(Shelf):
     """One that maps so."""
 
@@ -408,6 +420,7 @@ PLANTED = [
     Planted("REPEATABLE", changes_by_itself, "other records"),
     Planted("PATIENT", reads_on, "made twice"),
     Planted("DROPPED", leaves_tasks, "left running"),
+    Planted("RESPONSIVE", blocks, "customers: the event loop stood still at "),
     Planted("MAPPED", mapping(to_another_model), "Supplier instead of Customer"),
     Planted("MAPPED", mapping(to_another_id), "always the same"),
     Planted("MAPPED", mapping(to_what_does_not_balance), "JOURNAL_BALANCES"),
