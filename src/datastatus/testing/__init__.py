@@ -1,9 +1,11 @@
 """Checks that an integration keeps what it promises. For whoever writes one; see docs/integrations.md.
 
+    import asyncio
+
     from datastatus.testing import Subject, assert_conforms
 
-    async def test_it_keeps_what_it_promises() -> None:
-        await assert_conforms(Subject(MINE, options={"folder": "tests/books"}))
+    def test_it_keeps_what_it_promises() -> None:
+        asyncio.run(assert_conforms(Subject(MINE, options={"folder": "tests/books"})))
 
 Each check has a name (`CHECKS`), and finds problems in plain words. Nothing else than the integration and its
 source is needed: no service, no database.
