@@ -89,10 +89,7 @@ class Fetcher:
         self._presence = presence
 
     async def fetch(self, assignment: connector_pb2.Assignment) -> connector_pb2.StatusReport:
-        """The final report. Progress and waits are reported on the way.
-
-        Raises CancelledError where it is cancelled, whatever the source makes of that.
-        """
+        """The final report. Progress and waits are reported on the way."""
         log = _log.bind(dataset_id=assignment.dataset_id)
         report = _report(assignment)
         credentials = None
@@ -124,18 +121,16 @@ class Fetcher:
                 report.to_status = dataset_pb2.DATASET_STATUS_QUEUED
                 report.error_message = "What the connection was authorised with could not be read"
         except (Exception, asyncio.CancelledError) as exc:
-            if not is_given_up():
-                # Told by ourselves: what the integration's own text or trace says may be the secret.
-                trace = without_secrets("".join(traceback.format_exception(exc)), credentials)
-                log.error("source_failed", trace=trace)
-                report.to_status = dataset_pb2.DATASET_STATUS_FETCH_ERROR
-                report.error_message = (
-                    f"the {assignment.integration_key} integration failed; the connector's log tells more"
-                )
-                report.error_code = "INTEGRATION_FAILED"
-        if is_given_up():
-            # Nobody waits for a report.
-            raise asyncio.CancelledError
+            if isinstance(exc, asyncio.CancelledError) and is_given_up():
+                raise
+            # Told by ourselves: what the integration's own text or trace says may be the secret.
+            trace = without_secrets("".join(traceback.format_exception(exc)), credentials)
+            log.error("source_failed", trace=trace)
+            report.to_status = dataset_pb2.DATASET_STATUS_FETCH_ERROR
+            report.error_message = (
+                f"the {assignment.integration_key} integration failed; the connector's log tells more"
+            )
+            report.error_code = "INTEGRATION_FAILED"
         return report
 
     async def _upload_all(

@@ -251,6 +251,9 @@ class ConnectorRuntime:
 
     async def _fetch(self, fetcher: Fetcher, assignment: connector_pb2.Assignment) -> None:
         report = await fetcher.fetch(assignment)
+        if self._leaving or self._leases.get(assignment.dataset_id) != assignment.lease.token:
+            # It was given up, and its source has made something else of that.
+            return
         if report.HasField("error_message"):
             self._on_event(f"{assignment.data_type}: {report.error_message}")
         else:

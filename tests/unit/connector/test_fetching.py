@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from math import inf
 from typing import Any
+from unittest.mock import AsyncMock
 
 import grpc
 import pytest
@@ -18,6 +19,7 @@ from datastatus import errors
 from datastatus.connector import fetching
 from datastatus.connector.fetching import CredentialsOf, Fetcher
 from datastatus.connector.presence import Presence
+from datastatus.connector.runtime import ConnectorRuntime
 from datastatus.domain.fetching import FetchScope
 from datastatus.domain.records import StandardRecord
 from datastatus.integrations.base import RawRecord, Retrying, Source
@@ -292,23 +294,26 @@ async def test_a_cancellation_that_is_the_sources_own_is_its_failure() -> None:
     assert (report.to_status, report.error_code) == (FETCH_ERROR, "INTEGRATION_FAILED")
 
 
-@pytest.mark.parametrize("answer", [RuntimeError, ValueError, None])
-async def test_what_is_given_up_ends_cancelled_whatever_the_source_makes_of_it(
-    answer: type[Exception] | None,
-) -> None:
-    fetching = asyncio.Event()
-
-    async def stubborn() -> Pages:
+async def test_a_cancellation_that_a_library_forgets_to_take_back_loses_no_fetch() -> None:
+    async def timed_out_and_tried_again() -> Pages:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
         yield [{"id": "1"}]
-        fetching.set()
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            if answer is not None:
-                raise answer from None
 
-    fetch = asyncio.ensure_future(fetched(ScriptedSource(stubborn)))
-    await fetching.wait()
-    fetch.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await fetch
+    async with asyncio.TaskGroup() as tasks:
+        fetch = tasks.create_task(fetched(ScriptedSource(timed_out_and_tried_again)))
+    assert fetch.result().to_status == MAPPING
+
+
+@pytest.mark.parametrize("lease_token", ["another", None])
+async def test_what_a_source_makes_of_being_given_up_is_not_reported(lease_token: str | None) -> None:
+    runtime = ConnectorRuntime(GNUCASH, server="nowhere:1", connector_name="test")
+    if lease_token is not None:
+        runtime._leases["d"] = lease_token
+    fetcher: Any = AsyncMock()
+    assignment = connector_pb2.Assignment(dataset_id="d", lease=connector_pb2.Lease(token="lease"))
+    await runtime._fetch(fetcher, assignment)
+    assert (runtime._unanswered, runtime._reports.qsize()) == ({}, 0)
