@@ -208,12 +208,8 @@ class Fetcher:
         lease_seconds = assignment.lease.ttl.ToTimedelta().total_seconds()
         give_up_at = time.monotonic() + _UPLOAD_LEASES_MAX * lease_seconds
         for attempt in itertools.count():
-            try:
-                await self._stub.UploadRecords(iter([request]), timeout=60)
-            except grpc.aio.AioRpcError as exc:
-                failed = _UploadFailed(exc.code(), exc.details())
-                failed.__cause__ = exc
-            else:
+            failed = await self._offer(request)
+            if failed is None:
                 return
             if failed.code not in TRANSIENT:
                 raise failed
@@ -222,6 +218,19 @@ class Fetcher:
             )
             if not await self._presence.online(lease_seconds) or time.monotonic() > give_up_at:
                 raise failed
+
+    async def _offer(self, request: connector_service_pb2.UploadRecordsRequest) -> _UploadFailed | None:
+        """Call the service once; None where it has taken the page."""
+        try:
+            await self._stub.UploadRecords(iter([request]), timeout=60)
+        except grpc.aio.AioRpcError as exc:
+            return _UploadFailed(exc.code(), exc.details())
+        except asyncio.CancelledError:
+            if is_given_up():
+                raise
+            # gRPC's own, of a channel that was closed under the call.
+            return _UploadFailed(grpc.StatusCode.CANCELLED, "the connection was closed")
+        return None
 
 
 def _report(assignment: connector_pb2.Assignment) -> connector_pb2.StatusReport:

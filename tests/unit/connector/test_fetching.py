@@ -156,8 +156,9 @@ async def test_credentials_that_cannot_be_read_for_the_moment_are_waited_for() -
 class Away(Service):
     """Takes nothing the first so many times."""
 
-    def __init__(self, times: float) -> None:
+    def __init__(self, times: float, error: BaseException | None = None) -> None:
         super().__init__()
+        self._error = error or service_error(grpc.StatusCode.UNAVAILABLE, "not now")
         self.asked = 0
         self.was_asked = asyncio.Event()
         self._times = times
@@ -166,7 +167,7 @@ class Away(Service):
         self.asked += 1
         self.was_asked.set()
         if self.asked <= self._times:
-            raise service_error(grpc.StatusCode.UNAVAILABLE, "not now")
+            raise self._error
         await super().UploadRecords(requests, timeout)
 
 
@@ -180,6 +181,12 @@ async def test_a_page_is_offered_until_it_is_taken_however_often() -> None:
     service = Away(times=100)
     report = await fetched(ScriptedSource(one_page), service)
     assert (report.to_status, service.asked) == (MAPPING, 101)
+
+
+@pytest.mark.usefixtures("no_pauses")
+async def test_a_page_whose_channel_was_closed_under_it_is_offered_again() -> None:
+    service = Away(times=1, error=asyncio.CancelledError())
+    assert (await fetched(ScriptedSource(one_page), service)).to_status == MAPPING
 
 
 @pytest.mark.usefixtures("no_pauses")
