@@ -38,6 +38,8 @@ async def test_a_dead_connection_is_given_up_within_a_lease() -> None:
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", port)
         await asyncio.gather(pass_on(reader, back, frozen), pass_on(there, writer, frozen))
+        back.close()
+        writer.close()
 
     proxy = await asyncio.start_server(relay, "127.0.0.1", 0)
     try:
