@@ -309,13 +309,16 @@ async def test_a_server_that_is_not_there_is_a_typed_error_in_time() -> None:
         ({"start": "no token"}, errors.BadToken),
         ({"company_ids": ["acme"]}, errors.InvalidFields),
         ({"heartbeat_seconds": 3600}, errors.InvalidFields),
+        ({"heartbeat_seconds": 0}, errors.InvalidFields),
+        ({"heartbeat_seconds": -1}, errors.InvalidFields),
         ({"data_types": ["bills", "nosuch"]}, errors.DataTypeUnknown),
     ],
 )
 async def test_what_no_retry_can_cure_is_raised(pair: Pair, asked, error) -> None:
     async with DatastatusClient(pair.servers[0].address) as client:
         with pytest.raises(error):
-            await anext(client.watch_status(**asked))
+            async with asyncio.timeout(30):
+                await anext(client.watch_status(**asked))
 
 
 async def test_a_filter_that_cannot_be_decided_is_raised(pair: Pair) -> None:

@@ -173,8 +173,9 @@ class DatastatusClient:
         """Watch for ever. `start` is snapshot, now, earliest, or the resume token of an event dealt with.
 
         The lists select by an AND of those given; `any_of` selects by an OR of filters instead. A connection is
-        dead after three heartbeats without a sign of life. With `checkpoints` a token comes now and then also
-        while nothing passes. `on_retry` is told why a stream broke, and in how many seconds the next one begins.
+        dead after three heartbeats, of 1 to 60 seconds, without a sign of life. With `checkpoints` a token comes
+        now and then also while nothing passes. `on_retry` is told why a stream broke, and in how many seconds the
+        next one begins.
 
         Each transition comes once, unless what was missed can no longer be told: then comes a Snapshot, as at the
         start, with the reason. Raises what no retry can cure: BadToken, BadFilter, DataTypeUnknown,

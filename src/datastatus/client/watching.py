@@ -18,6 +18,8 @@ from datastatus.v1 import sync_service_pb2_grpc, watch_pb2
 HEARTBEAT_SECONDS_DEFAULT = 10.0
 # A server sends something every heartbeat; this many missed ones are a dead connection.
 _HEARTBEATS_MISSED_MAX = 3
+# The shortest that is served. Whoever asks for less is told so, if the answer is waited for.
+_HEARTBEAT_SECONDS_MIN = 1.0
 
 _CLOSING = {
     watch_pb2.CLOSING_REASON_DRAINING: "the server is shutting down",
@@ -78,13 +80,14 @@ async def _one_stream(
     heartbeat_seconds = (
         _seconds(request.heartbeat) if request.HasField("heartbeat") else HEARTBEAT_SECONDS_DEFAULT
     )
+    read_seconds = _HEARTBEATS_MISSED_MAX * max(heartbeat_seconds, _HEARTBEAT_SECONDS_MIN)
     async with line.channel() as channel:
         stub: sync_service_pb2_grpc.SyncServiceAsyncStub = sync_service_pb2_grpc.SyncServiceStub(channel)
         call = stub.WatchStatus(request)
         try:
             while True:
                 try:
-                    async with asyncio.timeout(_HEARTBEATS_MISSED_MAX * heartbeat_seconds):
+                    async with asyncio.timeout(read_seconds):
                         response = await call.read()
                 except TimeoutError:
                     line.give_up(channel)
