@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import grpc
+
+from datastatus import errors
 
 _OPTIONS = (
     # By its defaults gRPC waits for up to two minutes before it dials again, and twenty seconds for an answer.
@@ -47,14 +50,22 @@ class Line:
         self._credentials = credentials
         self._channel = open_channel(target, credentials)
         self._calls = Counter[grpc.aio.Channel]()
+        self._closed = False
 
     @asynccontextmanager
     async def channel(self) -> AsyncIterator[grpc.aio.Channel]:
-        """The channel for a call, for the length of the `with`."""
+        """The channel for a call, for the length of the `with`. Raises ClientClosed, in the midst of it too."""
+        if self._closed:
+            raise errors.ClientClosed
         channel = self._channel
         self._calls[channel] += 1
         try:
             yield channel
+        except asyncio.CancelledError as exc:
+            # So gRPC ends what a closed channel carried, though nobody has cancelled the task.
+            if self._closed and not _is_task_cancelled():
+                raise errors.ClientClosed from exc
+            raise
         finally:
             self._calls[channel] -= 1
             if not self._calls[channel]:
@@ -68,6 +79,12 @@ class Line:
             self._channel = open_channel(self._target, self._credentials)
 
     async def aclose(self) -> None:
-        """Close the channel, and those given up that are still in use."""
+        """Close the channel, and those given up that are still in use. Calls over them end with ClientClosed."""
+        self._closed = True
         for channel in {self._channel, *self._calls}:
             await channel.close()
+
+
+def _is_task_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -23,7 +23,8 @@
     │   ├── ConnectionDeauthorized       CONNECTION_DEAUTHORIZED
     │   ├── CredentialsKeyMissing        CREDENTIALS_KEY_MISSING
     │   ├── SettingLocked                SETTING_LOCKED
-    │   └── IllegalTransition            ILLEGAL_TRANSITION
+    │   ├── IllegalTransition            ILLEGAL_TRANSITION
+    │   └── ClientClosed                 CLIENT_CLOSED       said by the client itself
     ├── Overtaken                        somebody else has moved on
     │   ├── LeaseLost                    LEASE_LOST
     │   ├── ConnectorSilent              CONNECTOR_SILENT
@@ -248,6 +249,15 @@ class IllegalTransition(WrongState):
             f"dataset {dataset_id} is {from_status} and cannot become {to_status}; nothing was changed",
             **{"from": from_status, "to": to_status},
         )
+
+
+class ClientClosed(WrongState):
+    """No service was asked, or its answer no longer waited for."""
+
+    reason = "CLIENT_CLOSED"
+
+    def __init__(self) -> None:
+        super().__init__("this client is closed; close it only after its calls and watches, or make another")
 
 
 class Overtaken(DatastatusError):

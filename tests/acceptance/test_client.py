@@ -326,3 +326,38 @@ async def test_a_filter_that_cannot_be_decided_is_raised(pair: Pair) -> None:
     with pytest.raises(errors.BadFilter):
         await anext(watch_responses(line, watch_pb2.WatchStatusRequest(until_terminal=True)))
     await line.aclose()
+
+
+async def test_what_a_closed_client_was_doing_ends_with_a_word(pair: Pair, link) -> None:
+    async with client_of(pair.servers[0]) as admin:
+        external = await linked(admin, "external")
+    client = DatastatusClient(pair.servers[0].address)
+    dataset = await client.queue_sync(external.company_id, "commerce-orders")
+    async with watching(client, link) as watch, watching(client, link) as cancelled:
+        for one in (watch, cancelled):
+            assert isinstance(await anext(one), Snapshot)
+        pending = [
+            asyncio.create_task(work)
+            for work in (anext(watch), client.wait_for(dataset.id), anext(cancelled))
+        ]
+        # A task of ours is cancelled as ever.
+        pending[-1].cancel()
+        await client.aclose()
+        async with asyncio.timeout(30):
+            *ended, ours = await asyncio.gather(*pending, return_exceptions=True)
+    assert [type(one) for one in ended] == [errors.ClientClosed] * 2
+    assert isinstance(ours, asyncio.CancelledError)
+
+
+async def test_a_closed_client_says_so_of_every_call(pair: Pair, link) -> None:
+    async with DatastatusClient(pair.servers[0].address) as client:
+        await client.get_data_status(link.company_id)
+        in_flight = asyncio.create_task(client.get_data_status(link.company_id))
+        # Until the call is under way.
+        await asyncio.sleep(0)
+    with pytest.raises(errors.ClientClosed):
+        await in_flight
+    with pytest.raises(errors.ClientClosed):
+        await client.get_data_status(link.company_id)
+    with pytest.raises(errors.ClientClosed):
+        await anext(client.watch_status())

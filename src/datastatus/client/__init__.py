@@ -91,6 +91,10 @@ class DatastatusClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """As at the end of `async with`. What is under way ends with ClientClosed, and so does every later call."""
         await self._line.aclose()
 
     async def queue_sync(
