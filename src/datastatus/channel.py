@@ -43,12 +43,16 @@ class Line:
 
     gRPC keeps a connection until it knows that it is dead. Whoever finds out earlier gives the channel up, and all
     calls from then on go over a new one; the old one is closed when the last call over it has ended.
+
+    It may be made anywhere, and belongs to the event loop in which it is used first.
     """
 
     def __init__(self, target: str, credentials: grpc.ChannelCredentials | None = None) -> None:
         self._target = target
         self._credentials = credentials
-        self._channel = open_channel(target, credentials)
+        # Opened when needed: gRPC binds a channel to the event loop that it is opened in.
+        self._channel: grpc.aio.Channel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._calls = Counter[grpc.aio.Channel]()
         self._closed = False
 
@@ -57,7 +61,7 @@ class Line:
         """The channel for a call, for the length of the `with`. Raises ClientClosed, in the midst of it too."""
         if self._closed:
             raise errors.ClientClosed
-        channel = self._channel
+        channel = self._opened()
         self._calls[channel] += 1
         try:
             yield channel
@@ -73,16 +77,28 @@ class Line:
                 if channel is not self._channel:
                     await channel.close()
 
+    def _opened(self) -> grpc.aio.Channel:
+        loop = asyncio.get_running_loop()
+        if self._loop not in (None, loop):
+            raise RuntimeError(
+                "this client belongs to the event loop of its first call; make one for each loop"
+            )
+        self._loop = loop
+        if self._channel is None:
+            self._channel = open_channel(self._target, self._credentials)
+        return self._channel
+
     def give_up(self, channel: grpc.aio.Channel) -> None:
         """Nothing comes over `channel`, which is in use, any more."""
         if channel is self._channel:
-            self._channel = open_channel(self._target, self._credentials)
+            self._channel = None
 
     async def aclose(self) -> None:
         """Close the channel, and those given up that are still in use. Calls over them end with ClientClosed."""
         self._closed = True
         for channel in {self._channel, *self._calls}:
-            await channel.close()
+            if channel is not None:
+                await channel.close()
 
 
 def _is_task_cancelled() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -361,3 +362,31 @@ async def test_a_closed_client_says_so_of_every_call(pair: Pair, link) -> None:
         await client.get_data_status(link.company_id)
     with pytest.raises(errors.ClientClosed):
         await anext(client.watch_status())
+
+
+# As a service has it whose client is one of its globals.
+MODULE = """
+import asyncio, sys
+from datastatus.client import DatastatusClient
+
+client = DatastatusClient(sys.argv[1])
+
+async def status():
+    print((await client.get_data_status(sys.argv[2])).company_id)
+    print(type(await anext(client.watch_status(company_ids=[sys.argv[2]]))).__name__)
+
+asyncio.run(status())
+asyncio.run(status())
+"""
+
+
+async def test_a_client_may_be_made_before_there_is_a_loop_and_serves_one(pair: Pair, link) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", MODULE, pair.servers[0].address, link.company_id),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        output, told = await process.communicate()
+    assert output.decode().split() == [link.company_id, "Snapshot"], told.decode()
+    assert "this client belongs to the event loop of its first call" in told.decode().splitlines()[-1]

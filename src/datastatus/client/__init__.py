@@ -79,6 +79,7 @@ WatchEvent = Snapshot | StatusChange | Checkpoint
 class DatastatusClient:
     """Calls one service. `target` is HOST:PORT, or any name that gRPC resolves to several servers.
 
+    It may be made anywhere, such as in a module; it dials at its first call, and belongs to that one's event loop.
     Calls are made again, with full jitter, where the failure may pass, until their `timeout_seconds` are over.
     """
 
