@@ -20,9 +20,8 @@ from urllib.parse import unquote
 
 import asyncpg
 import grpc
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
+from datastatus import errors
 from datastatus.cli.client import Client, connected
 from datastatus.client import translate
 from datastatus.embedded import embedded_postgres
@@ -312,11 +311,9 @@ async def first_synced(client: Client, company_id: str, data_type: str) -> datas
 
 def violations_of(error: grpc.aio.AioRpcError) -> dict[str, str]:
     """By field, what the service said is wrong with it."""
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]
-    found = error_details_pb2.BadRequest()
-    for detail in status.details if status else ():
-        detail.Unpack(found)
-    return {one.field: one.description for one in found.field_violations}
+    refused = translate(error)
+    violations = refused.violations if isinstance(refused, errors.InvalidFields) else ()
+    return {one.field: one.description for one in violations}
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,10 @@ class FieldViolation:
 
 
 class InvalidFields(InvalidRequest):
-    """One or more fields are wrong; all of them are named."""
+    """One or more fields are wrong; all of them are named.
+
+    A client is told of as many as an answer has room for, the last of them with the field `*`: how many more.
+    """
 
     reason = "INVALID_FIELD"
 
@@ -443,8 +446,13 @@ class MappingFailed(SourceError):
         self.problem = problem
 
 
-def from_reason(reason: str, message: str, metadata: Mapping[str, str]) -> DatastatusError | None:
-    """The error that a service has sent, as the class that it was there; None for a reason not known here."""
+def from_reason(
+    reason: str, message: str, metadata: Mapping[str, str], violations: Sequence[FieldViolation] = ()
+) -> DatastatusError | None:
+    """The error that a service has sent, as the class that it was there; None for a reason not known here.
+
+    `violations` are those of InvalidFields.
+    """
     kind = _by_reason(DatastatusError).get(reason)
     if kind is None:
         return None
@@ -452,7 +460,7 @@ def from_reason(reason: str, message: str, metadata: Mapping[str, str]) -> Datas
     error = kind.__new__(kind)
     DatastatusError.__init__(error, message, **metadata)
     if isinstance(error, InvalidFields):
-        error.violations = ()
+        error.violations = tuple(violations)
     return error
 
 

@@ -61,12 +61,19 @@ def translate_status(status: status_pb2.Status) -> errors.DatastatusError:
     for detail in status.details:
         if detail.Unpack(info):
             metadata = dict(info.metadata)
-            known = errors.from_reason(info.reason, status.message, metadata)
+            known = errors.from_reason(info.reason, status.message, metadata, _violations(status))
             if known is not None:
                 return known
     metadata.pop("code", None)
     code = next((one for one in grpc.StatusCode if one.value[0] == status.code), grpc.StatusCode.UNKNOWN)
     return CallFailed(code, status.message, **metadata)
+
+
+def _violations(status: status_pb2.Status) -> list[errors.FieldViolation]:
+    found = error_details_pb2.BadRequest()
+    for detail in status.details:
+        detail.Unpack(found)
+    return [errors.FieldViolation(one.field, one.description) for one in found.field_violations]
 
 
 def may_pass(error: errors.DatastatusError) -> bool:

@@ -40,6 +40,17 @@ def test_what_the_service_meant_arrives_and_decides(error: errors.DatastatusErro
     assert may_pass(arrived) == passes
 
 
+def test_every_wrong_field_arrives_with_what_is_wrong() -> None:
+    violations = (
+        errors.FieldViolation("company_id", "must be a UUID"),
+        errors.FieldViolation("data_type", "is required"),
+    )
+    arrived = translate(refusal(error_table.to_status(errors.InvalidFields(violations))))
+    assert isinstance(arrived, errors.InvalidFields)
+    assert arrived.violations == violations
+    assert str(arrived) == "company_id: must be a UUID; data_type: is required"
+
+
 def test_an_error_inside_the_service_can_be_found_in_its_log() -> None:
     arrived = translate(refusal(error_table.internal_status("abc")))
     assert isinstance(arrived, CallFailed)
