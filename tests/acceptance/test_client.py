@@ -154,6 +154,36 @@ async def test_a_watch_survives_a_kill_a_drain_and_a_restart_and_tells_each_tran
         assert await changes(watch, len(found) - 17) == found[17:]
 
 
+@pytest.mark.parametrize("start", [None, "", "snapshot"])
+async def test_a_watch_without_a_token_yet_begins_with_a_snapshot(pair: Pair, link, start) -> None:
+    async with (
+        DatastatusClient(pair.servers[0].address) as client,
+        watching(client, link, start=start) as watch,
+    ):
+        assert isinstance(await anext(watch), Snapshot)
+
+
+async def test_ids_may_be_uuids(pair: Pair, link) -> None:
+    company_id, connection_id = uuid.UUID(link.company_id), uuid.UUID(link.id)
+    async with DatastatusClient(pair.servers[0].address) as client:
+        dataset = await client.queue_sync(
+            company_id, ENDING_AT_ONCE[0], connection_id=connection_id, request_id=uuid.uuid4()
+        )
+        dataset_id = uuid.UUID(dataset.id)
+        assert (await client.wait_for(dataset_id)).id == dataset.id
+        assert (await client.get_dataset(dataset_id)).id == dataset.id
+        assert (await client.cancel_sync(dataset_id)).id == dataset.id
+        status = await client.get_data_status(company_id, connection_id=connection_id)
+        assert status.data_types[ENDING_AT_ONCE[0]].latest_sync_id == dataset.id
+        watch = client.watch_status(
+            company_ids=[company_id], connection_ids=[connection_id], dataset_ids=[dataset_id]
+        )
+        begun = await anext(watch)
+        await watch.aclose()
+    assert isinstance(begun, Snapshot)
+    assert [one.id for one in begun.datasets] == [dataset.id]
+
+
 async def test_a_frozen_server_is_left_after_missed_heartbeats(pair: Pair, link) -> None:
     """Its connections stay open, and the kernel even takes new ones."""
     first, second = pair.servers

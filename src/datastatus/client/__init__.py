@@ -4,6 +4,7 @@
         dataset = await client.queue_sync(company_id, "invoices")
         dataset = await client.wait_for(dataset.id)
 
+        # The token is None as long as none has been stored.
         async for event in client.watch_status(company_ids=[company_id], start=token_stored_earlier):
             match event:
                 case Snapshot(datasets=datasets): ...      # forget what you knew: this is the state
@@ -11,7 +12,7 @@
             store(event.resume_token)                      # after the event has been dealt with
 
 A watch survives restarts and drains of servers, dead connections, expired tokens and restored backups, and hands
-out each transition exactly once. Errors are those of `datastatus.errors`.
+out each transition exactly once. Ids are given as texts or UUIDs. Errors are those of `datastatus.errors`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from google.protobuf.empty_pb2 import Empty
 from datastatus import errors
 from datastatus.channel import Line
 from datastatus.client.calls import CallFailed, call, translate, translate_status
+from datastatus.client.ids import Id, optional_id
 from datastatus.client.watching import HEARTBEAT_SECONDS_DEFAULT, watch_responses
 from datastatus.domain.watch import ResumeToken
 from datastatus.v1 import data_status_pb2, dataset_pb2, sync_service_pb2, transition_pb2, watch_pb2
@@ -100,13 +102,13 @@ class DatastatusClient:
 
     async def queue_sync(
         self,
-        company_id: str,
+        company_id: Id,
         data_type: str,
         *,
-        connection_id: str | None = None,
+        connection_id: Id | None = None,
         attach: bool = False,
         allow_mass_deletion: bool = False,
-        request_id: str | None = None,
+        request_id: Id | None = None,
         timeout_seconds: float = 30,
     ) -> dataset_pb2.Dataset:
         """Queue a sync; the dataset.
@@ -116,10 +118,10 @@ class DatastatusClient:
         `allow_mass_deletion`: publish even where most of the cache is no longer at the source.
         """
         request = sync_service_pb2.SyncRequest(
-            company_id=company_id,
+            company_id=str(company_id),
             data_type=data_type,
-            connection_id=connection_id,
-            request_id=request_id or str(uuid.uuid4()),
+            connection_id=optional_id(connection_id),
+            request_id=str(request_id or uuid.uuid4()),
             on_active=sync_service_pb2.ON_ACTIVE_ATTACH if attach else sync_service_pb2.ON_ACTIVE_REJECT,
             allow_mass_deletion=allow_mass_deletion,
         )
@@ -127,33 +129,35 @@ class DatastatusClient:
             self._line, lambda stub, seconds: stub.QueueSync(request, timeout=seconds), timeout_seconds
         )
 
-    async def cancel_sync(self, dataset_id: str, *, timeout_seconds: float = 30) -> dataset_pb2.Dataset:
+    async def cancel_sync(self, dataset_id: Id, *, timeout_seconds: float = 30) -> dataset_pb2.Dataset:
         """Cancel a sync; the dataset, as it ended where it had ended before. Raises DatasetNotFound."""
-        request = sync_service_pb2.CancelSyncRequest(dataset_id=dataset_id)
+        request = sync_service_pb2.CancelSyncRequest(dataset_id=str(dataset_id))
         return await call(
             self._line, lambda stub, seconds: stub.CancelSync(request, timeout=seconds), timeout_seconds
         )
 
-    async def get_dataset(self, dataset_id: str, *, timeout_seconds: float = 30) -> dataset_pb2.Dataset:
+    async def get_dataset(self, dataset_id: Id, *, timeout_seconds: float = 30) -> dataset_pb2.Dataset:
         """The dataset as it is now. Raises DatasetNotFound."""
-        request = sync_service_pb2.GetDatasetRequest(dataset_id=dataset_id)
+        request = sync_service_pb2.GetDatasetRequest(dataset_id=str(dataset_id))
         return await call(
             self._line, lambda stub, seconds: stub.GetDataset(request, timeout=seconds), timeout_seconds
         )
 
     async def get_data_status(
-        self, company_id: str, *, connection_id: str | None = None, timeout_seconds: float = 30
+        self, company_id: Id, *, connection_id: Id | None = None, timeout_seconds: float = 30
     ) -> data_status_pb2.DataStatus:
         """Where each data type of a company stands, over one connection or all. Raises CompanyNotFound."""
-        request = sync_service_pb2.GetDataStatusRequest(company_id=company_id, connection_id=connection_id)
+        request = sync_service_pb2.GetDataStatusRequest(
+            company_id=str(company_id), connection_id=optional_id(connection_id)
+        )
         return await call(
             self._line, lambda stub, seconds: stub.GetDataStatus(request, timeout=seconds), timeout_seconds
         )
 
-    async def wait_for(self, dataset_id: str, *, timeout_seconds: float | None = None) -> dataset_pb2.Dataset:
+    async def wait_for(self, dataset_id: Id, *, timeout_seconds: float | None = None) -> dataset_pb2.Dataset:
         """The dataset once it is terminal, however long that takes. Raises TimeoutError, DatasetNotFound."""
         request = watch_pb2.WatchStatusRequest(
-            any_of=[watch_pb2.StatusFilter(dataset_ids=[dataset_id])], until_terminal=True
+            any_of=[watch_pb2.StatusFilter(dataset_ids=[str(dataset_id)])], until_terminal=True
         )
         async with asyncio.timeout(timeout_seconds):
             async with aclosing(watch_responses(self._line, request)) as responses:
@@ -164,18 +168,20 @@ class DatastatusClient:
     async def watch_status(
         self,
         *,
-        start: str = "snapshot",
-        company_ids: Iterable[str] = (),
-        connection_ids: Iterable[str] = (),
+        start: str | None = None,
+        company_ids: Iterable[Id] = (),
+        connection_ids: Iterable[Id] = (),
         data_types: Iterable[str] = (),
-        dataset_ids: Iterable[str] = (),
+        dataset_ids: Iterable[Id] = (),
         to_statuses: Iterable[dataset_pb2.DatasetStatus.ValueType] = (),
         any_of: Sequence[watch_pb2.StatusFilter] = (),
         heartbeat_seconds: float = HEARTBEAT_SECONDS_DEFAULT,
         checkpoints: bool = False,
         on_retry: Callable[[str, float], None] = lambda why, seconds: None,
     ) -> AsyncGenerator[WatchEvent, None]:
-        """Watch for ever. `start` is snapshot, now, earliest, or the resume token of an event dealt with.
+        """Watch for ever. `start` is the resume token of an event dealt with, snapshot, now or earliest.
+
+        Without a token, None or empty, as before the first event, it is snapshot.
 
         The lists select by an AND of those given; `any_of` selects by an OR of filters instead. A connection is
         dead after three heartbeats, of 1 to 60 seconds, without a sign of life. With `checkpoints` a token comes
@@ -189,17 +195,17 @@ class DatastatusClient:
         request = watch_pb2.WatchStatusRequest(any_of=any_of)
         request.heartbeat.FromNanoseconds(int(heartbeat_seconds * 1e9))
         selection = watch_pb2.StatusFilter(
-            company_ids=company_ids,
-            connection_ids=connection_ids,
+            company_ids=map(str, company_ids),
+            connection_ids=map(str, connection_ids),
             data_types=data_types,
-            dataset_ids=dataset_ids,
+            dataset_ids=map(str, dataset_ids),
             to_statuses=to_statuses,
         )
         if selection.ByteSize():
             request.any_of.append(selection)
-        match start:
-            case "snapshot" | "now" | "earliest":
-                getattr(request, start).CopyFrom(Empty())
+        match start or "snapshot":
+            case ("snapshot" | "now" | "earliest") as place:
+                getattr(request, place).CopyFrom(Empty())
             case token:
                 request.resume_token = token
         begun = _Begun()
