@@ -18,6 +18,7 @@ out each transition exactly once. Ids are given as texts or UUIDs. Errors are th
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
@@ -155,7 +156,10 @@ class DatastatusClient:
         )
 
     async def wait_for(self, dataset_id: Id, *, timeout_seconds: float | None = None) -> dataset_pb2.Dataset:
-        """The dataset once it is terminal, however long that takes. Raises TimeoutError, DatasetNotFound."""
+        """The dataset once it is terminal, however long that takes, and however long no service answers meanwhile.
+
+        Raises TimeoutError where `timeout_seconds` are over, and DatasetNotFound.
+        """
         request = watch_pb2.WatchStatusRequest(
             any_of=[watch_pb2.StatusFilter(dataset_ids=[str(dataset_id)])], until_terminal=True
         )
@@ -163,7 +167,7 @@ class DatastatusClient:
             async with aclosing(watch_responses(self._line, request)) as responses:
                 async for _ in responses:
                     pass
-            return await self.get_dataset(dataset_id)
+            return await self.get_dataset(dataset_id, timeout_seconds=math.inf)
 
     async def watch_status(
         self,

@@ -97,7 +97,7 @@ async def call(
 ) -> Response:
     """`invoke` with a stub and a deadline in seconds, and again while the time lasts where the failure may pass.
 
-    Only for calls that may be repeated. Raises the last failure.
+    Only for calls that may be repeated, for ever with math.inf. Raises the last failure.
     """
     end = time.monotonic() + timeout_seconds
     failures = 0
