@@ -12,7 +12,9 @@ import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
 
+from datastatus import errors
 from datastatus.cli.client import Client
+from datastatus.client import DatastatusClient
 from datastatus.v1 import connection_pb2, dataset_pb2, record_service_pb2, sync_service_pb2, validation_pb2
 from postgres import postgres_server
 from running_service import (
@@ -231,6 +233,80 @@ async def test_many_records_go_through_processes_of_their_own(
     assert page.total_size == 111
     assert [one.data["supplierName"] for one in page.records] == ["Supplier 5999", "Supplier 5998"]
     assert page.records[0].data["modifiedDate"] == page.records[0].modified_date.ToDatetime(UTC).isoformat()
+
+
+@pytest.fixture
+async def reader(service: RunningService) -> AsyncIterator[DatastatusClient]:
+    async with DatastatusClient(service.address) as reader:
+        yield reader
+
+
+async def test_who_reads_while_a_sync_is_published_reads_the_old_records_whole(
+    reader: DatastatusClient, client: Client, scripts: Path, scripted: connection_pb2.Connection
+) -> None:
+    company_id = scripted.company_id
+    script(scripts, "suppliers", records=suppliers(20))
+    old = await synced(client, company_id, "suppliers")
+
+    listing = reader.records(company_id, "suppliers", page_size=7)
+    read = []
+    async for record in listing:
+        read.append(record.data["supplierName"])
+        if len(read) == 3:
+            script(scripts, "suppliers", records=suppliers(15, name="Newer"))
+            assert (await synced(client, company_id, "suppliers")).status == COMPLETE
+    assert read == [f"Supplier {n}" for n in range(20)]
+    assert listing.total_size == 20
+    assert listing.publication is not None
+    assert listing.publication.dataset_id == old.id
+
+    published = listing.publication.published
+    assert [one.data["supplierName"] async for one in listing] == [f"Newer {n}" for n in range(15)]
+    assert listing.total_size == 15
+    for since in (published, published.ToDatetime(), published.ToDatetime(tzinfo=UTC)):
+        changed = reader.records(company_id, "suppliers", connection_id=scripted.id, modified_since=since)
+        assert [one.is_deleted async for one in changed] == [False] * 15 + [True] * 5
+    last_two = reader.records(
+        company_id, "suppliers", filter='supplierName = "Newer 1*"', order_by="supplierName desc", page_size=1
+    )
+    assert [one.id async for one in last_two] == ["s00014", "s00013", "s00012", "s00011", "s00010", "s00001"]
+    assert (await reader.get_record(company_id, "suppliers", "s00019")).is_deleted
+
+
+async def test_who_reads_for_too_long_is_told_and_can_begin_again(
+    service: RunningService,
+    reader: DatastatusClient,
+    client: Client,
+    scripts: Path,
+    scripted: connection_pb2.Connection,
+) -> None:
+    listing = reader.records(scripted.company_id, "suppliers", page_size=2)
+    assert [one async for one in listing] == []
+    script(scripts, "suppliers", records=suppliers(5))
+    await synced(client, scripted.company_id, "suppliers")
+
+    reading = aiter(listing)
+    assert (await anext(reading)).id == "s00000"
+    await synced(client, scripted.company_id, "suppliers")
+    async with service.database() as sql:
+        # As it is an hour later.
+        await sql.execute(
+            "UPDATE record_set SET oldest_publication = publication WHERE connection_id = $1", scripted.id
+        )
+    with pytest.raises(errors.PageTokenExpired):
+        assert [one.id async for one in reading] == ["s00001"]
+    assert [one.id async for one in listing] == [f"s{n:05}" for n in range(5)]
+
+
+async def test_what_cannot_be_read_is_told_to_a_client(
+    reader: DatastatusClient, scripted: connection_pb2.Connection
+) -> None:
+    with pytest.raises(errors.BadFilter):
+        await anext(aiter(reader.records(scripted.company_id, "suppliers", filter="nosuch = 1")))
+    with pytest.raises(errors.InvalidFields):
+        await anext(aiter(reader.records("acme", "suppliers")))
+    with pytest.raises(errors.RecordNotFound):
+        await reader.get_record(scripted.company_id, "suppliers", "nobody")
 
 
 # Where a lock can stop a publication: at its set, a record that is to be superseded, one that is to vanish, the

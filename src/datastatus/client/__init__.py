@@ -3,6 +3,7 @@
     async with DatastatusClient("127.0.0.1:50051") as client:
         dataset = await client.queue_sync(company_id, "invoices")
         dataset = await client.wait_for(dataset.id)
+        async for record in client.records(company_id, "invoices", filter="amountDue > 0"): ...
 
         # The token is None as long as none has been stored.
         async for event in client.watch_status(company_ids=[company_id], start=token_stored_earlier):
@@ -23,23 +24,37 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from datastatus import errors
 from datastatus.channel import Line
 from datastatus.client.calls import CallFailed, call, translate, translate_status
 from datastatus.client.ids import Id, optional_id
+from datastatus.client.reading import PAGE_RECORDS_MAX, RecordListing
 from datastatus.client.watching import HEARTBEAT_SECONDS_DEFAULT, watch_responses
 from datastatus.domain.watch import ResumeToken
-from datastatus.v1 import data_status_pb2, dataset_pb2, sync_service_pb2, transition_pb2, watch_pb2
+from datastatus.v1 import (
+    data_status_pb2,
+    dataset_pb2,
+    record_pb2,
+    record_service_pb2,
+    sync_service_pb2,
+    transition_pb2,
+    watch_pb2,
+)
+from datastatus.v1.record_service_pb2_grpc import RecordServiceStub
+from datastatus.v1.sync_service_pb2_grpc import SyncServiceStub
 
 __all__ = [
     "CallFailed",
     "Checkpoint",
     "DatastatusClient",
+    "RecordListing",
     "Snapshot",
     "StatusChange",
     "WatchEvent",
@@ -127,21 +142,30 @@ class DatastatusClient:
             allow_mass_deletion=allow_mass_deletion,
         )
         return await call(
-            self._line, lambda stub, seconds: stub.QueueSync(request, timeout=seconds), timeout_seconds
+            self._line,
+            SyncServiceStub,
+            lambda stub, seconds: stub.QueueSync(request, timeout=seconds),
+            timeout_seconds,
         )
 
     async def cancel_sync(self, dataset_id: Id, *, timeout_seconds: float = 30) -> dataset_pb2.Dataset:
         """Cancel a sync; the dataset, as it ended where it had ended before. Raises DatasetNotFound."""
         request = sync_service_pb2.CancelSyncRequest(dataset_id=str(dataset_id))
         return await call(
-            self._line, lambda stub, seconds: stub.CancelSync(request, timeout=seconds), timeout_seconds
+            self._line,
+            SyncServiceStub,
+            lambda stub, seconds: stub.CancelSync(request, timeout=seconds),
+            timeout_seconds,
         )
 
     async def get_dataset(self, dataset_id: Id, *, timeout_seconds: float = 30) -> dataset_pb2.Dataset:
         """The dataset as it is now. Raises DatasetNotFound."""
         request = sync_service_pb2.GetDatasetRequest(dataset_id=str(dataset_id))
         return await call(
-            self._line, lambda stub, seconds: stub.GetDataset(request, timeout=seconds), timeout_seconds
+            self._line,
+            SyncServiceStub,
+            lambda stub, seconds: stub.GetDataset(request, timeout=seconds),
+            timeout_seconds,
         )
 
     async def get_data_status(
@@ -152,7 +176,70 @@ class DatastatusClient:
             company_id=str(company_id), connection_id=optional_id(connection_id)
         )
         return await call(
-            self._line, lambda stub, seconds: stub.GetDataStatus(request, timeout=seconds), timeout_seconds
+            self._line,
+            SyncServiceStub,
+            lambda stub, seconds: stub.GetDataStatus(request, timeout=seconds),
+            timeout_seconds,
+        )
+
+    def records(
+        self,
+        company_id: Id,
+        data_type: str,
+        *,
+        connection_id: Id | None = None,
+        filter: str | None = None,  # noqa: A002 (the name of the request's field)
+        order_by: str | None = None,
+        modified_since: datetime | Timestamp | None = None,
+        page_size: int = PAGE_RECORDS_MAX,
+        timeout_seconds: float = 30,
+    ) -> RecordListing:
+        """The cached records of a data type, for `async for`; docs/reading.md has `filter` and `order_by`.
+
+        With `modified_since` those that a sync has found changed after it, the vanished ones among them; for the
+        next time take `publication.published` of the listing. A time without an offset is in UTC. `page_size`
+        records, 1000 at most, are fetched at once, with `timeout_seconds` for each page.
+
+        Reading raises CompanyNotFound, ConnectionNotFound, DataTypeUnknown, ConnectionRequired, BadFilter, and
+        PageTokenExpired where it takes until an hour after a newer publication: read again from the beginning. What
+        has been taken comes again, as it is by then, and what has vanished does not, unless with `modified_since`.
+        """
+        request = record_service_pb2.ListRecordsRequest(
+            company_id=str(company_id),
+            data_type=data_type,
+            connection_id=optional_id(connection_id),
+            page_size=page_size,
+            filter=filter,
+            order_by=order_by,
+            # protobuf takes either.
+            modified_since=modified_since,  # type: ignore[arg-type]
+        )
+        return RecordListing(self._line, request, timeout_seconds)
+
+    async def get_record(
+        self,
+        company_id: Id,
+        data_type: str,
+        record_id: str,
+        *,
+        connection_id: Id | None = None,
+        timeout_seconds: float = 30,
+    ) -> record_pb2.Record:
+        """One cached record, with `is_deleted` where it has vanished at its source.
+
+        Raises RecordNotFound, CompanyNotFound, ConnectionNotFound, DataTypeUnknown, ConnectionRequired.
+        """
+        request = record_service_pb2.GetRecordRequest(
+            company_id=str(company_id),
+            data_type=data_type,
+            record_id=record_id,
+            connection_id=optional_id(connection_id),
+        )
+        return await call(
+            self._line,
+            RecordServiceStub,
+            lambda stub, seconds: stub.GetRecord(request, timeout=seconds),
+            timeout_seconds,
         )
 
     async def wait_for(self, dataset_id: Id, *, timeout_seconds: float | None = None) -> dataset_pb2.Dataset:

@@ -14,7 +14,6 @@ from grpc_status import rpc_status
 
 from datastatus import errors
 from datastatus.channel import Line
-from datastatus.v1 import sync_service_pb2_grpc
 
 _RETRY_SECONDS_FIRST = 0.1
 _RETRY_SECONDS_MAX = 5.0
@@ -30,6 +29,7 @@ _TORN = (
     grpc.StatusCode.UNKNOWN,
 )
 
+Stub = TypeVar("Stub")
 Response = TypeVar("Response")
 
 
@@ -92,12 +92,14 @@ def jittered(failures: int) -> float:
 
 async def call(
     line: Line,
-    invoke: Callable[[sync_service_pb2_grpc.SyncServiceAsyncStub, float], Awaitable[Response]],
+    service: Callable[[grpc.aio.Channel], Stub],
+    invoke: Callable[[Stub, float], Awaitable[Response]],
     timeout_seconds: float,
 ) -> Response:
-    """`invoke` with a stub and a deadline in seconds, and again while the time lasts where the failure may pass.
+    """`invoke` with a stub of `service` and a deadline in seconds.
 
-    Only for calls that may be repeated, for ever with math.inf. Raises the last failure.
+    And again, while the time lasts, where the failure may pass: only for calls that may be repeated. With math.inf
+    for ever. Raises the last failure.
     """
     end = time.monotonic() + timeout_seconds
     failures = 0
@@ -105,10 +107,7 @@ async def call(
         left_seconds = max(end - time.monotonic(), 0.001)
         async with line.channel() as channel:
             try:
-                stub: sync_service_pb2_grpc.SyncServiceAsyncStub = sync_service_pb2_grpc.SyncServiceStub(
-                    channel
-                )
-                return await invoke(stub, min(left_seconds, _ATTEMPT_SECONDS_MAX))
+                return await invoke(service(channel), min(left_seconds, _ATTEMPT_SECONDS_MAX))
             except grpc.aio.AioRpcError as exc:
                 failure = translate(exc)
                 pause_seconds = jittered(failures)
