@@ -18,7 +18,7 @@ from datastatus.cli import app
 from datastatus.integrations.gnucash import DEMO_BOOK
 from datastatus.store import migrate
 from datastatus.v1 import connector_service_pb2, connector_service_pb2_grpc, dataset_pb2
-from running_service import RunningService, datastatus, running_service, started
+from running_service import DATASTATUS, RunningService, datastatus, running_service, started
 
 
 @pytest.fixture(scope="module")
@@ -379,3 +379,27 @@ async def test_an_empty_database_url_is_no_database(service: RunningService) -> 
     ):
         assert (done.code, done.output) == (2, "")
         assert done.errors.startswith("error: database_url: ")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("datasets", "--json"), ("datasets",), ("watch", "--json"), ("integrations", "list", "--json")],
+    ids=" ".join,
+)
+async def test_a_command_whose_reader_has_gone_ends_as_tools_do(
+    service: RunningService, command: tuple[str, ...]
+) -> None:
+    await a_linked_company(service)
+    # As of `head` once it has its lines.
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = await asyncio.create_subprocess_exec(
+        *(DATASTATUS, *command),
+        env={**os.environ, "DATASTATUS_SERVER": service.address},
+        stdout=writing,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(writing)
+    async with asyncio.timeout(60):
+        _, told = await process.communicate()
+    assert (process.returncode, told.decode()) == (128 + signal.SIGPIPE, "")

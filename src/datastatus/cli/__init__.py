@@ -52,10 +52,15 @@ app.command(
 )
 
 EXIT_USAGE = 2
+# As of a program that SIGPIPE has ended.
+EXIT_READER_GONE = 128 + 13
 
 
 def main() -> None:
-    """Exit codes: 0 success, 1 a sync ended badly, 2 usage, 3 the server refused or could not be reached."""
+    """Exit codes: 0 success, 1 a sync ended badly, 2 usage, 3 the server refused or could not be reached.
+
+    141 whoever read the output has gone, such as `head`.
+    """
     try:
         sys.exit(app(exit_on_error=False, print_error=True))
     except CycloptsError:

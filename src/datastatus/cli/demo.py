@@ -15,7 +15,7 @@ from datastatus.bootstrap import running_service
 from datastatus.cli.client import CALL_SECONDS, EXIT_OK, EXIT_SYNC_FAILED, Client, connected
 from datastatus.cli.live import transition_line, watching
 from datastatus.cli.logs import configure_logs
-from datastatus.cli.output import console, print_note
+from datastatus.cli.output import console, print_note, print_plain
 from datastatus.cli.process import stop_signals
 from datastatus.cli.records import print_records
 from datastatus.cli.serve import run_service
@@ -156,8 +156,7 @@ def _say_what_next(company_id: str, connection_id: str) -> None:
     grpcurl = _program(folder, "grpcurl")
     body = json.dumps({"company_id": company_id})
     _headline("Try next")
-    # Plain text: these lines are there to be copied.
-    print(
+    print_plain(
         f"""  make serve
   {grpcurl} -plaintext -d '{body}' 127.0.0.1:50051 datastatus.v1.SyncService/GetDataStatus
   {datastatus} watch --company {company_id}

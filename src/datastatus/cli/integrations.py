@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json as json_format
-import sys
 from typing import Any
 
 from cyclopts import App
 
 from datastatus.cli.client import EXIT_OK, Json
-from datastatus.cli.output import print_error, print_table
+from datastatus.cli.output import print_error, print_plain, print_table
 from datastatus.integrations.base import IntegrationInfo
 from datastatus.integrations.registry import Installed, installed_integrations
 
@@ -29,7 +28,7 @@ def list_(*, json: Json = False) -> int:
     found = list(installed_integrations())
     if json:
         for one in found:
-            sys.stdout.write(json_format.dumps(_document(one), ensure_ascii=False) + "\n")
+            print_plain(json_format.dumps(_document(one), ensure_ascii=False))
     else:
         print_table(
             ("key", "name", "from", "runs", "needs", "data types"),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from datastatus.cli import EXIT_READER_GONE
 from datastatus.v1 import connection_pb2, dataset_pb2
 
 # What is piped away is not bound to a terminal's width.
@@ -27,10 +29,18 @@ _SHORT = 20
 _CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0))}
 
 
-def _console(stream: TextIO, *, stderr: bool = False) -> Console:
+class _Console(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        """Whoever read the output has gone: end without a word, as tools do."""
+        # What is left is written once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+        raise SystemExit(EXIT_READER_GONE)
+
+
+def _console(stream: TextIO, *, stderr: bool = False) -> _Console:
     # Texts are shown as they are: what looks like rich's markup in them is none of ours.
     width = None if stream.isatty() else _PIPED_COLUMNS
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
+    return _Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
 
 
 console = _console(sys.stdout)
@@ -70,8 +80,15 @@ def print_note(text: str) -> None:
 
 def print_json(message: Message) -> None:
     """One JSON document on one line, with the proto's JSON names."""
-    sys.stdout.write(MessageToJson(message, indent=None, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
+    print_plain(MessageToJson(message, indent=None, ensure_ascii=False))
+
+
+def print_plain(text: str) -> None:
+    """To standard output as it is, for programs and to be copied, and at once."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        console.on_broken_pipe()
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
