@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import grpc
 
 from datastatus import errors
+from datastatus.tasks import is_asked_to_end
 
 _OPTIONS = (
     # By its defaults gRPC waits for up to two minutes before it dials again, and twenty seconds for an answer.
@@ -67,7 +68,7 @@ class Line:
             yield channel
         except asyncio.CancelledError as exc:
             # So gRPC ends what a closed channel carried, though nobody has cancelled the task.
-            if self._closed and not _is_task_cancelled():
+            if self._closed and not is_asked_to_end():
                 raise errors.ClientClosed from exc
             raise
         finally:
@@ -99,8 +100,3 @@ class Line:
         for channel in {self._channel, *self._calls}:
             if channel is not None:
                 await channel.close()
-
-
-def _is_task_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -274,7 +274,7 @@ class DatastatusClient:
 
         Without a token, None or empty, as before the first event, it is snapshot.
 
-        The lists select by an AND of those given; `any_of` selects by an OR of filters instead. A connection is
+        The lists select by an AND of those given, or `any_of` by an OR of filters; not both. A connection is
         dead after three heartbeats, of 1 to 60 seconds, without a sign of life. With `checkpoints` a token comes
         now and then also while nothing passes. `on_retry` is told why a stream broke, and in how many seconds the
         next one begins.
@@ -293,6 +293,10 @@ class DatastatusClient:
             to_statuses=to_statuses,
         )
         if selection.ByteSize():
+            if any_of:
+                raise ValueError(
+                    "any_of and the lists cannot both select: put the lists into a filter of any_of"
+                )
             request.any_of.append(selection)
         match start or "snapshot":
             case ("snapshot" | "now" | "earliest") as place:

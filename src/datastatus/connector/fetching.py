@@ -24,8 +24,9 @@ from datastatus.domain.texts import plain
 from datastatus.integrations.base import Integration, RawRecord
 from datastatus.integrations.encoding import RECORD_BYTES_MAX, encode_record
 from datastatus.integrations.raw import show
-from datastatus.integrations.reading import fetching, is_given_up
+from datastatus.integrations.reading import fetching
 from datastatus.integrations.retrying import Retries
+from datastatus.tasks import is_asked_to_end
 from datastatus.v1 import connector_pb2, connector_service_pb2, connector_service_pb2_grpc, dataset_pb2
 
 _log = structlog.get_logger(__name__)
@@ -121,7 +122,7 @@ class Fetcher:
                 report.to_status = dataset_pb2.DATASET_STATUS_QUEUED
                 report.error_message = "What the connection was authorised with could not be read"
         except (Exception, asyncio.CancelledError) as exc:
-            if isinstance(exc, asyncio.CancelledError) and is_given_up():
+            if isinstance(exc, asyncio.CancelledError) and is_asked_to_end():
                 raise
             # Told by ourselves: what the integration's own text or trace says may be the secret.
             trace = without_secrets("".join(traceback.format_exception(exc)), credentials)
@@ -226,7 +227,7 @@ class Fetcher:
         except grpc.aio.AioRpcError as exc:
             return _UploadFailed(exc.code(), exc.details())
         except asyncio.CancelledError:
-            if is_given_up():
+            if is_asked_to_end():
                 raise
             # gRPC's own, of a channel that was closed under the call.
             return _UploadFailed(grpc.StatusCode.CANCELLED, "the connection was closed")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -22,9 +21,3 @@ async def fetching(
         # An iterator need not be a generator.
         if close := getattr(pages, "aclose", None):
             await close()
-
-
-def is_given_up() -> bool:
-    """Whether the present task was asked to end. If not, a CancelledError in it is the source's own doing."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -19,8 +19,9 @@ from datastatus.domain.fetching import EVERYTHING, FetchScope
 from datastatus.domain.records import MODELS
 from datastatus.integrations.base import RawRecord
 from datastatus.integrations.encoding import encode_record
-from datastatus.integrations.reading import fetching, is_given_up
+from datastatus.integrations.reading import fetching
 from datastatus.integrations.registry import installed_integrations
+from datastatus.tasks import is_asked_to_end
 from datastatus.testing.examination import Examination, Subject, raw_records, read_twice, travelled
 from datastatus.testing.problems import (
     damage_problem,
@@ -46,7 +47,7 @@ async def find_problems(subject: Subject, *names: str) -> dict[str, list[str]]:
             async for problem in CHECKS[name](examination):
                 problems.append(problem)
         except (Exception, asyncio.CancelledError) as exc:
-            if is_given_up():
+            if is_asked_to_end():
                 raise
             # Whatever the integration raises where it should not is what the check has found.
             problems.append(f"raised {type(exc).__name__}: {exc}")

@@ -404,7 +404,7 @@ async def test_a_reader_in_the_midst_of_sweeping_is_told_and_not_given_holes(sto
         await engine.list_records(selection, first.next_start, 5)
 
 
-async def test_who_pages_during_a_hundred_syncs_sees_whole_generations_only(store: Store) -> None:
+async def test_who_pages_during_a_hundred_syncs_sees_whole_publications_only(store: Store) -> None:
     link = await store.connection()
     template = bodies(20, 50)
 
