@@ -355,6 +355,28 @@ async def test_a_mistyped_database_is_told_in_a_line_without_its_password(
         assert "open@" not in line
 
 
+async def test_a_new_epoch_is_told_after_the_migrations_that_it_needed(service: RunningService) -> None:
+    async with service.database() as database:
+        await database.execute("CREATE DATABASE empty")
+    socket = (service.data_folder / "postgres" / "socket").resolve()
+
+    done = await datastatus(
+        *(
+            service,
+            "migrate",
+            "--new-epoch",
+            "--database-url",
+            f"postgresql://datastatus@/empty?host={socket}",
+        )
+    )
+
+    assert done.code == 0, done.errors
+    *applied, epoch = done.output.splitlines()
+    assert applied[0] == "applied 0001_schema"
+    assert all(line.startswith("applied ") for line in applied)
+    assert epoch.endswith(" begins after transition 0")
+
+
 async def test_keys_are_not_rotated_in_a_database_that_is_not_ours(service: RunningService) -> None:
     socket = (service.data_folder / "postgres" / "socket").resolve()
     done = await datastatus(

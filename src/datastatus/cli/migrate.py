@@ -36,6 +36,8 @@ def migrate(
     try:
         settings_of(database_url=database_url)
         applied = asyncio.run(migrate_database(database_url))
+        for name in applied:
+            console.print(f"applied {name}")
         if new_epoch:
             epoch, fork_seq = asyncio.run(begin_new_epoch(database_url))
             console.print(f"epoch {epoch} begins after transition {fork_seq}")
@@ -45,8 +47,6 @@ def migrate(
     except (DatabaseUnusable, errors.Unavailable, OSError) as exc:
         print_error(str(exc) or repr(exc))
         return EXIT_SERVER
-    for name in applied:
-        console.print(f"applied {name}")
     if not applied and not new_epoch:
         console.print("nothing to do")
     return EXIT_OK
