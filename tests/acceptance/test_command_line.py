@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from datastatus.channel import open_channel
-from datastatus.cli import app
+from datastatus.cli import app, load
 from datastatus.integrations.gnucash import DEMO_BOOK
 from datastatus.store import migrate
 from datastatus.v1 import connector_service_pb2, connector_service_pb2_grpc, dataset_pb2
@@ -38,6 +38,8 @@ async def a_linked_company(service: RunningService, integration: str = "gnucash"
 async def test_every_command_has_a_help_text(capsys: pytest.CaptureFixture[str]) -> None:
     top = await datastatus(None, "--help")
     assert top.code == 0
+    migrate_help = await datastatus(None, "migrate", "--help")
+    assert "`serve` does so by itself when it starts." in " ".join(migrate_help.output.split())
     for name in (
         *(
             "serve",
@@ -56,6 +58,24 @@ async def test_every_command_has_a_help_text(capsys: pytest.CaptureFixture[str])
         assert name in top.output
         app([name, "--help"], exit_on_error=False, result_action="return_value")
         assert f"datastatus {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("serve", "demo", "migrate", "queue", "cancel", "status", "datasets", "watch", "records"),
+        *("connector", "settings"),
+    ],
+)
+def test_the_help_of_a_command_tells_all_that_its_docstring_does(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load(name)
+    app([name, "--help"], exit_on_error=False, result_action="return_value")
+    told = " ".join(capsys.readouterr().out.lower().split())
+    said = (app[name].default_command.__doc__ or "").partition("Parameters\n")[0]
+    for sentence in " ".join(said.lower().split()).split(". "):
+        assert sentence.rstrip(".") in told
 
 
 async def test_the_whole_day_of_a_company_from_the_command_line(service: RunningService) -> None:

@@ -20,6 +20,7 @@ app = App(
     default_parameter=Parameter(negative=()),
 )
 
+# A line each for the list of commands.
 _COMMANDS = {
     "serve": "Run the service.",
     "demo": "See it work: a real book, queued, synchronised, watched.",
@@ -34,26 +35,29 @@ _COMMANDS = {
 }
 for name, help_text in _COMMANDS.items():
     app.command(f"datastatus.cli.{name}:{name}", name=name, help=help_text)
-app.command("datastatus.cli.company:app", name="company", help="Create, list, show and delete companies.")
-app.command(
-    "datastatus.cli.settings:app", name="settings", help="Show and change how data types are synchronised."
-)
-app.command("datastatus.cli.connection:app", name="connection", help="Connect companies to their sources.")
-app.command(
-    "datastatus.cli.credentials:app",
-    name="credentials",
-    help="Care for the keys that credentials are sealed under.",
-)
+_GROUPS = {
+    "company": "Create, list, show and delete companies.",
+    "settings": """Show and change how data types are synchronised.
 
-app.command(
-    "datastatus.cli.integrations:app",
-    name="integrations",
-    help="See what kinds of source are installed here.",
-)
+    Without a command: show what a first link queues, in which order, how often it is synchronised, and from when
+    on.
+    """,
+    "connection": "Connect companies to their sources.",
+    "credentials": "Care for the keys that credentials are sealed under.",
+    "integrations": "See what kinds of source are installed here.",
+}
+for name, help_text in _GROUPS.items():
+    app.command(f"datastatus.cli.{name}:app", name=name, help=help_text)
 
 EXIT_USAGE = 2
 # As of a program that SIGPIPE has ended.
 EXIT_READER_GONE = 128 + 13
+
+
+def load(name: str) -> None:
+    """Load the command of that name, if there is one; its own help tells all that its docstring does."""
+    if name in _COMMANDS:
+        app[name].help = None
 
 
 def main() -> None:
@@ -61,6 +65,8 @@ def main() -> None:
 
     141 whoever read the output has gone, such as `head`.
     """
+    for name in sys.argv[1:2]:
+        load(name)
     try:
         sys.exit(app(exit_on_error=False, print_error=True))
     except CycloptsError:

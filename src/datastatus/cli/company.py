@@ -10,7 +10,7 @@ from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Se
 from datastatus.cli.output import console, print_fields, print_json, print_table, when
 from datastatus.v1 import company_pb2, company_service_pb2
 
-app = App(name="company", help="Create, list, show and delete companies.")
+app = App(name="company")
 
 Quiet = Annotated[bool, Parameter(name="--quiet", help="Print the id only, for scripts.")]
 

@@ -26,7 +26,7 @@ from datastatus.cli.output import (
 )
 from datastatus.v1 import company_service_pb2, connection_pb2
 
-app = App(name="connection", help="Connect companies to their sources.")
+app = App(name="connection")
 
 # Never the credentials themselves: everybody on the machine sees a command line.
 Credentials = Annotated[

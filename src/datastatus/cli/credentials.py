@@ -21,7 +21,7 @@ from datastatus.engine.credentials import generate_key as new_key
 from datastatus.store.database import DatabaseUnusable, open_database
 from datastatus.store.migrate import check_schema
 
-app = App(name="credentials", help="Care for the keys that credentials are sealed under.")
+app = App(name="credentials")
 
 
 @app.command

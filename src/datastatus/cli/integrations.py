@@ -12,7 +12,7 @@ from datastatus.cli.output import print_error, print_plain, print_table
 from datastatus.integrations.base import IntegrationInfo
 from datastatus.integrations.registry import Installed, installed_integrations
 
-app = App(name="integrations", help="See what kinds of source are installed here.")
+app = App(name="integrations")
 
 _EXIT_BROKEN = 1
 

@@ -13,7 +13,7 @@ from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Se
 from datastatus.cli.output import print_error, print_json, print_table, when
 from datastatus.v1 import settings_pb2, sync_settings_service_pb2
 
-app = App(name="settings", help="Show and change how data types are synchronised.")
+app = App(name="settings")
 
 _FREQUENCY_NAMES = {
     number: name.removeprefix("SYNC_FREQUENCY_").lower()
