@@ -372,8 +372,8 @@ class StoreDown(Unavailable):
 
     def __init__(self) -> None:
         super().__init__(
-            "the database cannot be reached; whether the request was carried out is not known, "
-            "so call again with the same request_id"
+            "the database cannot be reached; call again, with the same request_id where one was given, "
+            "as the request may have been carried out"
         )
 
 

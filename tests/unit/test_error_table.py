@@ -62,3 +62,7 @@ def test_what_there_is_not_is_called_as_in_requests(error: errors.NotFound, meta
     found = detail(error_table.to_status(error), error_details_pb2.ErrorInfo)
     assert isinstance(found, error_details_pb2.ErrorInfo)
     assert dict(found.metadata) == metadata
+
+
+def test_a_database_that_is_away_asks_reads_for_no_request_id() -> None:
+    assert "with the same request_id where one was given" in error_table.to_status(errors.StoreDown()).message
