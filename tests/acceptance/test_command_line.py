@@ -7,10 +7,13 @@ import json
 import os
 import shutil
 import signal
+import socket
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from datastatus.channel import open_channel
@@ -278,6 +281,49 @@ async def test_serve_stops_cleanly_with_its_postgres(number: signal.Signals) -> 
         assert not postmaster.exists()
         watching.terminate()
         await watching.wait()
+
+
+def full_disk() -> int:
+    """A file to write to, on a disk that has no room."""
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+def pipe_without_reader() -> int:
+    reading, writing = os.pipe()
+    os.close(reading)
+    return writing
+
+
+async def two_listening(database: asyncpg.Connection, *, besides: Sequence[int] = ()) -> list[int]:
+    """The backends over which two servers hear of what others commit, as soon as there are two besides some."""
+    query = "SELECT pid FROM pg_stat_activity WHERE query ILIKE 'listen%' AND pid <> ALL($1::int[])"
+    while len(found := await database.fetch(query, besides)) < 2:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    return [row["pid"] for row in found]
+
+
+@pytest.mark.parametrize("log", [full_disk, pipe_without_reader])
+async def test_a_log_that_cannot_be_written_ends_no_server(
+    service: RunningService, log: Callable[[], int]
+) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    dsn = f"postgresql://datastatus@/datastatus?host={service.data_folder / 'postgres' / 'socket'}"
+    stderr = log()
+    server = await asyncio.create_subprocess_exec(
+        *(DATASTATUS, "serve", "--listen", address, "--database-url", dsn), stderr=stderr
+    )
+    os.close(stderr)
+    async with service.database() as database, open_channel(address) as channel, asyncio.timeout(60):
+        await channel.channel_ready()
+        # Both servers say that they have lost their listener.
+        lost = await two_listening(database)
+        await database.execute("SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) AS pid", lost)
+        await two_listening(database, besides=lost)
+        assert server.returncode is None
+    server.terminate()
+    async with asyncio.timeout(10):
+        assert await server.wait() == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root keeps the data elsewhere")

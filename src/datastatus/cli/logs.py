@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-import sys
 from typing import Literal
 
 import structlog
+
+from datastatus.cli.standard_error import standard_error
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 def configure_logs(level: LogLevel) -> None:
-    for_people = sys.stderr.isatty()
+    for_people = standard_error.isatty()
     renderer = structlog.dev.ConsoleRenderer() if for_people else structlog.processors.JSONRenderer()
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -24,6 +25,6 @@ def configure_logs(level: LogLevel) -> None:
     structlog.configure(
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(standard_error),
         cache_logger_on_first_use=True,
     )

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from datastatus.cli import EXIT_READER_GONE
+from datastatus.cli.standard_error import standard_error
 from datastatus.v1 import connection_pb2, dataset_pb2
 
 # What is piped away is not bound to a terminal's width.
@@ -37,14 +38,14 @@ class _Console(Console):
         raise SystemExit(EXIT_READER_GONE)
 
 
-def _console(stream: TextIO, *, stderr: bool = False) -> _Console:
+def _console(stream: TextIO, file: TextIO | None = None) -> _Console:
     # Texts are shown as they are: what looks like rich's markup in them is none of ours.
     width = None if stream.isatty() else _PIPED_COLUMNS
-    return _Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
+    return _Console(file=file, highlight=False, markup=False, emoji=False, width=width)
 
 
 console = _console(sys.stdout)
-_errors = _console(sys.stderr, stderr=True)
+_errors = _console(sys.stderr, standard_error)
 
 _GOOD, _BAD, _BUSY, _CALM = "green", "bold red", "cyan", "yellow"
 _STATUS_STYLES = {
@@ -69,12 +70,12 @@ def _harmless_lines(text: str, style: str = "") -> Text:
 
 
 def print_error(text: str) -> None:
-    """To standard error, so that --json output stays clean."""
+    """To standard error, so that --json output stays clean; dropped where that cannot be written to."""
     _errors.print(Text.assemble(("error: ", _BAD), _harmless_lines(text)))
 
 
 def print_note(text: str) -> None:
-    """For people only, to standard error."""
+    """For people only, to standard error; dropped where that cannot be written to."""
     _errors.print(_harmless_lines(text, style="dim"))
 
 
