@@ -40,8 +40,11 @@ _STOP_SECONDS_MAX = 5
 class RunningService:
     """One server process; it can be killed and started again on the same data."""
 
-    def __init__(self, data_folder: Path, environment: Mapping[str, str], arguments: tuple[str, ...]) -> None:
+    def __init__(
+        self, data_folder: Path, environment: Mapping[str, str], arguments: tuple[str, ...], listen: str
+    ) -> None:
         self.data_folder = data_folder
+        self._listen = listen
         self._environment = dict(environment)
         self._arguments = arguments
         self._process: asyncio.subprocess.Process | None = None
@@ -63,7 +66,7 @@ class RunningService:
 
     async def start(self) -> None:
         """Start, and wait until it says that it serves."""
-        listen = self.address or "127.0.0.1:0"
+        listen = self.address or self._listen
         self._serving.clear()
         self._process = await asyncio.create_subprocess_exec(
             *(DATASTATUS, "serve", "--listen", listen, *self._arguments),
@@ -129,7 +132,10 @@ class RunningService:
 
 @asynccontextmanager
 async def running_service(
-    *arguments: str, environment: Mapping[str, str] | None = None, data_folder: Path | None = None
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    data_folder: Path | None = None,
+    listen: str = "127.0.0.1:0",
 ) -> AsyncIterator[RunningService]:
     """A service for the length of the `with`; on a data folder of its own unless it shares one."""
     own = _folder_of_postgres()
@@ -137,7 +143,7 @@ async def running_service(
         data_folder = own / "data"
         if not (environment or {}).get("DATASTATUS_DATABASE_URL"):
             await _copy_of_a_first_start(data_folder)
-    service = RunningService(data_folder, environment or {}, arguments)
+    service = RunningService(data_folder, environment or {}, arguments, listen)
     try:
         await service.start()
         yield service

@@ -87,6 +87,7 @@ def _online_connectors(
             integration_keys=(key,),
             capacity=_ONLINE_CAPACITY,
             credentials_of=credentials_of,
+            through_proxy=False,
         )
         for key, integration in registry.items()
         if integration.info.online

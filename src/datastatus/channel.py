@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 
 import grpc
 
@@ -32,11 +33,26 @@ _OPTIONS = (
 )
 
 
-def open_channel(target: str, credentials: grpc.ChannelCredentials | None = None) -> grpc.aio.Channel:
-    """A channel to `target`: HOST:PORT, or any name that gRPC resolves to several servers."""
+def open_channel(
+    target: str, credentials: grpc.ChannelCredentials | None = None, *, through_proxy: bool = True
+) -> grpc.aio.Channel:
+    """A channel to `target`: HOST:PORT, or any name that gRPC resolves to several servers.
+
+    It goes through the proxy that the environment names (`http_proxy`, `no_proxy`), if any, unless it is told not
+    to or the target is a loopback address, which to a proxy would be the proxy's own machine.
+    """
+    options = (*_OPTIONS, ("grpc.enable_http_proxy", int(through_proxy and not _is_loopback(target))))
     if credentials is not None:
-        return grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
-    return grpc.aio.insecure_channel(target, options=_OPTIONS)
+        return grpc.aio.secure_channel(target, credentials, options=options)
+    return grpc.aio.insecure_channel(target, options=options)
+
+
+def _is_loopback(target: str) -> bool:
+    host = target.rpartition("/")[2].rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class Line:

@@ -402,3 +402,18 @@ async def test_a_server_that_stops_leaves_its_fetches_to_the_next_one(tmp_path: 
             )
     assert steps[:4] == ["QUEUED", "FETCHING", "QUEUED", "FETCHING"]
     assert page.total_size == 0
+
+
+async def test_a_server_reads_online_sources_past_the_proxy_of_its_environment(tmp_path: Path) -> None:
+    (tmp_path / "suppliers.json").write_text(json.dumps({"records": []}))
+    environment = {
+        **{"PYTHONPATH": str(PLUGINS), "SCRIPTED_SOURCE_FOLDER": str(tmp_path)},
+        # Nothing listens there.
+        "http_proxy": "http://127.0.0.1:1",
+    }
+    async with (
+        running_service(environment=environment, listen="0.0.0.0:0") as service,
+        client_of(service) as client,
+    ):
+        connection = await linked(client, "scripted")
+        await transitions_until(client, connection.company_id, "suppliers", COMPLETE)

@@ -1,8 +1,7 @@
-"""A connection that nobody has closed, and over which nothing comes any more, is found out."""
+"""What channels go through."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import grpc
@@ -10,47 +9,39 @@ import pytest
 
 from datastatus.channel import open_channel
 
-# A ping after fifteen seconds of silence, and five more for its answer.
-NOTICED_SECONDS_MAX = 30
 
-
-async def never_ending(request: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
-    yield b"begun"
-    await asyncio.Event().wait()
-
-
-async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, frozen: asyncio.Event) -> None:
-    while data := await reader.read(65536):
-        if frozen.is_set():
-            # What comes is taken, and that is all.
-            continue
-        writer.write(data)
-
-
-async def test_a_dead_connection_is_given_up_within_a_lease() -> None:
-    handler = grpc.unary_stream_rpc_method_handler(never_ending)
+@pytest.fixture(scope="module")
+async def port() -> AsyncIterator[int]:
+    """Where a server listens that offers nothing."""
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("Endless", {"Watch": handler})])
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port("[::]:0")
     await server.start()
-    frozen = asyncio.Event()
+    yield port
+    await server.stop(None)
 
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(pass_on(reader, back, frozen), pass_on(there, writer, frozen))
-        back.close()
-        writer.close()
 
-    proxy = await asyncio.start_server(relay, "127.0.0.1", 0)
-    try:
-        async with open_channel(f"127.0.0.1:{proxy.sockets[0].getsockname()[1]}") as channel:
-            call = channel.unary_stream("/Endless/Watch")(b"")
-            assert await call.read() == b"begun"
-            frozen.set()
-            async with asyncio.timeout(NOTICED_SECONDS_MAX):
-                with pytest.raises(grpc.aio.AioRpcError) as lost:
-                    await call.read()
-            assert lost.value.code() is grpc.StatusCode.UNAVAILABLE
-    finally:
-        proxy.close()
-        await server.stop(0)
+@pytest.mark.parametrize(
+    ("host", "through_proxy", "answer"),
+    [
+        ("127.0.0.1", True, grpc.StatusCode.UNIMPLEMENTED),
+        ("localhost", True, grpc.StatusCode.UNIMPLEMENTED),
+        ("[::1]", True, grpc.StatusCode.UNIMPLEMENTED),
+        ("dns:///127.0.0.1", True, grpc.StatusCode.UNIMPLEMENTED),
+        ("0.0.0.0", True, grpc.StatusCode.UNAVAILABLE),
+        ("0.0.0.0", False, grpc.StatusCode.UNIMPLEMENTED),
+    ],
+)
+async def test_a_proxy_is_on_the_way_to_other_machines_unless_told_not_to(
+    port: int,
+    monkeypatch: pytest.MonkeyPatch,
+    host: str,
+    through_proxy: bool,
+    answer: grpc.StatusCode,
+) -> None:
+    # Nothing listens there.
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    async with open_channel(f"{host}:{port}", through_proxy=through_proxy) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await channel.unary_unary("/nothing")(b"")
+        assert refused.value.code() is answer

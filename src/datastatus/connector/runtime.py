@@ -22,6 +22,10 @@ from datastatus.v1 import connector_pb2, connector_service_pb2_grpc, dataset_pb2
 _log = structlog.get_logger(__name__)
 
 _RECONNECT_SECONDS_MAX = 10.0
+# A stream that was online for so long makes good for the failures before it.
+_STEADY_SECONDS = 10.0
+# A restart of the service is over by then.
+_FAILURES_UNTIL_WARNING = 8
 # ABORTED: the service has not heard us for long, and gave our work to others.
 _RECONNECT = (*TRANSIENT, grpc.StatusCode.ABORTED)
 _REPORTS_MAX = 100
@@ -33,7 +37,7 @@ class ConnectorRuntime:
     """One connector of one integration; `on_event` is told what a person at its terminal wants to see.
 
     `credentials_of` gives what a connection was authorised with. Only a connector inside the service has it: no
-    API message carries credentials.
+    API message carries credentials. Without `through_proxy` the environment's proxy is not used.
 
     Work in hand survives a broken stream: uploads and reports are sent again on the next one while the lease
     lasts.
@@ -50,10 +54,12 @@ class ConnectorRuntime:
         capacity: int = 4,
         options: Mapping[str, str] | None = None,
         credentials_of: CredentialsOf | None = None,
+        through_proxy: bool = True,
         on_event: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._integration = integration
         self._server = server
+        self._through_proxy = through_proxy
         self._hello = connector_pb2.ConnectorHello(
             connector_name=connector_name,
             version=__version__,
@@ -74,6 +80,8 @@ class ConnectorRuntime:
         # What goes out on the present stream; None ends it.
         self._outgoing: asyncio.Queue[connector_pb2.ConnectRequest | None] | None = None
         self._presence = Presence()
+        # When the last stream was welcomed, by the loop's clock; None while it has not been.
+        self._online_since: float | None = None
         self._draining = False
         self._leaving = False
         self._idle = asyncio.Event()
@@ -85,7 +93,10 @@ class ConnectorRuntime:
         Raises grpc.aio.AioRpcError where the service refuses us.
         """
         failures = 0
-        async with asyncio.TaskGroup() as tasks, open_channel(self._server) as channel:
+        async with (
+            asyncio.TaskGroup() as tasks,
+            open_channel(self._server, through_proxy=self._through_proxy) as channel,
+        ):
             stub = connector_service_pb2_grpc.ConnectorServiceStub(channel)
             fetcher = Fetcher(
                 self._integration,
@@ -103,15 +114,28 @@ class ConnectorRuntime:
                     except grpc.aio.AioRpcError as exc:
                         if exc.code() not in _RECONNECT:
                             raise
-                        failures += 1
+                        failures = 1 if self._was_steady() else failures + 1
                         self._on_event(f"the service cannot be reached ({exc.code().name}); trying again")
-                        _log.info("connector_reconnects", code=exc.code().name, failures=failures)
+                        log = _log.warning if failures == _FAILURES_UNTIL_WARNING else _log.info
+                        log(
+                            "connector_reconnects",
+                            connector=self._hello.connector_name,
+                            server=self._server,
+                            failures=failures,
+                            code=exc.code().name,
+                            details=exc.details(),
+                        )
                     if not self._leaving:
                         ceiling = min(_RECONNECT_SECONDS_MAX, 0.2 * 2 ** min(failures, 10))
                         await asyncio.sleep(random.uniform(0, ceiling))
             finally:
                 for work in self._work.values():
                     work.cancel()
+
+    def _was_steady(self) -> bool:
+        """Whether the last stream was online for a while."""
+        since = self._online_since
+        return since is not None and asyncio.get_running_loop().time() - since > _STEADY_SECONDS
 
     async def drain(self, grace_seconds: float) -> None:
         """Take nothing more, finish what is in hand where that takes no longer, and have `run` return.
@@ -139,6 +163,7 @@ class ConnectorRuntime:
         fetcher: Fetcher,
     ) -> None:
         """One stream, until it ends."""
+        self._online_since = None
         outgoing: asyncio.Queue[connector_pb2.ConnectRequest | None] = asyncio.Queue(64)
         hello = connector_pb2.ConnectorHello()
         hello.CopyFrom(self._hello)
@@ -151,6 +176,7 @@ class ConnectorRuntime:
             async for response in call:
                 match response.WhichOneof("message"):
                     case "welcome":
+                        self._online_since = asyncio.get_running_loop().time()
                         interval = response.welcome.heartbeat_interval
                         seconds = interval.seconds + interval.nanos / 1e9
                         senders.append(tasks.create_task(_beat(outgoing, seconds)))

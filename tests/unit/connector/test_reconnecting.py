@@ -1,0 +1,102 @@
+"""What a connector makes of streams that fail, before a service that fails as told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+from structlog.testing import capture_logs
+
+from datastatus.connector import runtime
+from datastatus.connector.runtime import ConnectorRuntime
+from datastatus.integrations.gnucash import GNUCASH
+from datastatus.v1 import connector_pb2, connector_service_pb2_grpc
+
+
+class FailingService(connector_service_pb2_grpc.ConnectorServiceServicer):
+    """Ends each stream with the next of `failing`, `welcoming` it before or not; keeps those that come after."""
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.failing: list[grpc.StatusCode] = []
+        self.welcoming = False
+        self.kept = asyncio.Event()
+
+    async def Connect(  # pyright: ignore[reportIncompatibleMethodOverride] (writes to the context)
+        self, request_iterator: AsyncIterator[connector_pb2.ConnectRequest], context: Any
+    ) -> None:
+        await anext(request_iterator)
+        welcome = connector_pb2.ConnectorWelcome()
+        welcome.heartbeat_interval.FromSeconds(60)
+        if self.welcoming or not self.failing:
+            await context.write(connector_pb2.ConnectResponse(welcome=welcome))
+        if self.failing:
+            await context.abort(self.failing.pop(0), "as told")
+        self.kept.set()
+        async for _ in request_iterator:
+            pass
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[FailingService]:
+    service = FailingService()  # pyright: ignore[reportAbstractUsage] (the other methods are not called)
+    server = grpc.aio.server()
+    connector_service_pb2_grpc.add_ConnectorServiceServicer_to_server(service, server)
+    service.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    yield service
+    await server.stop(None)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "_RECONNECT_SECONDS_MAX", 0.01)
+
+
+def connector_of(service: FailingService) -> ConnectorRuntime:
+    return ConnectorRuntime(GNUCASH, server=service.address, connector_name="test", connection_ids=("c",))
+
+
+@asynccontextmanager
+async def online(service: FailingService) -> AsyncIterator[None]:
+    """A connector whose stream is kept by the service, for the length of the `with`."""
+    running = asyncio.create_task(connector_of(service).run())
+    try:
+        async with asyncio.timeout(30):
+            kept = asyncio.create_task(service.kept.wait())
+            await asyncio.wait([running, kept], return_when=asyncio.FIRST_COMPLETED)
+            kept.cancel()
+            assert not running.done(), running.exception()
+            yield
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_warning_tells_once_that_coming_back_has_failed_several_times(
+    service: FailingService,
+) -> None:
+    service.failing = [grpc.StatusCode.UNAVAILABLE] * 10
+    with capture_logs() as logs:
+        async with online(service):
+            pass
+    assert [(one["failures"], one["log_level"]) for one in logs if one["log_level"] != "info"] == [
+        (8, "warning")
+    ]
+    assert logs[7]["details"] == "as told"
+
+
+async def test_streams_that_were_online_for_long_are_no_failures_in_a_row(
+    service: FailingService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "_STEADY_SECONDS", 0)
+    service.failing = [grpc.StatusCode.UNAVAILABLE] * 10
+    service.welcoming = True
+    with capture_logs() as logs:
+        async with online(service):
+            pass
+    assert [one["failures"] for one in logs] == [1] * 10
