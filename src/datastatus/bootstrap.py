@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+
+import structlog
 
 from datastatus.config import Settings
 from datastatus.connector.fetching import CredentialsOf
@@ -22,8 +25,11 @@ from datastatus.rpc.watch_encoder import encode_snapshot, encode_transition
 from datastatus.store.database import open_database
 from datastatus.store.migrate import migrate
 
+_log = structlog.get_logger(__name__)
+
 _ONLINE_CAPACITY = 8
 _ONLINE_DRAIN_SECONDS = 1.0
+_RESTART_SECONDS_MAX = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +104,7 @@ def _online_connectors(
 async def _serving_sources(connectors: Sequence[ConnectorRuntime]) -> AsyncIterator[None]:
     """Run connectors beside the body; at its end they leave what they cannot finish soon to other servers."""
     async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(connector.run()) for connector in connectors]
+        running = [tasks.create_task(_kept_running(connector)) for connector in connectors]
         try:
             yield
             await asyncio.gather(*(connector.drain(_ONLINE_DRAIN_SECONDS) for connector in connectors))
@@ -107,6 +113,16 @@ async def _serving_sources(connectors: Sequence[ConnectorRuntime]) -> AsyncItera
         finally:
             for one in running:
                 one.cancel()
+
+
+async def _kept_running(connector: ConnectorRuntime) -> None:
+    """Run a connector until it is cancelled or drained. One that fails is started again: the service goes on."""
+    while True:
+        try:
+            return await connector.run()
+        except Exception as exc:
+            _log.error("connector_failed", connector=connector.name, exc_info=exc)
+        await asyncio.sleep(random.uniform(0, _RESTART_SECONDS_MAX))
 
 
 @asynccontextmanager

@@ -32,6 +32,18 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", 8 << 20),
 )
 
+MAY_PASS = (
+    # The service was not reached, or was cut off. Proxies answer with UNKNOWN what they cannot pass on.
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+    # It, or what is on the way to it, has too much to do.
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+)
+"""With these a call may fail that succeeds later, perhaps at another server."""
+
 
 def open_channel(
     target: str, credentials: grpc.ChannelCredentials | None = None, *, through_proxy: bool = True

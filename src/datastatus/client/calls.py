@@ -13,21 +13,12 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from datastatus import errors
-from datastatus.channel import Line
+from datastatus.channel import MAY_PASS, Line
 
 _RETRY_SECONDS_FIRST = 0.1
 _RETRY_SECONDS_MAX = 5.0
 # After which an answer is no longer expected over this connection.
 _ATTEMPT_SECONDS_MAX = 10.0
-
-# The service was not reached, or was cut off.
-_TORN = (
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.CANCELLED,
-    grpc.StatusCode.INTERNAL,
-    grpc.StatusCode.UNKNOWN,
-)
 
 Stub = TypeVar("Stub")
 Response = TypeVar("Response")
@@ -80,7 +71,7 @@ def may_pass(error: errors.DatastatusError) -> bool:
     """Whether the same call may succeed later, perhaps at another server."""
     match error:
         case CallFailed():
-            return error.code in _TORN
+            return error.code in MAY_PASS
         case _:
             return isinstance(error, errors.Unavailable | errors.Exhausted)
 

@@ -16,6 +16,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from datastatus import errors
+from datastatus.channel import MAY_PASS
 from datastatus.connector.presence import Presence
 from datastatus.domain.credentials import without_secrets
 from datastatus.domain.dataset import WaitReason
@@ -40,12 +41,6 @@ _UPLOAD_LEASES_MAX = 4
 _UPLOAD_PAUSE_SECONDS_MAX = 5.0
 # The service refuses a longer text, and so the report.
 _TEXT_CHARACTERS_MAX = 4000
-TRANSIENT = (
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.CANCELLED,
-    grpc.StatusCode.INTERNAL,
-)
 
 CredentialsOf = Callable[[str], Awaitable[Mapping[str, Any]]]
 """What a connection was authorised with, by its id."""
@@ -111,7 +106,7 @@ class Fetcher:
             except _UploadFailed as exc:
                 log.warning("upload_failed", code=exc.code.name, details=exc.details)
                 # Given back, for another attempt; where the lease was lost that has been done already.
-                gone = exc.code in TRANSIENT or exc.code is grpc.StatusCode.ABORTED
+                gone = exc.code in MAY_PASS or exc.code is grpc.StatusCode.ABORTED
                 report.to_status = (
                     dataset_pb2.DATASET_STATUS_QUEUED if gone else dataset_pb2.DATASET_STATUS_FETCH_ERROR
                 )
@@ -212,7 +207,7 @@ class Fetcher:
             failed = await self._offer(request)
             if failed is None:
                 return
-            if failed.code not in TRANSIENT:
+            if failed.code not in MAY_PASS:
                 raise failed
             await asyncio.sleep(
                 random.uniform(0, min(_UPLOAD_PAUSE_SECONDS_MAX, 0.2 * 2 ** min(attempt, 10)))

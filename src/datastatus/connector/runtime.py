@@ -13,8 +13,8 @@ import structlog
 from google.rpc import code_pb2
 
 from datastatus import __version__
-from datastatus.channel import open_channel
-from datastatus.connector.fetching import TRANSIENT, CredentialsOf, Fetcher
+from datastatus.channel import MAY_PASS, open_channel
+from datastatus.connector.fetching import CredentialsOf, Fetcher
 from datastatus.connector.presence import Presence
 from datastatus.integrations.base import Integration
 from datastatus.v1 import connector_pb2, connector_service_pb2_grpc, dataset_pb2
@@ -27,7 +27,7 @@ _STEADY_SECONDS = 10.0
 # A restart of the service is over by then.
 _FAILURES_UNTIL_WARNING = 8
 # ABORTED: the service has not heard us for long, and gave our work to others.
-_RECONNECT = (*TRANSIENT, grpc.StatusCode.ABORTED)
+_RECONNECT = (*MAY_PASS, grpc.StatusCode.ABORTED)
 _REPORTS_MAX = 100
 
 Item = TypeVar("Item")
@@ -87,6 +87,11 @@ class ConnectorRuntime:
         self._idle = asyncio.Event()
         self._idle.set()
 
+    @property
+    def name(self) -> str:
+        """What it is called in the service."""
+        return self._hello.connector_name
+
     async def run(self) -> None:
         """Serve until cancelled or drained; reconnects by itself.
 
@@ -119,7 +124,7 @@ class ConnectorRuntime:
                         log = _log.warning if failures == _FAILURES_UNTIL_WARNING else _log.info
                         log(
                             "connector_reconnects",
-                            connector=self._hello.connector_name,
+                            connector=self.name,
                             server=self._server,
                             failures=failures,
                             code=exc.code().name,
@@ -129,8 +134,9 @@ class ConnectorRuntime:
                         ceiling = min(_RECONNECT_SECONDS_MAX, 0.2 * 2 ** min(failures, 10))
                         await asyncio.sleep(random.uniform(0, ceiling))
             finally:
-                for work in self._work.values():
-                    work.cancel()
+                # Who runs it again begins with nothing in hand: what is left goes on elsewhere.
+                for dataset_id in list(self._leases):
+                    self._drop(dataset_id)
 
     def _was_steady(self) -> bool:
         """Whether the last stream was online for a while."""

@@ -11,6 +11,8 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
+from datastatus import bootstrap
+from datastatus.cli.process import first_cause
 from datastatus.connector import runtime
 from datastatus.connector.runtime import ConnectorRuntime
 from datastatus.integrations.gnucash import GNUCASH
@@ -18,22 +20,30 @@ from datastatus.v1 import connector_pb2, connector_service_pb2_grpc
 
 
 class FailingService(connector_service_pb2_grpc.ConnectorServiceServicer):
-    """Ends each stream with the next of `failing`, `welcoming` it before or not; keeps those that come after."""
+    """Ends each stream with the next of `failing`; keeps those that come after.
+
+    `welcoming`: welcomes each before it ends it. `assigning`: and assigns a dataset, and hears a report on it.
+    """
 
     def __init__(self) -> None:
         self.address = ""
         self.failing: list[grpc.StatusCode] = []
-        self.welcoming = False
+        self.welcoming = self.assigning = False
+        self.hellos: list[connector_pb2.ConnectorHello] = []
         self.kept = asyncio.Event()
 
     async def Connect(  # pyright: ignore[reportIncompatibleMethodOverride] (writes to the context)
         self, request_iterator: AsyncIterator[connector_pb2.ConnectRequest], context: Any
     ) -> None:
-        await anext(request_iterator)
+        self.hellos.append((await anext(request_iterator)).hello)
         welcome = connector_pb2.ConnectorWelcome()
         welcome.heartbeat_interval.FromSeconds(60)
         if self.welcoming or not self.failing:
             await context.write(connector_pb2.ConnectResponse(welcome=welcome))
+        if self.assigning and self.failing:
+            assignment = connector_pb2.Assignment(dataset_id="d", lease=connector_pb2.Lease(token="t"))
+            await context.write(connector_pb2.ConnectResponse(assignment=assignment))
+            await anext(request_iterator)
         if self.failing:
             await context.abort(self.failing.pop(0), "as told")
         self.kept.set()
@@ -100,3 +110,46 @@ async def test_streams_that_were_online_for_long_are_no_failures_in_a_row(
         async with online(service):
             pass
     assert [one["failures"] for one in logs] == [1] * 10
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *(grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL),
+        *(grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.ABORTED),
+    ],
+    ids=lambda code: code.name,
+)
+async def test_what_may_pass_is_waited_out(service: FailingService, code: grpc.StatusCode) -> None:
+    service.failing = [code]
+    async with online(service):
+        pass
+
+
+async def test_a_refusal_ends_the_connector(service: FailingService) -> None:
+    service.failing = [grpc.StatusCode.INVALID_ARGUMENT]
+    with pytest.raises(ExceptionGroup):
+        await connector_of(service).run()
+
+
+async def test_a_refusal_of_a_connector_inside_the_service_is_logged_and_ends_no_service(
+    service: FailingService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "_RESTART_SECONDS_MAX", 0.01)
+    service.failing = [grpc.StatusCode.INVALID_ARGUMENT]
+    with capture_logs() as logs:
+        async with bootstrap._serving_sources([connector_of(service)]), asyncio.timeout(30):
+            await service.kept.wait()
+    assert [(one["event"], one["log_level"]) for one in logs] == [("connector_failed", "error")]
+    assert "INVALID_ARGUMENT" in str(first_cause(logs[0]["exc_info"]))
+
+
+async def test_a_connector_that_is_started_again_has_nothing_in_hand(
+    service: FailingService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "_RESTART_SECONDS_MAX", 0.01)
+    service.failing = [grpc.StatusCode.INVALID_ARGUMENT]
+    service.welcoming = service.assigning = True
+    async with bootstrap._serving_sources([connector_of(service)]), asyncio.timeout(30):
+        await service.kept.wait()
+    assert [len(hello.held_leases) for hello in service.hellos] == [0, 0]
