@@ -14,7 +14,7 @@ from cyclopts import Parameter, validators
 from datastatus import errors
 from datastatus.cli import EXIT_USAGE
 from datastatus.cli.client import DEFAULT_SERVER, EXIT_OK, EXIT_SERVER, Server, explain
-from datastatus.cli.logs import LogLevel, configure_logs
+from datastatus.cli.logs import LogLevel, configure_logs, log_loop_errors
 from datastatus.cli.output import print_error, print_note
 from datastatus.cli.process import first_cause, stop_signals
 from datastatus.client import translate
@@ -110,6 +110,7 @@ def _absent_files(info: IntegrationInfo, options: dict[str, str]) -> list[str]:
 
 async def _run(runtime: ConnectorRuntime) -> None:
     """Run until told to stop, then finish what is in hand; told once more, leave at once."""
+    log_loop_errors()
     with stop_signals() as stopped:
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(runtime.run())

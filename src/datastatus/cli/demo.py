@@ -14,7 +14,7 @@ from rich.text import Text
 from datastatus.bootstrap import running_service
 from datastatus.cli.client import CALL_SECONDS, EXIT_OK, EXIT_SYNC_FAILED, Client, connected
 from datastatus.cli.live import transition_line, watching
-from datastatus.cli.logs import configure_logs
+from datastatus.cli.logs import configure_logs, log_loop_errors
 from datastatus.cli.output import console, print_note, print_plain
 from datastatus.cli.process import stop_signals
 from datastatus.cli.records import print_records
@@ -53,6 +53,7 @@ def demo(*, data_folder: Path | None = None) -> int:
 
 
 async def _until_stopped(settings: Settings) -> int:
+    log_loop_errors()
     with stop_signals() as stopped:
         async with asyncio.TaskGroup() as tasks, asyncio.timeout(_DEMO_SECONDS_MAX):
             showing = tasks.create_task(_demo(settings))

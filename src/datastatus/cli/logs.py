@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 
 from datastatus.cli.standard_error import standard_error
+
+_log = structlog.get_logger(__name__)
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -28,3 +31,13 @@ def configure_logs(level: LogLevel) -> None:
         logger_factory=structlog.WriteLoggerFactory(standard_error),
         cache_logger_on_first_use=True,
     )
+
+
+def log_loop_errors() -> None:
+    """Log what fails in the running event loop where nobody waits for it, instead of having asyncio print it."""
+    asyncio.get_running_loop().set_exception_handler(_log_loop_error)
+
+
+def _log_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    about = {key: repr(context[key]) for key in ("task", "future", "handle", "asyncgen") if key in context}
+    _log.error("loop_error", message=context["message"], **about, exc_info=context.get("exception"))

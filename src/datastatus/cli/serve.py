@@ -15,7 +15,7 @@ from datastatus import errors
 from datastatus.bootstrap import running_service
 from datastatus.cli import EXIT_USAGE
 from datastatus.cli.client import EXIT_OK, EXIT_SERVER
-from datastatus.cli.logs import LogLevel, configure_logs
+from datastatus.cli.logs import LogLevel, configure_logs, log_loop_errors
 from datastatus.cli.output import print_error, print_note
 from datastatus.cli.process import first_cause, settle_memory, stop_signals
 from datastatus.config import Settings, settings_of, settings_problem
@@ -95,6 +95,7 @@ def run_service(work: Coroutine[Any, Any, int]) -> int:
 
 
 async def _serve(settings: Settings) -> int:
+    log_loop_errors()
     serving = asyncio.Event()
     with stop_signals() as stopped:
         async with asyncio.TaskGroup() as tasks:

@@ -214,6 +214,8 @@ class ConnectorRuntime:
             self._presence.went_offline()
             for sender in senders:
                 sender.cancel()
+            # Of a call that was cut off they would wait until they are collected as garbage.
+            _end(outgoing)
             call.cancel()
 
     async def _send_reports(self, outgoing: asyncio.Queue[connector_pb2.ConnectRequest | None]) -> None:
@@ -310,6 +312,13 @@ async def _beat(outgoing: asyncio.Queue[connector_pb2.ConnectRequest | None], se
                 "into asyncio.to_thread",
             )
         await outgoing.put(connector_pb2.ConnectRequest(heartbeat=connector_pb2.ConnectorHeartbeat()))
+
+
+def _end(queue: asyncio.Queue[Item | None]) -> None:
+    """Have `_until_none` end, with nothing more."""
+    while not queue.empty():
+        queue.get_nowait()
+    queue.put_nowait(None)
 
 
 async def _until_none(queue: asyncio.Queue[Item | None]) -> AsyncIterator[Item]:

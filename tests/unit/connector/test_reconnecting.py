@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -153,3 +154,20 @@ async def test_a_connector_that_is_started_again_has_nothing_in_hand(
     async with bootstrap._serving_sources([connector_of(service)]), asyncio.timeout(30):
         await service.kept.wait()
     assert [len(hello.held_leases) for hello in service.hellos] == [0, 0]
+
+
+async def test_a_stream_that_is_cut_leaves_nothing_behind(service: FailingService) -> None:
+    loop = asyncio.get_running_loop()
+    problems: list[dict[str, Any]] = []
+    handler = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: problems.append(context))
+    try:
+        service.failing = [grpc.StatusCode.UNAVAILABLE] * 5
+        service.welcoming = True
+        async with online(service):
+            # What nobody holds any more, and what its end begins.
+            gc.collect()
+            await asyncio.sleep(0)
+    finally:
+        loop.set_exception_handler(handler)
+    assert problems == []
