@@ -39,6 +39,7 @@
     │   ├── Draining                     DRAINING
     │   ├── SourceNotAsked               SOURCE_UNAVAILABLE
     │   └── StoreDown                    STORE_DOWN
+    │       └── StoreFull                the same to callers
     └── SourceError                      what a connector or a mapping met; becomes a dataset's terminal status
         ├── SourceUnavailable            FETCH_ERROR
         │   ├── SourceLocked             worth another try, and so is the next
@@ -375,6 +376,13 @@ class StoreDown(Unavailable):
             "the database cannot be reached; call again, with the same request_id where one was given, "
             "as the request may have been carried out"
         )
+
+
+class StoreFull(StoreDown):
+    """The disk of the database is full. Unlike where it cannot be reached, it is known that nothing was changed."""
+
+    def __init__(self) -> None:
+        Unavailable.__init__(self, "nothing was changed, as the disk of the database is full")
 
 
 class SourceError(DatastatusError):

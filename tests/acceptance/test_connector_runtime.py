@@ -277,6 +277,48 @@ async def test_work_whose_report_the_service_refuses_is_given_back(
     assert "4000 characters" in dataset.error_message
 
 
+@asynccontextmanager
+async def no_room_for(service: RunningService, table: str) -> AsyncIterator[None]:
+    """The database says that its disk is full whenever something is to be put into a table."""
+    async with service.database() as database:
+        await database.execute(
+            f"""
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN RAISE EXCEPTION 'No space left on device' USING ERRCODE = 'disk_full'; END $$;
+            CREATE TRIGGER full_disk BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION refuse();
+            """
+        )
+        try:
+            yield
+        finally:
+            await database.execute("DROP FUNCTION refuse() CASCADE")
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        (
+            "staged_page",
+            "The records could not be uploaded: nothing was changed, as the disk of the database is full",
+        ),
+        ("mapped_page", "The disk of the database was full in each of 3 attempts"),
+        ("record", "The disk of the database was full in each of 3 attempts"),
+    ],
+)
+async def test_a_dataset_that_a_full_disk_has_failed_says_so(
+    service: RunningService, client: Client, monkeypatch: pytest.MonkeyPatch, table: str, says: str
+) -> None:
+    connection, dataset_id = await alone(client, "customers")
+    monkeypatch.setattr(fetching, "_UPLOAD_TRIES_MAX", 1)
+    async with (
+        no_room_for(service, table),
+        connected_runtime(service, connection, GNUCASH, book=str(DEMO_BOOK)),
+    ):
+        dataset = await ended(client, dataset_id)
+    assert (dataset.status, dataset.attempt) == (dataset_pb2.DATASET_STATUS_INTERNAL_ERROR, 3)
+    assert says in dataset.error_message
+
+
 async def test_a_cancel_stops_a_fetch_that_is_running(service: RunningService, client: Client) -> None:
     connection, dataset_id = await alone(client, "suppliers")
     source = SlowSource()

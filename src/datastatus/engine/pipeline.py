@@ -154,6 +154,9 @@ class Pipeline:
             await self._publish(work)
         except errors.LeaseLost:
             log.info("lease_lost", stage=stage)
+        except errors.StoreFull as exc:
+            log.error("store_full", stage=stage, cause=repr(exc.__cause__))
+            await self._settle(work, *after_loss(work.attempt, "The disk of the database was full"))
         except errors.Unavailable as exc:
             # The lease runs out, and the dataset is fetched again. Or the store goes on with the call that we have
             # heard nothing of, and needs what is staged.

@@ -62,6 +62,8 @@ class _Translated:
             case asyncpg.DataError():
                 # A kind of InterfaceError, but our own mistake: an argument that does not fit its query.
                 pass
+            case asyncpg.DiskFullError():
+                raise errors.StoreFull from error
             case (
                 asyncpg.PostgresConnectionError()
                 | asyncpg.CannotConnectNowError()
