@@ -11,15 +11,21 @@ class Presence:
 
     def __init__(self) -> None:
         self._online = asyncio.Event()
-        self._offline_since = time.monotonic()
+        self._online_since = self._offline_since = time.monotonic()
+        # By the last attempt; 0 where that came to nothing.
+        self.online_seconds = 0.0
 
     def came_online(self) -> None:
         self._online.set()
+        self._online_since = time.monotonic()
 
     def went_offline(self) -> None:
+        """An attempt to be online has ended, or come to nothing."""
+        self.online_seconds = 0.0
         if self._online.is_set():
             self._online.clear()
             self._offline_since = time.monotonic()
+            self.online_seconds = self._offline_since - self._online_since
 
     async def online(self, offline_seconds_max: float) -> bool:
         """Wait until the connector is online; False where it has been offline for longer than that."""

@@ -80,8 +80,6 @@ class ConnectorRuntime:
         # What goes out on the present stream; None ends it.
         self._outgoing: asyncio.Queue[connector_pb2.ConnectRequest | None] | None = None
         self._presence = Presence()
-        # When the last stream was welcomed, by the loop's clock; None while it has not been.
-        self._online_since: float | None = None
         self._draining = False
         self._leaving = False
         self._idle = asyncio.Event()
@@ -119,7 +117,8 @@ class ConnectorRuntime:
                     except grpc.aio.AioRpcError as exc:
                         if exc.code() not in _RECONNECT:
                             raise
-                        failures = 1 if self._was_steady() else failures + 1
+                        was_steady = self._presence.online_seconds > _STEADY_SECONDS
+                        failures = 1 if was_steady else failures + 1
                         self._on_event(f"the service cannot be reached ({exc.code().name}); trying again")
                         log = _log.warning if failures == _FAILURES_UNTIL_WARNING else _log.info
                         log(
@@ -137,11 +136,6 @@ class ConnectorRuntime:
                 # Who runs it again begins with nothing in hand: what is left goes on elsewhere.
                 for dataset_id in list(self._leases):
                     self._drop(dataset_id)
-
-    def _was_steady(self) -> bool:
-        """Whether the last stream was online for a while."""
-        since = self._online_since
-        return since is not None and asyncio.get_running_loop().time() - since > _STEADY_SECONDS
 
     async def drain(self, grace_seconds: float) -> None:
         """Take nothing more, finish what is in hand where that takes no longer, and have `run` return.
@@ -169,7 +163,6 @@ class ConnectorRuntime:
         fetcher: Fetcher,
     ) -> None:
         """One stream, until it ends."""
-        self._online_since = None
         outgoing: asyncio.Queue[connector_pb2.ConnectRequest | None] = asyncio.Queue(64)
         hello = connector_pb2.ConnectorHello()
         hello.CopyFrom(self._hello)
@@ -182,7 +175,6 @@ class ConnectorRuntime:
             async for response in call:
                 match response.WhichOneof("message"):
                     case "welcome":
-                        self._online_since = asyncio.get_running_loop().time()
                         interval = response.welcome.heartbeat_interval
                         seconds = interval.seconds + interval.nanos / 1e9
                         senders.append(tasks.create_task(_beat(outgoing, seconds)))
