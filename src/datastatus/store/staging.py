@@ -131,9 +131,12 @@ async def duplicate_record_ids(
 
 
 async def count_vanished(executor: Executor, dataset_id: UUID, attempt: int) -> tuple[int, int]:
-    """(records in the cache, how many of them are not among the mapped ones)."""
+    """(cached records that a whole fetch speaks of, how many of them are not among the mapped ones).
+
+    It speaks of nothing that is dated before the day from which on it was whole.
+    """
     rows = await executor.rows("count_vanished", dataset_id, attempt, timeout_seconds=_BULK_SECONDS)
-    return (rows[0]["cached"], rows[0]["vanished"]) if rows else (0, 0)
+    return (rows[0]["cached"], rows[0]["cached"] - rows[0]["kept"]) if rows else (0, 0)
 
 
 class Doubt(StrEnum):

@@ -74,9 +74,9 @@ class SyncRequest(_message.Message):
     on_active: Global___OnActive.ValueType
     """Absent: REJECT."""
     allow_mass_deletion: _builtins.bool
-    """Publish even where more than the usual share of the records in the cache (half of at least 20, unless the
-    operator has set it otherwise) is no longer at the source and is marked deleted. Absent or false: such a sync
-    ends VALIDATION_ERROR with the code MASS_DELETION, and the cache keeps its records.
+    """Publish even where more than the usual share (half of at least 20, unless the operator has set it otherwise) of the
+    records in the cache that were asked for is no longer at the source and is marked deleted. Absent or false: such a
+    sync ends VALIDATION_ERROR with the code MASS_DELETION, and the cache keeps its records.
     """
     def __init__(
         self,

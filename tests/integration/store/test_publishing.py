@@ -281,10 +281,10 @@ async def test_publishing_does_not_hold_up_the_journal_for_its_bulk_work(store: 
     assert await publishing == 50
 
 
-async def publish_dated(
+async def staged_dated(
     store: Store, link: Link, content: Mapping[str, str], *, whole: bool, whole_from: date | None = None
-) -> None:
-    """Records dated by their id, changed at the source on the day that is their text."""
+) -> tuple[UUID, UUID]:
+    """As `staged`, of records dated by their id, changed at the source on the day that is their text."""
     dataset_id = await store.queued(link)
     token = await store.bring_to(dataset_id, DatasetStatus.FETCHING)
     await staging.stage_page(store.database, dataset_id, token, 0, [b"{}" for _ in content])
@@ -300,6 +300,13 @@ async def publish_dated(
     await staging.add_mapped(store.database, dataset_id, 1, 0, mapped)
     for status in (DatasetStatus.MAPPING, DatasetStatus.VALIDATING, DatasetStatus.PROCESSING):
         await store.change(Change(dataset_id, status, held_token=token))
+    return dataset_id, token
+
+
+async def publish_dated(
+    store: Store, link: Link, content: Mapping[str, str], *, whole: bool, whole_from: date | None = None
+) -> None:
+    dataset_id, token = await staged_dated(store, link, content, whole=whole, whole_from=whole_from)
     await staging.publish_dataset(store.database, dataset_id, token, "done")
 
 
@@ -322,6 +329,17 @@ async def test_a_fetch_from_a_day_on_says_nothing_of_what_is_dated_before_it(sto
     await publish_dated(store, link, days, whole=True)
     await publish_dated(store, link, {"2025-02-01": "2025-02-01"}, whole=True, whole_from=date(2025, 1, 1))
     assert await current(store, link) == {"2024-12-31", "2025-02-01"}
+
+
+async def test_what_a_fetch_says_nothing_of_is_not_counted_either(store: Store) -> None:
+    link = await store.connection()
+    days = {day: day for day in ("2024-12-30", "2024-12-31", "2025-01-01", "2025-02-01")}
+    await publish_dated(store, link, days, whole=True)
+    kept = {"2025-02-01": "2025-02-01"}
+    for whole_from, cached, vanished in ((date(2025, 1, 1), 2, 1), (date(2025, 3, 1), 0, 0), (None, 4, 3)):
+        dataset_id, token = await staged_dated(store, link, kept, whole=True, whole_from=whole_from)
+        assert await staging.count_vanished(store.database, dataset_id, 1) == (cached, vanished)
+        await store.change(Change(dataset_id, DatasetStatus.PROCESSING_ERROR, held_token=token))
 
 
 async def test_a_claimed_dataset_knows_what_the_cache_has(store: Store) -> None:

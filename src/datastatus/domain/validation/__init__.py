@@ -66,7 +66,10 @@ def duplicate_id(record_id: str, occurrences: int) -> Finding:
 
 
 def mass_deletion(cached: int, vanished: int, share_max: float) -> Finding | None:
-    """Of `cached` records `vanished` are no longer at the source: more likely a broken source than the truth."""
+    """Of `cached` records that were asked for `vanished` are no longer at the source.
+
+    That is more likely a broken source than the truth. `share_max`: as much of them may vanish.
+    """
     if cached < MASS_DELETION_RECORDS_MIN or vanished <= cached * share_max:
         return None
     return Finding(
@@ -74,8 +77,8 @@ def mass_deletion(cached: int, vanished: int, share_max: float) -> Finding | Non
         Severity.ERROR,
         "(whole data type)",
         "id",
-        f"{vanished} of {cached} records in the cache are no longer at the source, and publishing would mark them "
-        "deleted; if that is right, sync again with allow_mass_deletion",
+        f"{vanished} of {cached} records that were asked for and are in the cache are no longer at the source, and "
+        "publishing would mark them deleted; if that is right, sync again with allow_mass_deletion",
         expected=f"at most {share_max:.0%} deleted at once",
         found=f"{vanished} of {cached}",
     )

@@ -34,11 +34,12 @@ WHERE p.dataset_id = $1 AND p.attempt = $2
 GROUP BY s.record_id HAVING count(*) > 1 ORDER BY s.record_id LIMIT $3;
 
 -- name: count_vanished
-SELECT r.record_count AS cached, CASE WHEN t.whole_from IS NULL THEN r.record_count ELSE (
+-- `cached` are those that publishing marks deleted unless they are among the mapped ones, `kept`.
+SELECT CASE WHEN t.whole_from IS NULL THEN r.record_count ELSE (
     SELECT count(*) FROM record c
     WHERE c.record_set_id = r.id AND c.valid_to IS NULL AND NOT c.is_deleted
         AND (c.dated IS NULL OR c.dated >= t.whole_from)
-) END - (
+) END AS cached, (
     SELECT count(*) FROM mapped_page p CROSS JOIN unnest(p.record_ids) s (record_id)
     CROSS JOIN LATERAL (
         SELECT FROM record c
@@ -47,7 +48,7 @@ SELECT r.record_count AS cached, CASE WHEN t.whole_from IS NULL THEN r.record_co
         LIMIT 1
     ) still_there
     WHERE p.dataset_id = t.dataset_id AND p.attempt = t.attempt
-) AS vanished
+) AS kept
 FROM staging t
 JOIN dataset d ON d.id = t.dataset_id
 JOIN record_set r ON r.connection_id = d.connection_id AND r.data_type = d.data_type
