@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from calendar import monthrange
 from collections.abc import AsyncIterator
-from datetime import UTC
+from datetime import UTC, date
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,15 @@ from google.protobuf.json_format import MessageToDict
 from datastatus import errors
 from datastatus.cli.client import Client
 from datastatus.client import DatastatusClient
-from datastatus.v1 import connection_pb2, dataset_pb2, record_service_pb2, sync_service_pb2, validation_pb2
+from datastatus.v1 import (
+    connection_pb2,
+    dataset_pb2,
+    record_service_pb2,
+    settings_pb2,
+    sync_service_pb2,
+    sync_settings_service_pb2,
+    validation_pb2,
+)
 from postgres import postgres_server
 from running_service import (
     PLUGINS,
@@ -194,6 +203,8 @@ async def test_a_source_that_lost_most_of_its_records_does_not_take_the_cache_wi
     assert stopped.status == dataset_pb2.DATASET_STATUS_VALIDATION_ERROR
     assert stopped.error_code == "MASS_DELETION"
     assert "20 of 25 records" in stopped.error_message
+    assert "sync again with allow_mass_deletion" in stopped.error_message
+    assert "correct them at the source" not in stopped.error_message
     assert len(await names(client, scripted.company_id)) == 25
 
     asked_for = await client.sync.QueueSync(
@@ -213,6 +224,42 @@ async def test_a_source_that_lost_most_of_its_records_does_not_take_the_cache_wi
     )
     assert gone.total_size == 20
     assert all(one.is_deleted and MessageToDict(one.data)["metadata"]["isDeleted"] for one in gone.records)
+
+
+def balance_sheets(months: int) -> list[dict[str, Any]]:
+    """The last ones of two years."""
+    nothing = {"name": "Nothing", "value": "0"}
+    days = [date(year, month, monthrange(year, month)[1]) for year in (2024, 2025) for month in range(1, 13)]
+    return [
+        {
+            "id": f"{day:%Y-%m}",
+            "date": day.isoformat(),
+            "currency": "EUR",
+            "reportBasis": "Accrual",
+            "netAssets": "0",
+        }
+        | dict.fromkeys(("assets", "liabilities", "equity"), nothing)
+        for day in days[-months:]
+    ]
+
+
+async def test_a_report_that_is_to_cover_fewer_months_loses_the_others(
+    client: Client, scripts: Path, scripted: connection_pb2.Connection
+) -> None:
+    script(scripts, "balanceSheet", records=balance_sheets(24))
+    assert (await synced(client, scripted.company_id, "balanceSheet")).progress.records_stored == 24
+    request = sync_settings_service_pb2.UpdateSyncSettingsRequest(
+        company_id=scripted.company_id,
+        settings=[settings_pb2.SyncSetting(data_type="balanceSheet", months_to_sync=6)],
+    )
+    request.update_mask.paths.append("months_to_sync")
+    await client.settings.UpdateSyncSettings(request)
+    script(scripts, "balanceSheet", records=balance_sheets(6))
+
+    dataset = await synced(client, scripted.company_id, "balanceSheet")
+
+    assert dataset.status == COMPLETE, dataset.error_message
+    assert dataset.progress.records_stored == 6
 
 
 async def test_many_records_go_through_processes_of_their_own(

@@ -76,6 +76,9 @@ _DATA_TYPES = (
     DataType("commerce-disputes", "Commerce: disputes", "Payments contested by buyers.", 600),
 )
 
+REPORTS = frozenset({"balanceSheet", "profitAndLoss", "cashFlowStatement"})
+"""Those that come by month, a record each."""
+
 DATA_TYPES: Mapping[str, DataType] = MappingProxyType({data_type.key: data_type for data_type in _DATA_TYPES})
 
 

@@ -11,7 +11,7 @@ from functools import cache
 from typing import TypeVar
 
 from datastatus import errors
-from datastatus.domain.data_types import DATA_TYPES
+from datastatus.domain.data_types import DATA_TYPES, MONTHS_TO_SYNC, REPORTS
 from datastatus.domain.fetching import FetchScope
 
 
@@ -41,6 +41,11 @@ class SyncSetting:
     sync_from_window_months: int | None = None
     months_to_sync: int | None = None
     locked: bool = False
+
+    @property
+    def report_months(self) -> int | None:
+        """How many months are asked for; None of what is no report."""
+        return (self.months_to_sync or MONTHS_TO_SYNC) if self.data_type in REPORTS else None
 
     def scope(self, today: date) -> FetchScope:
         """What a fetch that begins today is asked for."""

@@ -14,14 +14,14 @@ from datastatus import errors
 from datastatus.domain.dataset import DESCRIPTIONS, DatasetStatus
 from datastatus.domain.records.base import ID_CHARACTERS_MAX
 from datastatus.domain.texts import TEXT_CHARACTERS_MAX, shortened
-from datastatus.domain.validation import Books, Severity
+from datastatus.domain.validation import MASS_DELETION, Books, Severity
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.leases import after_loss
 from datastatus.engine.mapping import MapPage, MappedPage, MapperDied, Mappers, MappingJob
 from datastatus.engine.progress import ProgressBoard
 from datastatus.engine.turns import CompanyTurns
 from datastatus.engine.validating import Tally, check_ids, check_references, check_vanished
-from datastatus.store import datasets, staging
+from datastatus.store import datasets, settings, staging
 from datastatus.store.database import Database
 from datastatus.store.datasets import ProgressReport
 from datastatus.store.ids import new_token
@@ -286,8 +286,15 @@ class Pipeline:
     async def _check_vanished(self, work: Work, staged: Staged, tally: Tally) -> None:
         found = await datasets.datasets_by_id(self._database, [work.dataset_id])
         if staged.whole and not found[work.dataset_id].allow_mass_deletion:
-            share_max = self._options.mass_deletion_share_max
-            await check_vanished(self._database, work.dataset_id, work.attempt, share_max, tally)
+            _, in_force = await settings.settings_of_companies(self._database, {work.company_id})
+            await check_vanished(
+                self._database,
+                work.dataset_id,
+                work.attempt,
+                self._options.mass_deletion_share_max,
+                in_force[work.company_id][work.data_type].report_months,
+                tally,
+            )
 
     async def _publish(self, work: Work) -> None:
         # The last counts: once it is complete there is no lease to note them under.
@@ -320,8 +327,10 @@ def _invalid(tally: Tally) -> _Invalid:
         parts.append(f"expected {first.expected}")
     parts.append(f"found {first.found}" if first.found is not None else "found nothing")
     count = tally.counts[Severity.ERROR]
+    # The rule against mass deletion says itself what to do; no error is found after it.
+    advice = "" if first.rule_id == MASS_DELETION else "; correct them at the source and sync again"
     return _Invalid(
         f"{count} error{'s' if count > 1 else ''}, the first: {'; '.join(parts)}. "
-        "GetValidationResult lists them; correct them at the source and sync again.",
+        f"GetValidationResult lists them{advice}.",
         first.rule_id,
     )

@@ -80,11 +80,19 @@ async def check_ids(database: Database, dataset_id: UUID, attempt: int, tally: T
 
 
 async def check_vanished(
-    database: Database, dataset_id: UUID, attempt: int, share_max: float, tally: Tally
+    database: Database,
+    dataset_id: UUID,
+    attempt: int,
+    share_max: float,
+    report_months: int | None,
+    tally: Tally,
 ) -> None:
-    """Publishing would not mark more of the cache deleted than a source is likely to have deleted."""
+    """Publishing would not mark more of the cache deleted than a source is likely to have deleted.
+
+    `report_months`: how many months are asked for; None of what is no report.
+    """
     cached, vanished = await staging.count_vanished(database, dataset_id, attempt)
-    finding = validation.mass_deletion(cached, vanished, share_max)
+    finding = validation.mass_deletion(cached, vanished, share_max, report_months)
     await tally.add([finding] if finding else [])
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from datastatus import errors
+from datastatus.domain.data_types import MONTHS_TO_SYNC
 from datastatus.domain.settings import (
     SyncFrequency,
     SyncSettings,
@@ -33,6 +34,13 @@ def test_a_locked_default_is_in_force_for_those_who_had_another_before() -> None
     settings = SyncSettings({"invoices": locked}, {"invoices": HOURLY})
     assert settings["invoices"] == locked
     assert not settings.is_own("invoices")
+
+
+def test_a_report_covers_so_many_months_and_nothing_else_does() -> None:
+    report = built_in_setting("profitAndLoss")
+    assert report.report_months == MONTHS_TO_SYNC
+    assert replace(report, months_to_sync=6).report_months == 6
+    assert replace(INVOICES, months_to_sync=6).report_months is None
 
 
 def test_a_first_link_queues_by_settings_in_their_order() -> None:

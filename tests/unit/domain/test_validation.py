@@ -370,6 +370,27 @@ def test_more_than_half_of_at_least_twenty_does_not_vanish_unasked(
         assert finding.severity is Severity.ERROR
 
 
+@pytest.mark.parametrize(
+    ("cached", "vanished", "months", "stopped"),
+    [
+        (24, 18, 6, False),
+        (60, 36, 24, False),
+        (60, 36 + 12, 24, False),
+        (60, 36 + 13, 24, True),
+        (24, 1, 24, False),
+        (24, 13, 24, True),
+        (30, 0, 24, False),
+    ],
+)
+def test_months_that_leave_what_a_report_covers_are_no_deletion(
+    cached: int, vanished: int, months: int, stopped: bool
+) -> None:
+    finding = validation.mass_deletion(cached, vanished, 0.5, months)
+    assert (finding is not None) == stopped
+    if finding:
+        assert finding.found == "13 of 24"
+
+
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

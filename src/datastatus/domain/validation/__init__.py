@@ -24,6 +24,7 @@ from datastatus.domain.validation.references import (
 from datastatus.domain.validation.rules import Books, check
 
 __all__ = [
+    "MASS_DELETION",
     "Books",
     "Finding",
     "Naming",
@@ -38,6 +39,7 @@ __all__ = [
     "validated",
 ]
 
+MASS_DELETION = "MASS_DELETION"
 # Fewer records than these may all vanish: a small company may well delete ten of its fifteen suppliers.
 MASS_DELETION_RECORDS_MIN = 20
 
@@ -65,15 +67,20 @@ def duplicate_id(record_id: str, occurrences: int) -> Finding:
     )
 
 
-def mass_deletion(cached: int, vanished: int, share_max: float) -> Finding | None:
+def mass_deletion(
+    cached: int, vanished: int, share_max: float, report_months: int | None = None
+) -> Finding | None:
     """Of `cached` records that were asked for `vanished` are no longer at the source.
 
-    That is more likely a broken source than the truth. `share_max`: as much of them may vanish.
+    That is more likely a broken source than the truth. `share_max`: as much of them may vanish. `report_months`:
+    how many months are asked for, of a report; more than those leave the cache whatever the source has.
     """
+    leaving = max(cached - report_months, 0) if report_months is not None else 0
+    cached, vanished = cached - leaving, vanished - leaving
     if cached < MASS_DELETION_RECORDS_MIN or vanished <= cached * share_max:
         return None
     return Finding(
-        "MASS_DELETION",
+        MASS_DELETION,
         Severity.ERROR,
         "(whole data type)",
         "id",
