@@ -34,7 +34,8 @@ class FetchHistory:
 
     The last whole fetch that was published began at `whole_started` and reached back to `whole_from`, or as far
     as there was anything. `newest_source_modified` is the newest change that the cache has seen, by the source's
-    clock; None where the source does not say. `authorized` is when the connection was last linked.
+    clock, without those that are said to come after their fetch began; None where the source does not say.
+    `authorized` is when the connection was last linked.
     """
 
     now: datetime | None = None

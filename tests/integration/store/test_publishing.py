@@ -373,6 +373,15 @@ async def test_a_claimed_dataset_knows_what_the_cache_has(store: Store) -> None:
     assert again.newest_source_modified == moment("2025-02-02"), "what is whole begins anew"
     assert again.whole_from is None
 
+    # The 3rd was changed in a time that no fetch has reached: what is changed before then must be seen as well.
+    for whole in (False, True):
+        await publish_dated(
+            store, link, {"2025-03-02": "2025-04-02", "2025-03-03": "2099-01-01"}, whole=whole
+        )
+        assert (await history()).newest_source_modified == moment("2025-04-02")
+    await publish_dated(store, link, {"2025-03-03": "2099-01-01"}, whole=True)
+    assert (await history()).newest_source_modified is None
+
 
 async def test_looking_records_up_costs_as_much_as_there_are_whatever_the_planner_knows(store: Store) -> None:
     """Without statistics of the records, as after a first sync; the plan must not compare all with all."""

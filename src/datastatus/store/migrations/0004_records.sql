@@ -292,7 +292,8 @@ BEGIN
         SELECT p.* FROM mapped_page p WHERE p.dataset_id = dataset AND p.attempt = candidate.attempt ORDER BY p.page
     LOOP
         found_count := found_count + cardinality(page.record_ids);
-        newest := greatest(newest, (SELECT max(m) FROM unnest(page.source_modified) m));
+        -- Times that were still to come say nothing: of changes before them, later fetches would see none.
+        newest := greatest(newest, (SELECT max(m) FROM unnest(page.source_modified) m WHERE m <= candidate.started));
         IF target.publication > 0 THEN
             SELECT array_agg(s.ordinal) FILTER (WHERE c.is_same IS NOT TRUE),
                 array_agg(s.record_id) FILTER (WHERE NOT c.is_same),
