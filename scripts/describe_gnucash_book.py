@@ -6,7 +6,7 @@ The book is opened read-only, beside whoever has it open. Amounts are texts "num
 8601 in the time zone of this process, keys the engine's GUIDs. An invoice's `amount_due` is the balance of its
 lot, turned so that what is still to be paid is positive. `months` has, for each month with postings and those in
 between, what every account held at its end and gained in it without closing entries, by the engine's own
-conversion into euros (zero where it has no price).
+conversion into euros (zero where it has no price). `currencies` are all that the engine has.
 """
 
 from __future__ import annotations
@@ -222,6 +222,7 @@ def describe(path: str, currency: str) -> dict:
         book = session.book
         transactions = find(book, "Trans", Transaction)
         return {
+            "currencies": [each.get_mnemonic() for each in book.get_table().get_commodities("CURRENCY")],
             "accounts": {
                 guid(account): describe_account(account)
                 for account in book.get_root_account().get_descendants()

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from datastatus.domain.currencies import DECIMALS
 from datastatus.domain.fetching import EVERYTHING
 from datastatus.domain.records import (
     Account,
@@ -192,6 +193,11 @@ async def test_every_account_has_the_engines_balance(book: Book) -> None:
         assert account.status == (AccountStatus.ARCHIVED if expected["hidden"] else AccountStatus.ACTIVE)
         assert account.is_bank_account == (expected["type"] == "Bank")
         assert account.currency == (None if expected["type"] == "Stock" else expected["commodity"])
+
+
+async def test_every_currency_of_the_engine_is_known(books: Mapping[str, Book]) -> None:
+    engines = set(books["demo"].truth["currencies"])
+    assert {"EUR", "DEM", "XAU"} <= engines <= DECIMALS.keys()
 
 
 @pytest.mark.parametrize(

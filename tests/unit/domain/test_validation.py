@@ -272,6 +272,11 @@ def test_without_the_companys_currency_nothing_is_said_of_rates() -> None:
     assert found(invoice(currency="USD"), Books()) == []
 
 
+@pytest.mark.parametrize("code", ["XAU", "XXX", "XTS", "XBA", "BRE", "XFU", "XEU", "ZWC"])
+def test_metals_special_codes_and_what_was_withdrawn_long_ago_are_currencies(code: str) -> None:
+    assert found(entry("10", "-10", currencies=(code,))) == []
+
+
 def test_every_reference_is_named_with_its_field() -> None:
     assert list(validation.namings(invoice(line_items=(line(),)))) == [
         ("customerRef", Target("customers", "c1")),
