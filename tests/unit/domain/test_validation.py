@@ -156,7 +156,7 @@ def bill_payment(**changes: Any) -> BillPayment:
 
 def found(record: StandardRecord, books: Books = EURO_BOOKS) -> list[tuple[str, str, str | None, str | None]]:
     """(rule, field, expected, found) of each finding, after a look at what all findings share."""
-    findings = list(validation.check(record, books))
+    findings = validation.check(record, books)
     assert all(one.record_id == record.id and one.message for one in findings)
     return [(one.rule_id, one.field, one.expected, one.found) for one in findings]
 
@@ -246,6 +246,26 @@ def test_an_error_is_named_with_what_was_expected(record: StandardRecord, expect
 def test_a_warning_is_no_error(record: StandardRecord, expected: tuple[str, ...]) -> None:
     assert found(record) == [expected]
     assert {one.severity for one in validation.check(record, EURO_BOOKS)} == {Severity.WARNING}
+
+
+LARGEST, SMALLEST = "9" * 64, "0." + "0" * 61 + "1"
+
+
+def test_amounts_are_added_up_to_their_last_digit() -> None:
+    assert found(entry(LARGEST, SMALLEST, f"-{LARGEST}", f"-{SMALLEST}")) == []
+    assert found(entry(LARGEST, SMALLEST, f"-{LARGEST}")) == [
+        ("JOURNAL_BALANCES", "journalLines", "0", SMALLEST)
+    ]
+    net, tax, total = money("9" * 40 + ".25"), money("19.50"), money("1" + "0" * 38 + "18.75")
+    large = invoice(
+        line_items=(line(sub_total=net, tax_amount=tax, total_amount=total),),
+        sub_total=net,
+        total_discount=money("5"),
+        total_tax_amount=tax,
+        total_amount=total,
+        amount_due=total,
+    )
+    assert found(large) == []
 
 
 def test_a_paid_document_has_nothing_due() -> None:

@@ -52,7 +52,7 @@ def validated(
         record = make()
     except ValidationError as exc:
         return None, list(model_findings(record_id, exc))
-    return record, list(check(record, books))
+    return record, check(record, books)
 
 
 def duplicate_id(record_id: str, occurrences: int) -> Finding:

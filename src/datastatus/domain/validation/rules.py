@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 from types import MappingProxyType
 
 from datastatus.domain.currencies import DECIMALS
@@ -27,6 +27,8 @@ from datastatus.domain.records.accounts import Account
 from datastatus.domain.validation.findings import Finding, Severity
 
 _ZERO = Decimal(0)
+# Amounts of at most 64 characters span 126 places; the rest is for the carries of more than will ever be summed.
+_EXACT = Context(prec=150)
 _NOT_OWED = (DocumentStatus.DRAFT, DocumentStatus.VOID)
 
 
@@ -37,10 +39,10 @@ class Books:
     base_currency: str | None = None
 
 
-def check(record: StandardRecord, books: Books) -> Iterator[Finding]:
+def check(record: StandardRecord, books: Books) -> list[Finding]:
     """Everything that the rules of its type find in one record."""
-    for rule in _RULES.get(type(record), ()):
-        yield from rule(record, books)
+    with localcontext(_EXACT):
+        return [finding for rule in _RULES.get(type(record), ()) for finding in rule(record, books)]
 
 
 def _unequal(
