@@ -1,0 +1,46 @@
+"""What the docs tell people to set exists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from cyclopts import App
+
+from datastatus.cli import app
+from datastatus.config import Settings
+from datastatus.integrations.gnucash import GNUCASH
+
+ROOT = Path(__file__).parents[2]
+DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# Of buf, and of the connector of the example of an integration.
+FLAGS_OF_OTHERS = {"--protocol", "--http2-prior-knowledge", "--database"}
+VARIABLES_OF_COMMANDS = {"DATASTATUS_SERVER", "DATASTATUS_LOG_LEVEL"}
+
+
+def flags(of: App) -> Iterator[str]:
+    """Of a command and of all below it."""
+    if of.default_command is not None:
+        for argument in of.assemble_argument_collection(default_parameter=app.default_parameter):
+            yield from argument.names
+    for name in of:
+        if name.startswith("--"):
+            yield name
+        elif not name.startswith("-"):
+            yield from flags(of[name])
+
+
+def test_there_is_every_flag_that_the_docs_name() -> None:
+    connectors = {f"--{option.name}" for option in GNUCASH.info.connector_options}
+    known = {*flags(app), *connectors, *FLAGS_OF_OTHERS}
+    assert {"--new-epoch", "--add-new-key", "--listen", "--help"} <= known
+    for path in DOCS:
+        named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", path.read_text("utf-8")))
+        assert named <= known, path
+
+
+def test_there_is_every_variable_that_the_docs_name() -> None:
+    known = {f"DATASTATUS_{name.upper()}" for name in Settings.model_fields} | VARIABLES_OF_COMMANDS
+    for path in DOCS:
+        assert set(re.findall(r"DATASTATUS_[A-Z_]+", path.read_text("utf-8"))) <= known, path
