@@ -309,7 +309,7 @@ async def test_a_dataset_that_a_full_disk_has_failed_says_so(
     service: RunningService, client: Client, monkeypatch: pytest.MonkeyPatch, table: str, says: str
 ) -> None:
     connection, dataset_id = await alone(client, "customers")
-    monkeypatch.setattr(fetching, "_UPLOAD_TRIES_MAX", 1)
+    monkeypatch.setattr(fetching, "_UPLOAD_LEASES_MAX", 0)
     async with (
         no_room_for(service, table),
         connected_runtime(service, connection, GNUCASH, book=str(DEMO_BOOK)),
