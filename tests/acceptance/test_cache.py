@@ -427,7 +427,7 @@ async def stopped(sql: asyncpg.Connection, *, not_by: int = 0) -> int:
         while True:
             found = await sql.fetchval(
                 "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-                " AND NOT $1 = ANY (pg_blocking_pids(pid)) AND query LIKE '%FROM publish_dataset(%'",
+                " AND NOT $1 = ANY (pg_blocking_pids(pid)) AND query LIKE '%SELECT publish_dataset(%'",
                 not_by,
             )
             if found is not None:

@@ -13,12 +13,12 @@ from datastatus.domain.dataset import ValidationCounts
 from datastatus.domain.record_fields import Field, Kind, SortKey, Step, UnknownField, parse_order
 from datastatus.domain.record_filter import parse_filter
 from datastatus.domain.records import MODELS
+from datastatus.domain.validation import Finding
 from datastatus.engine.company_states import company_must_exist
 from datastatus.store import companies, datasets, records, validation
 from datastatus.store.database import Database
 from datastatus.store.record_query import Listing
 from datastatus.store.records import Publication, Record, RecordSet
-from datastatus.store.validation import ValidationIssue
 
 # As JSON, which takes two thirds of what it takes in a message or more. Many clients refuse messages of 4 MiB.
 _PAGE_BYTES_MAX = 2 << 20
@@ -121,8 +121,8 @@ class RecordEngine:
 
     async def validation_result(
         self, dataset_id: UUID, after_ordinal: int, count_max: int
-    ) -> tuple[list[tuple[int, ValidationIssue]], ValidationCounts]:
-        """A page of (ordinal, issue), and how many there are in all. Raises DatasetNotFound."""
+    ) -> tuple[list[tuple[int, Finding]], ValidationCounts]:
+        """A page of (ordinal, finding), and how many there are in all. Raises DatasetNotFound."""
         found = await datasets.datasets_by_id(self._database, [dataset_id])
         if dataset_id not in found:
             raise errors.DatasetNotFound(str(dataset_id))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from uuid import UUID
 
 from datastatus.domain import validation
@@ -14,7 +13,6 @@ from datastatus.store import staging
 from datastatus.store import validation as issues
 from datastatus.store.database import Database
 from datastatus.store.staging import Doubt
-from datastatus.store.validation import ValidationIssue
 
 FINDINGS_KEPT_MAX = 5_000
 """Of each severity and dataset: more are counted, but not kept."""
@@ -46,7 +44,7 @@ class Tally:
             if finding.severity is Severity.ERROR and self.first_error is None:
                 self.first_error = finding
             if self.counts[finding.severity] < FINDINGS_KEPT_MAX:
-                kept.append(ValidationIssue(**asdict(finding)))
+                kept.append(finding)
             self.counts[finding.severity] += 1
         for severity, count in (not_listed or {}).items():
             self.counts[severity] += count

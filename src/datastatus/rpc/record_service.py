@@ -8,7 +8,7 @@ import grpc
 
 from datastatus import errors
 from datastatus.domain.records.base import ID_CHARACTERS_MAX
-from datastatus.domain.validation import Severity
+from datastatus.domain.validation import Finding, Severity
 from datastatus.engine.engine import Engine
 from datastatus.engine.records import PageStart, RecordSelection
 from datastatus.rpc import convert
@@ -16,7 +16,6 @@ from datastatus.rpc.fields import Fields
 from datastatus.rpc.page_tokens import BAD_TOKEN, page_token, place_of_page_token
 from datastatus.rpc.pages import fill_page
 from datastatus.store.records import Record, RecordSet
-from datastatus.store.validation import ValidationIssue
 from datastatus.v1 import record_pb2, record_service_pb2, record_service_pb2_grpc, validation_pb2
 
 Context = grpc.aio.ServicerContext
@@ -99,15 +98,15 @@ def _record(one: Record, record_set: RecordSet) -> record_pb2.Record:
     )
 
 
-def _issue(issue: ValidationIssue) -> validation_pb2.ValidationIssue:
+def _issue(finding: Finding) -> validation_pb2.ValidationIssue:
     return validation_pb2.ValidationIssue(
-        rule_id=issue.rule_id,
-        severity=_SEVERITIES[Severity(issue.severity)],
-        record_id=issue.record_id,
-        field=issue.field,
-        message=issue.message,
-        expected=issue.expected,
-        found=issue.found,
+        rule_id=finding.rule_id,
+        severity=_SEVERITIES[finding.severity],
+        record_id=finding.record_id,
+        field=finding.field,
+        message=finding.message,
+        expected=finding.expected,
+        found=finding.found,
     )
 
 

@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
 from datastatus import errors
+from datastatus.domain.validation import Finding, Severity
 from datastatus.store.database import Executor
-
-
-@dataclass(frozen=True, slots=True)
-class ValidationIssue:
-    """What one rule found at one field of one record; `severity` is WARNING or ERROR."""
-
-    rule_id: str
-    severity: str
-    record_id: str
-    field: str
-    message: str
-    expected: str | None
-    found: str | None
 
 
 async def add_validation_issues(
@@ -28,21 +15,21 @@ async def add_validation_issues(
     dataset_id: UUID,
     attempt: int,
     after_ordinal: int,
-    issues: Sequence[ValidationIssue],
+    findings: Sequence[Finding],
 ) -> None:
-    """Keep issues as ordinals after_ordinal + 1 and so on."""
+    """Keep findings as the issues with ordinals after_ordinal + 1 and so on."""
     await executor.rows(
         "add_validation_issues",
         dataset_id,
         attempt,
         after_ordinal,
-        [issue.rule_id for issue in issues],
-        [issue.severity for issue in issues],
-        [issue.record_id for issue in issues],
-        [issue.field for issue in issues],
-        [issue.message for issue in issues],
-        [issue.expected for issue in issues],
-        [issue.found for issue in issues],
+        [finding.rule_id for finding in findings],
+        [finding.severity for finding in findings],
+        [finding.record_id for finding in findings],
+        [finding.field for finding in findings],
+        [finding.message for finding in findings],
+        [finding.expected for finding in findings],
+        [finding.found for finding in findings],
     )
 
 
@@ -61,15 +48,15 @@ async def note_validation(
 
 async def list_validation_issues(
     executor: Executor, dataset_id: UUID, after_ordinal: int, count_max: int
-) -> list[tuple[int, ValidationIssue]]:
-    """(ordinal, issue) of the present attempt, in the order found."""
+) -> list[tuple[int, Finding]]:
+    """(ordinal, finding) of the present attempt, in the order found."""
     rows = await executor.rows("list_validation_issues", dataset_id, after_ordinal, count_max)
     return [
         (
             row["ordinal"],
-            ValidationIssue(
+            Finding(
                 row["rule_id"],
-                row["severity"],
+                Severity(row["severity"]),
                 row["record_id"],
                 row["field"],
                 row["message"],

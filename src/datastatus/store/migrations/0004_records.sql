@@ -243,8 +243,7 @@ $$;
 -- it stays:
 --   DS001  the dataset may not be completed: the lease is lost, or it has ended meanwhile
 --   DS002  mapped records were lost
-CREATE FUNCTION publish_dataset(dataset uuid, held_token uuid, description text)
-RETURNS TABLE (record_count bigint, seq bigint, version integer, occurred timestamptz)
+CREATE FUNCTION publish_dataset(dataset uuid, held_token uuid, description text) RETURNS bigint
 LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET jit = off
 AS $$
@@ -256,6 +255,7 @@ DECLARE
     page mapped_page;
     next_publication bigint;
     moment timestamptz;
+    completed timestamptz;
     -- Of a page: the places of what is new or has changed, the ids whose current versions end with that, and how many
     -- of these were deleted.
     fresh bigint[];
@@ -339,10 +339,10 @@ BEGIN
     END IF;
     UPDATE dataset d SET records_stored = readable WHERE d.id = dataset;
 
-    SELECT a.first_seq, candidate.version + 1, a.occurred INTO seq, version, occurred
+    SELECT a.occurred INTO completed
     FROM append_transitions(ARRAY[ROW(dataset, 'PROCESSING', 'COMPLETE', description, NULL, NULL, NULL, NULL, NULL)::change]) a;
     INSERT INTO publication (record_set_id, number, published, dataset_id, record_count)
-    VALUES (target.id, next_publication, greatest(occurred, moment), dataset, readable);
+    VALUES (target.id, next_publication, greatest(completed, moment), dataset, readable);
     UPDATE record_set r
     SET publication = next_publication, record_count = readable,
         whole_started = CASE WHEN staged.whole THEN candidate.started ELSE r.whole_started END,
@@ -350,7 +350,6 @@ BEGIN
         -- A whole fetch begins anew: after a re-link it may be another source, with an earlier clock.
         newest_source_modified = CASE WHEN staged.whole THEN newest ELSE greatest(r.newest_source_modified, newest) END
     WHERE r.id = target.id;
-    record_count := readable;
-    RETURN NEXT;
+    RETURN readable;
 END
 $$;

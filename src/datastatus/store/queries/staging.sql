@@ -69,7 +69,7 @@ WHERE s.connection_id = $1 AND s.data_type = 'company' AND r.valid_to IS NULL AN
 ORDER BY r.record_id LIMIT 1;
 
 -- name: publish_dataset
-SELECT record_count, seq, version, occurred FROM publish_dataset($1, $2, $3);
+SELECT publish_dataset($1, $2, $3) AS record_count;
 
 -- name: discard_staging
 -- Of this attempt and earlier ones: the next attempt may be staging already. What is being published stays.
