@@ -34,6 +34,7 @@ class RawConnector:
         self.in_hand: dict[str, connector_pb2.Assignment] = {}
         self.in_hand_max = 0
         self.batch_sizes: list[int] = []
+        self._reading: asyncio.Task[None] | None = None
 
     async def open(self, hello: connector_pb2.ConnectorHello) -> connector_pb2.ConnectorWelcome:
         await self._call.write(connector_pb2.ConnectRequest(hello=hello))
@@ -41,8 +42,18 @@ class RawConnector:
         assert isinstance(response, connector_pb2.ConnectResponse)
         return response.welcome
 
-    async def read(self) -> None:
-        """Take what the service sends, until it ends the stream. Raises as the stream does."""
+    def begin_reading(self) -> asyncio.Task[None]:
+        """Take what the service sends, until it ends the stream."""
+        self._reading = asyncio.create_task(self._read())
+        return self._reading
+
+    async def ended(self) -> None:
+        """Until the service has ended the stream. Raises as the stream does."""
+        assert self._reading is not None
+        async with asyncio.timeout(_SECONDS_MAX):
+            await asyncio.shield(self._reading)
+
+    async def _read(self) -> None:
         while isinstance(response := await self._call.read(), connector_pb2.ConnectResponse):
             match response.WhichOneof("message"):
                 case "assignment":
@@ -100,6 +111,10 @@ class RawConnector:
             **more,  # type: ignore[arg-type]
         )
         reports = connector_pb2.ConnectorReports(reports=[report])
+        await self._call.write(connector_pb2.ConnectRequest(reports=reports))
+
+    async def send_empty_reports(self, count: int) -> None:
+        reports = connector_pb2.ConnectorReports(reports=[connector_pb2.StatusReport()] * count)
         await self._call.write(connector_pb2.ConnectRequest(reports=reports))
 
     async def result(self) -> connector_pb2.ReportResult:
@@ -164,7 +179,7 @@ async def raw_connector(
         connector = RawConnector(connector_service_pb2_grpc.ConnectorServiceStub(channel))
         welcome = await connector.open(hello)
         interval = welcome.heartbeat_interval
-        tasks = [asyncio.create_task(connector.read())]
+        tasks = [connector.begin_reading()]
         if not silent:
             tasks.append(asyncio.create_task(connector.beat(interval.seconds + interval.nanos / 1e9)))
         try:

@@ -83,16 +83,18 @@ class FieldViolation:
 
 
 class InvalidFields(InvalidRequest):
-    """One or more fields are wrong; all of them are named.
+    """One or more fields are wrong; `left_out` counts what is wrong beside the violations named.
 
     A client is told of as many as an answer has room for, the last of them with the field `*`: how many more.
     """
 
     reason = "INVALID_FIELD"
 
-    def __init__(self, violations: Sequence[FieldViolation]) -> None:
-        super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations))
+    def __init__(self, violations: Sequence[FieldViolation], left_out: int = 0) -> None:
+        problems = [f"{v.field}: {v.description}" for v in violations]
+        super().__init__("; ".join([*problems, f"and {left_out} more"] if left_out else problems))
         self.violations: tuple[FieldViolation, ...] = tuple(violations)
+        self.left_out = left_out
 
 
 class DataTypeUnknown(InvalidRequest):
@@ -468,7 +470,7 @@ def from_reason(
     error = kind.__new__(kind)
     DatastatusError.__init__(error, message, **metadata)
     if isinstance(error, InvalidFields):
-        error.violations = tuple(violations)
+        error.violations, error.left_out = tuple(violations), 0
     return error
 
 

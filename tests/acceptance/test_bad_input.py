@@ -6,13 +6,13 @@ import asyncio
 import os
 import random
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from typing import cast
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, cast
 
 import grpc
 import pytest
 from google.protobuf import message_factory
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
@@ -34,6 +34,8 @@ from running_service import RunningService, client_of, linked, reason_of, runnin
 NONSENSE_CALLS_PER_METHOD = 60
 SEED = int(os.environ.get("NONSENSE_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
 NOBODY = str(uuid.UUID(int=uuid.uuid4().int))
+
+NOTHING = {FieldDescriptor.TYPE_STRING: "", FieldDescriptor.TYPE_BYTES: b"", FieldDescriptor.TYPE_ENUM: 0}
 
 METHODS = [
     method
@@ -193,6 +195,52 @@ async def test_all_wrong_fields_come_back_at_once(
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert reason_of(refused.value) == "INVALID_FIELD"
     assert sorted(violations_of(refused.value)) == sorted(fields)
+
+
+def lists_in(message: Descriptor, path: str = "") -> Iterator[str]:
+    """The paths of all lists in a request, in those of messages that lists hold too."""
+    for field in message.fields:
+        if field.is_repeated:
+            yield f"{path}{field.name}"
+        if field.message_type is not None and field.message_type.full_name != "google.protobuf.Struct":
+            yield from lists_in(field.message_type, f"{path}{field.name}{'[0]' * field.is_repeated}.")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        (method, path)
+        for method in METHODS
+        for path in lists_in(method.input_type)
+        # A stream does not begin with them.
+        if not path.startswith("reports.")
+    ],
+)
+async def test_a_list_with_too_many_elements_is_refused_and_none_of_them_is_looked_at(
+    channel: grpc.aio.Channel, method: MethodDescriptor, path: str
+) -> None:
+    request = message_factory.GetMessageClass(method.input_type)()
+    message: Any = request
+    *steps, name = path.split(".")
+    for step in steps:
+        message = getattr(message, step.removesuffix("[0]"))
+        message = message.add() if step.endswith("[0]") else message
+    elements, field = getattr(message, name), message.DESCRIPTOR.fields_by_name[name]
+    for _ in range(20_000):
+        elements.add() if field.message_type else elements.append(NOTHING[field.type])
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call(channel, method, request)
+    violations = violations_of(refused.value)
+    assert violations[path].endswith("elements, not 20000")
+    assert not [one for one in violations if one.startswith(f"{path}[")]
+
+
+async def test_credentials_that_are_too_large_are_refused_whatever_is_in_them(client: Client) -> None:
+    request = company_service_pb2.AuthorizeConnectionRequest(connection_id=NOBODY)
+    request.credentials["keys"] = [""] * 100_000
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await client.companies.AuthorizeConnection(request)
+    assert "must have at most 65536 bytes" in violations_of(refused.value)["credentials"]
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,20 @@ async def test_what_was_reported_before_a_message_that_is_refused_is_carried_out
     ]
 
 
+async def test_too_many_reports_in_one_message_are_refused_unread(
+    service: RunningService, client: Client
+) -> None:
+    connection = await linked(client, "external")
+    async with raw_connector(service, [connection.id]) as connector:
+        assignment = await connector.assigned()
+        await connector.send_report(assignment, MAPPING)
+        await connector.send_empty_reports(1001)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await connector.ended()
+        assert (await connector.result()).status == MAPPING
+    assert violations_of(refused.value) == {"reports.reports": "must have 0 to 1000 elements, not 1001"}
+
+
 async def test_a_retry_at_the_end_of_all_time_is_refused_and_hides_no_dataset(
     service: RunningService, client: Client
 ) -> None:

@@ -47,6 +47,18 @@ def test_what_there_is_no_room_for_is_counted() -> None:
     assert (last.field, last.description) == ("*", f"and {99 - len(told)} more")
 
 
+def test_what_was_counted_before_is_counted_too() -> None:
+    violations = [errors.FieldViolation("company_ids[0]", "must be a UUID")]
+    status = error_table.to_status(errors.InvalidFields(violations, left_out=41))
+    assert status.message == "company_ids[0]: must be a UUID; and 41 more"
+    found = detail(status, error_details_pb2.BadRequest)
+    assert isinstance(found, error_details_pb2.BadRequest)
+    assert [(one.field, one.description) for one in found.field_violations] == [
+        ("company_ids[0]", "must be a UUID"),
+        ("*", "and 41 more"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("error", "metadata"),
     [

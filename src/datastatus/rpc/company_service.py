@@ -24,6 +24,7 @@ from datastatus.v1 import (
 Context = grpc.aio.ServicerContext
 
 _NAME_CHARACTERS_MAX = 200
+_CREDENTIALS_BYTES_MAX = 1 << 16
 
 
 class CompanyService(company_service_pb2_grpc.CompanyServiceServicer):
@@ -150,6 +151,10 @@ def _credentials(
     fields: Fields, request: company_service_pb2.AuthorizeConnectionRequest
 ) -> dict[str, Any] | None:
     if not request.HasField("credentials"):
+        return None
+    # Whatever it is made of: lists and structures may be nested in it.
+    if (size_bytes := request.credentials.ByteSize()) > _CREDENTIALS_BYTES_MAX:
+        fields.wrong("credentials", f"must have at most {_CREDENTIALS_BYTES_MAX} bytes, not {size_bytes}")
         return None
     try:
         return json_format.MessageToDict(request.credentials)

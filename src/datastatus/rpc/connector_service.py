@@ -35,6 +35,8 @@ _REPORTS_MAX = 1000
 _RECORDS_MAX = 1000
 _PAGE_BYTES_MAX = 4 << 20
 _SERVED_MAX = 10_000
+# A stream may break before a connector has heard that what it held is done, and after it was given as much again.
+_HELD_LEASES_MAX = 10_000
 _TEXT_CHARACTERS_MAX = 4000
 
 # As many messages of reports of one connector are carried out at the same time.
@@ -86,10 +88,10 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
                 dataset = fields.uuid("dataset_id", dataset_id)
                 token = fields.uuid("lease_token", lease_token)
                 fields.number("page", request.page, at_least=0, at_most=1 << 40)
-                fields.number("records", len(request.records), at_least=0, at_most=_RECORDS_MAX)
-                if sum(map(len, request.records)) > _PAGE_BYTES_MAX:
+                records = fields.elements("records", request.records, at_most=_RECORDS_MAX)
+                if sum(map(len, records)) > _PAGE_BYTES_MAX:
                     fields.wrong("records", f"must have at most {_PAGE_BYTES_MAX} bytes together")
-            pages, staged = await self._connectors.stage_page(dataset, token, request.page, request.records)
+            pages, staged = await self._connectors.stage_page(dataset, token, request.page, records)
         return connector_service_pb2.UploadRecordsResponse(pages=pages, records=staged)
 
     async def ReportStatus(
@@ -127,20 +129,27 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
         reporting: _Reporting,
     ) -> None:
         """Carry out what the connector says; reports on different datasets at the same time."""
-        async for request in requests:
-            match request.WhichOneof("message"):
-                case "reports":
-                    reports = request.reports.reports
-                    read = [_report_or_error(report) for report in reports]
-                    about = {one.dataset_id for one in read if isinstance(one, Report)}
-                    await reporting.begin(about, partial(self._report, session, reports, read))
-                case "heartbeat":
-                    await self._connectors.heartbeat(session, reporting)
-                case "draining":
-                    await self._connectors.drain_session(session)
-                case _:
-                    # What came before it is answered first.
-                    await reporting.begin((), _refuse_message)
+        try:
+            async for request in requests:
+                match request.WhichOneof("message"):
+                    case "reports":
+                        with Fields("reports.") as fields:
+                            reports = fields.elements(
+                                "reports", request.reports.reports, at_most=_REPORTS_MAX
+                            )
+                        read = [_report_or_error(report) for report in reports]
+                        about = {one.dataset_id for one in read if isinstance(one, Report)}
+                        await reporting.begin(about, partial(self._report, session, reports, read))
+                    case "heartbeat":
+                        await self._connectors.heartbeat(session, reporting)
+                    case "draining":
+                        await self._connectors.drain_session(session)
+                    case _:
+                        problem = "must be reports, a heartbeat or draining after the hello"
+                        raise errors.InvalidFields([errors.FieldViolation("message", problem)])
+        except errors.InvalidFields as exc:
+            # What came before it is answered first.
+            await reporting.begin((), partial(_refuse, exc))
         reporting.end()
 
     async def _answer(self, reporting: _Reporting, outgoing: _Outgoing) -> None:
@@ -186,8 +195,6 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
         reports: Sequence[connector_pb2.StatusReport],
         read: Sequence[Report | errors.InvalidFields],
     ) -> connector_pb2.ReportResults:
-        with Fields("reports.") as fields:
-            fields.number("reports", len(reports), at_least=0, at_most=_REPORTS_MAX)
         good = [one for one in read if isinstance(one, Report)]
         answers = iter(await self._connectors.report(session, good))
         return connector_pb2.ReportResults(
@@ -198,9 +205,8 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
         )
 
 
-async def _refuse_message() -> connector_pb2.ReportResults:
-    problem = "must be reports, a heartbeat or draining after the hello"
-    raise errors.InvalidFields([errors.FieldViolation("message", problem)])
+async def _refuse(error: errors.InvalidFields) -> connector_pb2.ReportResults:
+    raise error
 
 
 def _hello(first: connector_pb2.ConnectRequest | None, peer: str) -> Hello:
@@ -208,18 +214,19 @@ def _hello(first: connector_pb2.ConnectRequest | None, peer: str) -> Hello:
         raise errors.InvalidFields([errors.FieldViolation("message", "must be a hello first")])
     hello = first.hello
     with Fields("hello.") as fields:
-        fields.number("connection_ids", len(hello.connection_ids), at_least=0, at_most=_SERVED_MAX)
-        fields.number("integration_keys", len(hello.integration_keys), at_least=0, at_most=_SERVED_MAX)
-        readable = hello.readable_integration_keys
-        fields.number("readable_integration_keys", len(readable), at_least=0, at_most=_SERVED_MAX)
+        held_leases = fields.elements("held_leases", hello.held_leases, at_most=_HELD_LEASES_MAX)
+        integration_keys = fields.elements("integration_keys", hello.integration_keys, at_most=_SERVED_MAX)
+        readable_integration_keys = fields.elements(
+            "readable_integration_keys", hello.readable_integration_keys, at_most=_SERVED_MAX
+        )
         if not hello.connection_ids and not hello.integration_keys:
             fields.wrong("connection_ids", "or integration_keys must name what the connector serves")
         return Hello(
             connector_name=fields.text("connector_name", hello.connector_name, characters_max=200),
             version=hello.version[:100],
             address=peer,
-            integration_keys=frozenset(hello.integration_keys),
-            connection_ids=fields.uuids("connection_ids", hello.connection_ids),
+            integration_keys=frozenset(integration_keys),
+            connection_ids=fields.uuids("connection_ids", hello.connection_ids, at_most=_SERVED_MAX),
             capacity=fields.number("capacity", hello.capacity, at_least=1, at_most=1000),
             batch_assignments_max=fields.number(
                 "max_batch_assignments", hello.max_batch_assignments, at_least=1, at_most=1000
@@ -231,9 +238,9 @@ def _hello(first: connector_pb2.ConnectRequest | None, peer: str) -> Hello:
                     fields.uuid(f"held_leases[{index}].dataset_id", held.dataset_id),
                     fields.uuid(f"held_leases[{index}].lease_token", held.lease_token),
                 )
-                for index, held in enumerate(hello.held_leases)
+                for index, held in enumerate(held_leases)
             ),
-            readable_integration_keys=frozenset(readable),
+            readable_integration_keys=frozenset(readable_integration_keys),
         )
 
 

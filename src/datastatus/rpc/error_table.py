@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
@@ -52,7 +50,7 @@ def to_status(error: errors.DatastatusError) -> status_pb2.Status:
         error_details_pb2.ErrorInfo(reason=error.reason, domain=_DOMAIN, metadata=metadata)
     ]
     if isinstance(error, errors.InvalidFields):
-        details.append(_bad_request(error.violations))
+        details.append(_bad_request(error))
     if isinstance(error, errors.Unavailable | errors.Exhausted):
         details.append(
             error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=_RETRY_AFTER_SECONDS))
@@ -74,16 +72,18 @@ async def abort(context: grpc.aio.ServicerContext, status: status_pb2.Status) ->
     await context.abort_with_status(rpc_status.to_status(status))
 
 
-def _bad_request(violations: Sequence[errors.FieldViolation]) -> error_details_pb2.BadRequest:
+def _bad_request(error: errors.InvalidFields) -> error_details_pb2.BadRequest:
     """All violations, or as many as there is room for and a last one that says how many more there are."""
     request = error_details_pb2.BadRequest()
-    for index, one in enumerate(violations):
+    left_out = len(error.violations) + error.left_out
+    for one in error.violations:
         description = _clipped(one.description, _FIELD_BYTES_MAX)
         request.field_violations.add(field=_clipped(one.field, _FIELD_BYTES_MAX), description=description)
-        if request.ByteSize() > _VIOLATIONS_BYTES_MAX and index + 1 < len(violations):
-            left_out = f"and {len(violations) - index - 1} more"
-            request.field_violations.add(field="*", description=left_out)
+        left_out -= 1
+        if request.ByteSize() > _VIOLATIONS_BYTES_MAX:
             break
+    if left_out:
+        request.field_violations.add(field="*", description=f"and {left_out} more")
     return request
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from types import TracebackType
@@ -20,9 +20,13 @@ from datastatus.store.ids import NIL, parse_id
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 1000
 
+# Of so many wrong fields it is told what is wrong; the rest is counted.
+_VIOLATIONS_MAX = 100
+
 _A_UUID = "a UUID such as 01890a5d-ac96-774b-bcce-b302099a8057"
 
 Choice = TypeVar("Choice", bound=StrEnum)
+Element = TypeVar("Element")
 
 
 class Fields:
@@ -34,6 +38,7 @@ class Fields:
     def __init__(self, prefix: str = "") -> None:
         self._prefix = prefix
         self._violations: list[errors.FieldViolation] = []
+        self._left_out = 0
 
     def __enter__(self) -> Fields:
         return self
@@ -42,11 +47,23 @@ class Fields:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None and self._violations:
-            raise errors.InvalidFields(self._violations)
+            raise errors.InvalidFields(self._violations, self._left_out)
 
     def wrong(self, field: str, description: str) -> None:
         """Note that a field is wrong: `description` says what it should be."""
+        if len(self._violations) == _VIOLATIONS_MAX:
+            self._left_out += 1
+            return
         self._violations.append(errors.FieldViolation(f"{self._prefix}{field}", description))
+
+    def elements(
+        self, field: str, values: Sequence[Element], *, at_most: int, at_least: int = 0
+    ) -> Sequence[Element]:
+        """The elements of a list or the keys of a map, to be read; none of too many, which would take long."""
+        if not at_least <= len(values) <= at_most:
+            self.wrong(field, f"must have {at_least} to {at_most} elements, not {len(values)}")
+            return ()
+        return values
 
     def uuid(self, field: str, value: str) -> UUID:
         """A required UUID."""
@@ -74,10 +91,9 @@ class Fields:
             self.wrong(field, f"must be {expected}, not the nil UUID, which stands for nobody")
         return parsed
 
-    def uuids(self, field: str, values: Iterable[str]) -> frozenset[UUID]:
-        return frozenset(
-            self._uuid(f"{field}[{index}]", value, _A_UUID) for index, value in enumerate(values)
-        )
+    def uuids(self, field: str, values: Sequence[str], *, at_most: int) -> frozenset[UUID]:
+        found = self.elements(field, values, at_most=at_most)
+        return frozenset(self._uuid(f"{field}[{index}]", value, _A_UUID) for index, value in enumerate(found))
 
     def text(self, field: str, value: str, *, characters_max: int) -> str:
         """A required text of a limited length, without NUL, which Postgres cannot hold."""
@@ -106,6 +122,16 @@ class Fields:
             self.wrong(field, f"must be one of {', '.join(names.values())}")
             return next(iter(names.values()))
         return names[number]
+
+    def choices(
+        self, field: str, numbers: Sequence[int], names: dict[int, Choice], *, at_most: int
+    ) -> frozenset[Choice]:
+        """Enum values, of which 0 is none."""
+        found = self.elements(field, numbers, at_most=at_most)
+        return frozenset(
+            self.choice(f"{field}[{index}]", number, names, default=None)
+            for index, number in enumerate(found)
+        )
 
     def number(self, field: str, value: int, *, at_least: int, at_most: int) -> int:
         if not at_least <= value <= at_most:

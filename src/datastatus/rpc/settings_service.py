@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import grpc
 
@@ -16,6 +16,7 @@ from datastatus.v1 import settings_pb2, sync_settings_service_pb2, sync_settings
 Context = grpc.aio.ServicerContext
 
 _SETTINGS_MAX = 1000
+_PATHS_MAX = 100
 _SYNC_ORDER_MAX = 1_000_000
 _MONTHS_MAX = 1200
 
@@ -38,10 +39,14 @@ class SyncSettingsService(sync_settings_service_pb2_grpc.SyncSettingsServiceServ
     ) -> sync_settings_service_pb2.UpdateSyncSettingsResponse:
         with Fields() as fields:
             company_id = fields.optional_uuid(request, "company_id")
-            named = _named(fields, request)
-            changes = [_setting(fields, index, one, named) for index, one in enumerate(request.settings)]
-            _check_types(fields, request)
-        found = await self._settings.update(company_id, changes, named, list(request.reset_data_types))
+            named = _named(fields, request.update_mask.paths)
+            settings = fields.elements("settings", request.settings, at_most=_SETTINGS_MAX)
+            reset = fields.elements("reset_data_types", request.reset_data_types, at_most=_SETTINGS_MAX)
+            changes = [_setting(fields, index, one, named) for index, one in enumerate(settings)]
+            if not request.settings and not request.reset_data_types:
+                fields.wrong("settings", "or reset_data_types must name what is to be changed")
+            _check_types(fields, Counter(one.data_type for one in settings) + Counter(reset))
+        found = await self._settings.update(company_id, changes, named, list(reset))
         return sync_settings_service_pb2.UpdateSyncSettingsResponse(settings=convert.settings(found))
 
     async def ListSyncSchedules(
@@ -55,10 +60,10 @@ class SyncSettingsService(sync_settings_service_pb2_grpc.SyncSettingsServiceServ
         )
 
 
-def _named(fields: Fields, request: sync_settings_service_pb2.UpdateSyncSettingsRequest) -> frozenset[str]:
+def _named(fields: Fields, mask: Sequence[str]) -> frozenset[str]:
     """The fields that the mask names."""
-    paths = list(request.update_mask.paths)
-    if not paths or paths == ["*"]:
+    paths = fields.elements("update_mask.paths", mask, at_most=_PATHS_MAX)
+    if list(paths) in ([], ["*"]):
         return SETTING_FIELDS
     for index, path in enumerate(paths):
         if path not in SETTING_FIELDS:
@@ -101,13 +106,7 @@ def _setting(
     )
 
 
-def _check_types(fields: Fields, request: sync_settings_service_pb2.UpdateSyncSettingsRequest) -> None:
-    named = Counter(one.data_type for one in request.settings) + Counter(request.reset_data_types)
-    if not 1 <= named.total() <= _SETTINGS_MAX:
-        fields.wrong(
-            "settings",
-            f"and reset_data_types must name 1 to {_SETTINGS_MAX} data types together, not {named.total()}",
-        )
+def _check_types(fields: Fields, named: Counter[str]) -> None:
     for data_type, times in named.items():
         if data_type and times > 1:
             fields.wrong("settings", f"must name {data_type[:80]!r} once, be it to change or to reset it")

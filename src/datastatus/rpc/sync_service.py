@@ -30,6 +30,7 @@ _log = structlog.get_logger(__name__)
 Context = grpc.aio.ServicerContext
 
 _BATCH_REQUESTS_MAX = 1000
+_STATUSES_MAX = 100
 _FILTERS_MAX = 100
 _FILTER_VALUES_MAX = 1000
 
@@ -50,8 +51,8 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
         self, request: sync_service_pb2.BatchQueueSyncRequest, context: Context
     ) -> sync_service_pb2.BatchQueueSyncResponse:
         with Fields() as fields:
-            fields.number("requests", len(request.requests), at_least=1, at_most=_BATCH_REQUESTS_MAX)
-        read = [_sync_request_or_error(one) for one in request.requests]
+            requests = fields.elements("requests", request.requests, at_least=1, at_most=_BATCH_REQUESTS_MAX)
+        read = [_sync_request_or_error(one) for one in requests]
         good = [one for one in read if isinstance(one, SyncRequest)]
         queued = iter(await self._engine.sync.queue_syncs(good))
         outcomes = [next(queued) if isinstance(one, SyncRequest) else one for one in read]
@@ -98,15 +99,12 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
         self, request: sync_service_pb2.ListDatasetsRequest, context: Context
     ) -> sync_service_pb2.ListDatasetsResponse:
         with Fields() as fields:
-            statuses = tuple(
-                fields.choice(f"statuses[{index}]", number, convert.STATUSES, default=None)
-                for index, number in enumerate(request.statuses)
-            )
+            statuses = fields.choices("statuses", request.statuses, convert.STATUSES, at_most=_STATUSES_MAX)
             selected = DatasetFilter(
                 company_id=fields.optional_uuid(request, "company_id"),
                 connection_id=fields.optional_uuid(request, "connection_id"),
                 data_type=fields.optional_text(request, "data_type", characters_max=100),
-                statuses=statuses or None,
+                statuses=tuple(statuses) or None,
             )
             page_size = fields.page_size(request.page_size)
         before_id = id_of_page_token(request, request.page_token)
@@ -196,10 +194,10 @@ def _watch_request(request: watch_pb2.WatchStatusRequest) -> watch.WatchRequest:
         case "earliest":
             start = watch.Start.EARLIEST
     with Fields() as fields:
-        fields.number("any_of", len(request.any_of), at_least=0, at_most=_FILTERS_MAX)
+        any_of = fields.elements("any_of", request.any_of, at_most=_FILTERS_MAX)
         wanted = watch.WatchRequest(
             start=start,
-            any_of=tuple(_status_filter(index, one) for index, one in enumerate(request.any_of)),
+            any_of=tuple(_status_filter(index, one) for index, one in enumerate(any_of)),
             heartbeat=fields.duration(
                 request,
                 "heartbeat",
@@ -228,15 +226,11 @@ def _watch_request(request: watch_pb2.WatchStatusRequest) -> watch.WatchRequest:
 
 def _status_filter(index: int, one: watch_pb2.StatusFilter) -> watch.StatusFilter:
     with Fields(f"any_of[{index}].") as fields:
-        for name in ("company_ids", "connection_ids", "data_types", "dataset_ids", "to_statuses"):
-            fields.number(name, len(getattr(one, name)), at_least=0, at_most=_FILTER_VALUES_MAX)
+        at_most = _FILTER_VALUES_MAX
         return watch.StatusFilter(
-            company_ids=fields.uuids("company_ids", one.company_ids),
-            connection_ids=fields.uuids("connection_ids", one.connection_ids),
-            data_types=frozenset(one.data_types),
-            dataset_ids=fields.uuids("dataset_ids", one.dataset_ids),
-            to_statuses=frozenset(
-                fields.choice(f"to_statuses[{position}]", number, convert.STATUSES, default=None)
-                for position, number in enumerate(one.to_statuses)
-            ),
+            company_ids=fields.uuids("company_ids", one.company_ids, at_most=at_most),
+            connection_ids=fields.uuids("connection_ids", one.connection_ids, at_most=at_most),
+            data_types=frozenset(fields.elements("data_types", one.data_types, at_most=at_most)),
+            dataset_ids=fields.uuids("dataset_ids", one.dataset_ids, at_most=at_most),
+            to_statuses=fields.choices("to_statuses", one.to_statuses, convert.STATUSES, at_most=at_most),
         )

@@ -272,8 +272,8 @@ class AuthorizeConnectionRequest(_message.Message):
     """Required."""
     @_builtins.property
     def credentials(self) -> _struct_pb2.Struct:
-        """What the source asks for, by Integration.credentials_schema. Absent: the integration needs none, or the
-        connection is linked and stays as it is.
+        """What the source asks for, by Integration.credentials_schema; at most 64 KiB. Absent: the integration needs none,
+        or the connection is linked and stays as it is.
         """
 
     def __init__(

@@ -134,7 +134,7 @@ class ConnectorHello(_message.Message):
     @_builtins.property
     def held_leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldLease]:
         """Work that it has in hand from an earlier stream. What is still leased to it goes on; the rest is revoked.
-        Absent: it begins with nothing, and what it had goes back to QUEUED when the lease runs out.
+        At most 10000. Absent: it begins with nothing, and what it had goes back to QUEUED when the lease runs out.
         """
 
     @_builtins.property

@@ -303,7 +303,7 @@ class ListDatasetsRequest(_message.Message):
     """The next_page_token of the page before, with the same request but for page_size. Absent: the first page."""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_dataset_pb2.DatasetStatus.ValueType]:
-        """Absent: all statuses."""
+        """Datasets in any of these, at most 100. Absent: all statuses."""
 
     def __init__(
         self,

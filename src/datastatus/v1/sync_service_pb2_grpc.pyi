@@ -39,9 +39,9 @@ class SyncServiceStub:
                     "reason": "DATASET_ALREADY_IN_PROGRESS", "metadata": {"dataset_id": "0192…"}}]}
 
     Wrong fields come back all at once, as INVALID_ARGUMENT with reason INVALID_FIELD and a google.rpc.BadRequest
-    that names them; a Timestamp must be from 0001-01-02 to 9999-12-30, in UTC. Methods list only the reasons of
-    their own; any call may also fail with INVALID_FIELD, with STORE_DOWN, DRAINING or RATE_LIMITED (call again after
-    the google.rpc.RetryInfo), with TOKEN_INVALID, TOKEN_EXPIRED or SCOPE_MISSING{scope}, or with
+    that names them, of very many the first; a Timestamp must be from 0001-01-02 to 9999-12-30, in UTC. Methods list
+    only the reasons of their own; any call may also fail with INVALID_FIELD, with STORE_DOWN, DRAINING or RATE_LIMITED
+    (call again after the google.rpc.RetryInfo), with TOKEN_INVALID, TOKEN_EXPIRED or SCOPE_MISSING{scope}, or with
     INTERNAL{correlation_id}, by which the service's log tells more.
     """
 
@@ -103,9 +103,9 @@ class SyncServiceAsyncStub(SyncServiceStub):
                     "reason": "DATASET_ALREADY_IN_PROGRESS", "metadata": {"dataset_id": "0192…"}}]}
 
     Wrong fields come back all at once, as INVALID_ARGUMENT with reason INVALID_FIELD and a google.rpc.BadRequest
-    that names them; a Timestamp must be from 0001-01-02 to 9999-12-30, in UTC. Methods list only the reasons of
-    their own; any call may also fail with INVALID_FIELD, with STORE_DOWN, DRAINING or RATE_LIMITED (call again after
-    the google.rpc.RetryInfo), with TOKEN_INVALID, TOKEN_EXPIRED or SCOPE_MISSING{scope}, or with
+    that names them, of very many the first; a Timestamp must be from 0001-01-02 to 9999-12-30, in UTC. Methods list
+    only the reasons of their own; any call may also fail with INVALID_FIELD, with STORE_DOWN, DRAINING or RATE_LIMITED
+    (call again after the google.rpc.RetryInfo), with TOKEN_INVALID, TOKEN_EXPIRED or SCOPE_MISSING{scope}, or with
     INTERNAL{correlation_id}, by which the service's log tells more.
     """
 
@@ -163,9 +163,9 @@ class SyncServiceServicer(metaclass=_abc_1.ABCMeta):
                     "reason": "DATASET_ALREADY_IN_PROGRESS", "metadata": {"dataset_id": "0192…"}}]}
 
     Wrong fields come back all at once, as INVALID_ARGUMENT with reason INVALID_FIELD and a google.rpc.BadRequest
-    that names them; a Timestamp must be from 0001-01-02 to 9999-12-30, in UTC. Methods list only the reasons of
-    their own; any call may also fail with INVALID_FIELD, with STORE_DOWN, DRAINING or RATE_LIMITED (call again after
-    the google.rpc.RetryInfo), with TOKEN_INVALID, TOKEN_EXPIRED or SCOPE_MISSING{scope}, or with
+    that names them, of very many the first; a Timestamp must be from 0001-01-02 to 9999-12-30, in UTC. Methods list
+    only the reasons of their own; any call may also fail with INVALID_FIELD, with STORE_DOWN, DRAINING or RATE_LIMITED
+    (call again after the google.rpc.RetryInfo), with TOKEN_INVALID, TOKEN_EXPIRED or SCOPE_MISSING{scope}, or with
     INTERNAL{correlation_id}, by which the service's log tells more.
     """
 

@@ -82,19 +82,19 @@ class UpdateSyncSettingsRequest(_message.Message):
     """Absent: the defaults for everybody."""
     @_builtins.property
     def settings(self) -> _containers.RepeatedCompositeFieldContainer[_settings_pb2.SyncSetting]:
-        """One a data type to be changed; the others stay."""
+        """One a data type to be changed, at most 1000; the others stay. These or reset_data_types must name something."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Which fields of the settings are changed, such as `frequency,sync_order`; the others stay as they are in force.
         Naming one of sync_from and sync_from_window_months means both: they are one choice. Absent or `*`: all fields,
-        so that what is absent in a setting is absent afterwards.
+        so that what is absent in a setting is absent afterwards. At most 100 paths.
         """
 
     @_builtins.property
     def reset_data_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Data types that are to have no setting of their own any more: a company falls back to the default, and a default
-        to what the service is born with.
+        to what the service is born with. At most 1000.
         """
 
     def __init__(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import overload
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -49,8 +51,48 @@ def test_an_optional_id_may_be_left_out_but_not_empty(value: str, problem: str) 
 
 def test_a_list_of_ids_has_no_empty_ones() -> None:
     with pytest.raises(errors.InvalidFields) as caught, Fields() as fields:
-        fields.uuids("company_ids", ["01890a5d-ac96-774b-bcce-b302099a8057", ""])
+        fields.uuids("company_ids", ["01890a5d-ac96-774b-bcce-b302099a8057", ""], at_most=2)
     assert caught.value.violations == (errors.FieldViolation("company_ids[1]", f"{UUID_EXPECTED}, not ''"),)
+
+
+class Unread(Sequence[str]):
+    """A list that is not to be looked into."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        raise AssertionError(f"element {index} was read")
+
+
+def test_of_too_many_elements_none_is_read() -> None:
+    with pytest.raises(errors.InvalidFields) as caught, Fields() as fields:
+        fields.uuids("company_ids", Unread(3), at_most=2)
+    problem = "must have 0 to 2 elements, not 3"
+    assert caught.value.violations == (errors.FieldViolation("company_ids", problem),)
+
+
+def test_of_too_few_elements_it_is_told_how_many_are_wanted() -> None:
+    with pytest.raises(errors.InvalidFields) as caught, Fields() as fields:
+        fields.elements("requests", [], at_least=1, at_most=2)
+    problem = "must have 1 to 2 elements, not 0"
+    assert caught.value.violations == (errors.FieldViolation("requests", problem),)
+
+
+def test_of_very_many_wrong_fields_the_first_are_told_and_the_rest_is_counted() -> None:
+    with pytest.raises(errors.InvalidFields) as caught, Fields() as fields:
+        fields.uuids("company_ids", ["x"] * 1000, at_most=1000)
+    names = [one.field for one in caught.value.violations]
+    assert names == [f"company_ids[{index}]" for index in range(100)]
+    assert caught.value.left_out == 900
+    assert str(caught.value).endswith("; and 900 more")
 
 
 def listing_since(moment: datetime) -> record_service_pb2.ListRecordsRequest:
