@@ -175,10 +175,13 @@ async def refusal_of(
         (
             "ConnectorService.Connect",
             connector_pb2.ConnectRequest(
-                hello=connector_pb2.ConnectorHello(connection_ids=["x"], max_batch_assignments=0)
+                hello=connector_pb2.ConnectorHello(
+                    connection_ids=["x"], max_batch_assignments=0, version="1\0"
+                )
             ),
             [
                 "hello.connector_name",
+                "hello.version",
                 "hello.connection_ids[0]",
                 "hello.capacity",
                 "hello.max_batch_assignments",

@@ -37,6 +37,7 @@ _PAGE_BYTES_MAX = 4 << 20
 _SERVED_MAX = 10_000
 # A stream may break before a connector has heard that what it held is done, and after it was given as much again.
 _HELD_LEASES_MAX = 10_000
+_VERSION_CHARACTERS_MAX = 100
 _TEXT_CHARACTERS_MAX = 4000
 
 # As many messages of reports of one connector are carried out at the same time.
@@ -223,7 +224,7 @@ def _hello(first: connector_pb2.ConnectRequest | None, peer: str) -> Hello:
             fields.wrong("connection_ids", "or integration_keys must name what the connector serves")
         return Hello(
             connector_name=fields.text("connector_name", hello.connector_name, characters_max=200),
-            version=hello.version[:100],
+            version=fields.possible_text("version", hello.version, characters_max=_VERSION_CHARACTERS_MAX),
             address=peer,
             integration_keys=frozenset(integration_keys),
             connection_ids=fields.uuids("connection_ids", hello.connection_ids, at_most=_SERVED_MAX),

@@ -99,15 +99,16 @@ class Fields:
         """A required text of a limited length, without NUL, which Postgres cannot hold."""
         if not value.strip():
             self.wrong(field, "is required")
-        return self._limited(field, value, characters_max)
+        return self.possible_text(field, value, characters_max=characters_max)
 
     def optional_text(self, message: Message, field: str, *, characters_max: int) -> str | None:
         """An optional text: None where absent."""
         if not message.HasField(field):
             return None
-        return self._limited(field, getattr(message, field), characters_max)
+        return self.possible_text(field, getattr(message, field), characters_max=characters_max)
 
-    def _limited(self, field: str, value: str, characters_max: int) -> str:
+    def possible_text(self, field: str, value: str, *, characters_max: int) -> str:
+        """A text that may be empty."""
         if len(value) > characters_max:
             self.wrong(field, f"must have at most {characters_max} characters, not {len(value)}")
         if "\0" in value:

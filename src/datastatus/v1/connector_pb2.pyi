@@ -112,7 +112,7 @@ class ConnectorHello(_message.Message):
     connector_name: _builtins.str
     """For people, such as `gnucash@reception-pc`. Required; up to 200 characters."""
     version: _builtins.str
-    """Its release, for people. Empty: not told."""
+    """Its release, for people; up to 100 characters. Empty: not told."""
     capacity: _builtins.int
     """Required; how many datasets it takes in hand at once, 1 to 1000. A connector that serves whole integrations gets one
     less of any one company (but one at least), so that another company's dataset finds room at once.
