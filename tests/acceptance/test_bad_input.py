@@ -173,6 +173,17 @@ async def refusal_of(
             ["external_id"],
         ),
         (
+            "ConnectorService.ReportStatus",
+            connector_service_pb2.ReportStatusRequest(
+                dataset_id=NOBODY,
+                to_status=dataset_pb2.DATASET_STATUS_FETCH_ERROR,
+                description="x" * 4001,
+                error_message="x" * 4001,
+                error_code="x" * 101,
+            ),
+            ["description", "error_message", "error_code"],
+        ),
+        (
             "ConnectorService.Connect",
             connector_pb2.ConnectRequest(
                 hello=connector_pb2.ConnectorHello(

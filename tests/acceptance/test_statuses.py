@@ -11,6 +11,7 @@ import pytest
 
 from datastatus.cli.client import Client
 from datastatus.connector.runtime import ConnectorRuntime
+from datastatus.domain.texts import shortened
 from datastatus.integrations.gnucash import DEMO_BOOK, GNUCASH
 from datastatus.v1 import (
     company_service_pb2,
@@ -106,10 +107,11 @@ async def test_what_the_source_says_is_the_status(
 async def test_whatever_the_source_says_is_told(
     client: Client, scripts: Path, scripted: connection_pb2.Connection, said: str, told: str
 ) -> None:
-    script(scripts, "customers", error="SourceUnavailable", message=said)
+    script(scripts, "customers", error="SourceUnavailable", message=said, code=said)
     dataset = await synced(client, scripted.company_id, "customers")
     assert dataset.status == dataset_pb2.DATASET_STATUS_FETCH_ERROR
-    assert dataset.error_message == f"the source says: {told}"[:4000]
+    assert dataset.error_message == shortened(f"the source says: {told}", 4000)
+    assert dataset.error_code == shortened(told, 100)
 
 
 async def test_after_an_auth_error_syncs_are_refused_with_the_link_url_until_relinked(

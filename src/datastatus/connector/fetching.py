@@ -21,7 +21,7 @@ from datastatus.connector.presence import Presence
 from datastatus.domain.credentials import without_secrets
 from datastatus.domain.dataset import WaitReason
 from datastatus.domain.fetching import FetchScope
-from datastatus.domain.texts import plain
+from datastatus.domain.texts import CODE_CHARACTERS_MAX, TEXT_CHARACTERS_MAX, shortened
 from datastatus.integrations.base import Integration, RawRecord
 from datastatus.integrations.encoding import RECORD_BYTES_MAX, encode_record
 from datastatus.integrations.raw import show
@@ -39,8 +39,6 @@ _COUNT_MAX = (1 << 63) - 1
 # A page is offered for as long as its lease may live, but no longer than so many leases last.
 _UPLOAD_LEASES_MAX = 4
 _UPLOAD_PAUSE_SECONDS_MAX = 5.0
-# The service refuses a longer text, and so the report.
-_TEXT_CHARACTERS_MAX = 4000
 
 CredentialsOf = Callable[[str], Awaitable[Mapping[str, Any]]]
 """What a connection was authorised with, by its id."""
@@ -101,8 +99,8 @@ class Fetcher:
                     report.complete_from = scope.sync_from.isoformat()
             except errors.SourceError as exc:
                 report.to_status = dataset_pb2.DatasetStatus.Value(f"DATASET_STATUS_{exc.terminal_status}")
-                report.error_message = _text(without_secrets(str(exc), credentials))
-                report.error_code = exc.code
+                report.error_message = shortened(without_secrets(str(exc), credentials), TEXT_CHARACTERS_MAX)
+                report.error_code = shortened(exc.code, CODE_CHARACTERS_MAX)
             except _UploadFailed as exc:
                 log.warning("upload_failed", code=exc.code.name, details=exc.details)
                 # Given back, for another attempt; where the lease was lost that has been done already.
@@ -110,7 +108,8 @@ class Fetcher:
                 report.to_status = (
                     dataset_pb2.DATASET_STATUS_QUEUED if gone else dataset_pb2.DATASET_STATUS_FETCH_ERROR
                 )
-                report.error_message = _text(f"The records could not be uploaded: {exc.details}")
+                problem = f"The records could not be uploaded: {exc.details}"
+                report.error_message = shortened(problem, TEXT_CHARACTERS_MAX)
                 report.error_code = "UPLOAD_FAILED"
             except _CredentialsNotRead as exc:
                 log.warning("credentials_not_read", cause=repr(exc.cause))
@@ -231,11 +230,6 @@ class Fetcher:
 
 def _report(assignment: connector_pb2.Assignment) -> connector_pb2.StatusReport:
     return connector_pb2.StatusReport(dataset_id=assignment.dataset_id, lease_token=assignment.lease.token)
-
-
-def _text(message: str) -> str:
-    """As a report takes it, whatever the source has said."""
-    return plain(message)[:_TEXT_CHARACTERS_MAX]
 
 
 def _scope(assignment: connector_pb2.Assignment) -> FetchScope:

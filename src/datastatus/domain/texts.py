@@ -4,6 +4,8 @@ from __future__ import annotations
 
 TEXT_CHARACTERS_MAX = 4000
 """What a status is described with, and what a failure says."""
+CODE_CHARACTERS_MAX = 100
+"""What a failure is known by to programs."""
 
 
 def shortened(text: str, characters_max: int) -> str:

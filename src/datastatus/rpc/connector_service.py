@@ -12,6 +12,7 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 
 from datastatus import errors
+from datastatus.domain.texts import CODE_CHARACTERS_MAX, TEXT_CHARACTERS_MAX
 from datastatus.engine.calls_in_order import CallsInOrder
 from datastatus.engine.connector_session import (
     Assigned,
@@ -38,7 +39,6 @@ _SERVED_MAX = 10_000
 # A stream may break before a connector has heard that what it held is done, and after it was given as much again.
 _HELD_LEASES_MAX = 10_000
 _VERSION_CHARACTERS_MAX = 100
-_TEXT_CHARACTERS_MAX = 4000
 
 # As many messages of reports of one connector are carried out at the same time.
 _MESSAGES_AT_ONCE_MAX = 4
@@ -47,6 +47,8 @@ _MESSAGES_AT_ONCE_MAX = 4
 _Outgoing = asyncio.Queue[connector_pb2.ConnectResponse | None]
 # Messages of reports that are being carried out, by the datasets that they are on.
 _Reporting = CallsInOrder[UUID, connector_pb2.ReportResults]
+
+_ReportMessage = connector_pb2.StatusReport | connector_service_pb2.ReportStatusRequest
 
 _REVOKE_REASONS = {
     RevokeReason.CANCELLED: connector_pb2.REVOKE_REASON_CANCELLED,
@@ -108,7 +110,7 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
                 to_status,
                 description=_text(fields, request, "description"),
                 error_message=_text(fields, request, "error_message"),
-                error_code=_text(fields, request, "error_code"),
+                error_code=_code(fields, request),
                 records_fetched=fields.optional_count(request, "records_fetched"),
                 records_total=fields.optional_count(request, "records_total"),
             )
@@ -256,7 +258,7 @@ def _report_or_error(report: connector_pb2.StatusReport) -> Report | errors.Inva
                 else None,
                 description=_text(fields, report, "description"),
                 error_message=_text(fields, report, "error_message"),
-                error_code=_text(fields, report, "error_code"),
+                error_code=_code(fields, report),
                 records_fetched=fields.optional_count(report, "records_fetched"),
                 records_total=fields.optional_count(report, "records_total"),
                 wait_reason=fields.choice(
@@ -272,12 +274,12 @@ def _report_or_error(report: connector_pb2.StatusReport) -> Report | errors.Inva
         return exc
 
 
-def _text(
-    fields: Fields,
-    message: connector_pb2.StatusReport | connector_service_pb2.ReportStatusRequest,
-    field: str,
-) -> str | None:
-    return fields.optional_text(message, field, characters_max=_TEXT_CHARACTERS_MAX)
+def _text(fields: Fields, message: _ReportMessage, field: str) -> str | None:
+    return fields.optional_text(message, field, characters_max=TEXT_CHARACTERS_MAX)
+
+
+def _code(fields: Fields, message: _ReportMessage) -> str | None:
+    return fields.optional_text(message, "error_code", characters_max=CODE_CHARACTERS_MAX)
 
 
 def _result(report: connector_pb2.StatusReport, answer: Answer) -> connector_pb2.ReportResult:

@@ -245,11 +245,11 @@ class StatusReport(_message.Message):
     it ends INTERNAL_ERROR. Of a self-driven integration any status that may follow. Absent: no change, only progress.
     """
     description: _builtins.str
-    """What happened, for people; up to 4000 characters, as are the next two. Absent: the status's own description."""
+    """What happened, for people; up to 4000 characters. Absent: the status's own description."""
     error_message: _builtins.str
-    """What went wrong and what to do about it, for people. Absent: nothing."""
+    """What went wrong and what to do about it, for people; up to 4000 characters. Absent: nothing."""
     error_code: _builtins.str
-    """What went wrong, for programs; stable. Absent: nothing more is known than the status."""
+    """What went wrong, for programs; stable, and up to 100 characters. Absent: nothing more is known than the status."""
     records_fetched: _builtins.int
     """Records read so far, 0 or more; with MAPPING all of them, and it must equal what was uploaded. Absent: not told."""
     records_total: _builtins.int

@@ -107,11 +107,11 @@ class ReportStatusRequest(_message.Message):
     as a part of the source's data: use the stream to report a fetch_complete.
     """
     description: _builtins.str
-    """What happened, for people; up to 4000 characters, as are the next two. Absent: the status's own description."""
+    """What happened, for people; up to 4000 characters. Absent: the status's own description."""
     error_message: _builtins.str
-    """What went wrong and what to do about it, for people. Absent: nothing."""
+    """What went wrong and what to do about it, for people; up to 4000 characters. Absent: nothing."""
     error_code: _builtins.str
-    """What went wrong, for programs; stable. Absent: nothing more is known than the status."""
+    """What went wrong, for programs; stable, and up to 100 characters. Absent: nothing more is known than the status."""
     records_fetched: _builtins.int
     """Records read so far, 0 or more; where records are uploaded, with MAPPING as many as were. Absent: not told."""
     records_total: _builtins.int

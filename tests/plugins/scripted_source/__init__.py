@@ -2,8 +2,8 @@
 
 It stands in for sources that fail in ways which no real one can be made to fail in on demand. The folder is
 named by SCRIPTED_SOURCE_FOLDER; `{data_type}.json` holds `{"records": [...]}`, `{"error": "SourceAuthFailed"}`,
-with a `message` or without, or `{"gate": "name"}` together with records: the fetch goes on once the file `name`
-exists.
+with a `message` and a `code` or without, or `{"gate": "name"}` together with records: the fetch goes on once the
+file `name` exists.
 
 `keyed` is the same behind a key: it accepts those in the file `keys`, a line each, and is careless with them
 in what it says. While there is a file `away` it is not to be had, for the reason that the file names.
@@ -39,7 +39,8 @@ class ScriptedSource:
         script = self._script(data_type)
         if "error" in script:
             said = script.get("message", script["error"])
-            raise getattr(errors, script["error"])(f"the source says: {said}", code="SCRIPTED")
+            code = script.get("code", "SCRIPTED")
+            raise getattr(errors, script["error"])(f"the source says: {said}", code=code)
         if "crash" in script:
             raise RuntimeError(script["crash"])
         records = script["records"]
