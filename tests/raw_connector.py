@@ -19,15 +19,25 @@ from running_service import RunningService
 _SECONDS_MAX = 30
 
 
+def _as_bytes(message: connector_pb2.ConnectRequest | bytes) -> bytes:
+    return message if isinstance(message, bytes) else message.SerializeToString()
+
+
 class RawConnector:
     """`in_hand` are the assignments that were neither ended by `finish` nor revoked.
 
     `batch_sizes`: how many came in each AssignmentBatch.
     """
 
-    def __init__(self, stub: connector_service_pb2_grpc.ConnectorServiceAsyncStub) -> None:
-        self._stub = stub
-        self._call = stub.Connect()
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub: connector_service_pb2_grpc.ConnectorServiceAsyncStub = (
+            connector_service_pb2_grpc.ConnectorServiceStub(channel)
+        )
+        self._call = channel.stream_stream(
+            "/datastatus.v1.ConnectorService/Connect",
+            request_serializer=_as_bytes,
+            response_deserializer=connector_pb2.ConnectResponse.FromString,
+        )()
         self._assigned: asyncio.Queue[connector_pb2.Assignment] = asyncio.Queue()
         self._revoked: asyncio.Queue[connector_pb2.Revocation] = asyncio.Queue()
         self._results: asyncio.Queue[connector_pb2.ReportResult] = asyncio.Queue()
@@ -144,6 +154,10 @@ class RawConnector:
         """Send a message that is none."""
         await self._call.write(connector_pb2.ConnectRequest())
 
+    async def say_garbage(self) -> None:
+        """Send what is no message at all."""
+        await self._call.write(b"\xff")
+
     async def drain(self) -> None:
         await self._call.write(connector_pb2.ConnectRequest(draining=connector_pb2.ConnectorDraining()))
 
@@ -176,7 +190,7 @@ async def raw_connector(
         ],
     )
     async with grpc.aio.insecure_channel(service.address) as channel:
-        connector = RawConnector(connector_service_pb2_grpc.ConnectorServiceStub(channel))
+        connector = RawConnector(channel)
         welcome = await connector.open(hello)
         interval = welcome.heartbeat_interval
         tasks = [connector.begin_reading()]

@@ -14,7 +14,7 @@ import pytest
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from datastatus.cli.client import Client
 from datastatus.v1 import (
@@ -69,12 +69,12 @@ async def channel(service: RunningService) -> AsyncIterator[grpc.aio.Channel]:
         yield channel
 
 
-async def call(channel: grpc.aio.Channel, method: MethodDescriptor, request: Message) -> None:
+async def call(channel: grpc.aio.Channel, method: MethodDescriptor, request: Message | bytes) -> None:
     """Call any method with one request; a watch is read up to its first token."""
     name = f"/{method.containing_service.full_name}/{method.name}"
     answer = message_factory.GetMessageClass(method.output_type)
     formats = {
-        "request_serializer": type(request).SerializeToString,
+        "request_serializer": lambda one: one if isinstance(one, bytes) else one.SerializeToString(),
         "response_deserializer": answer.FromString,
     }
     match method.client_streaming, method.server_streaming:
@@ -209,6 +209,36 @@ async def test_all_wrong_fields_come_back_at_once(
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert reason_of(refused.value) == "INVALID_FIELD"
     assert sorted(violations_of(refused.value)) == sorted(fields)
+
+
+def is_read(method: MethodDescriptor, encoded: bytes) -> bool:
+    try:
+        message_factory.GetMessageClass(method.input_type).FromString(encoded)
+    except DecodeError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("method", "encoded"),
+    [
+        pytest.param(method, encoded, id=f"{problem} {method.full_name.removeprefix('datastatus.v1.')}")
+        for problem, encoded in {"broken": b"\xff\xff", "not UTF-8": b"\x0a\x02\xff\xfe"}.items()
+        for method in METHODS
+        if not is_read(method, encoded)
+    ],
+)
+async def test_what_is_no_request_is_refused_with_a_reason(
+    service: RunningService, channel: grpc.aio.Channel, method: MethodDescriptor, encoded: bytes
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call(channel, method, encoded)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason_of(refused.value) == "INVALID_FIELD"
+    problem = f"must be a {method.input_type.full_name}, encoded as protobuf"
+    assert violations_of(refused.value) == {"request": problem}
+    assert "Traceback" not in service.log
+    assert '"error"' not in service.log
 
 
 def lists_in(message: Descriptor, path: str = "") -> Iterator[str]:

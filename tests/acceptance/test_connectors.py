@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -22,7 +22,7 @@ from datastatus.v1 import (
     sync_service_pb2,
     watch_pb2,
 )
-from raw_connector import raw_connector
+from raw_connector import RawConnector, raw_connector
 from running_service import (
     RunningService,
     client_of,
@@ -149,20 +149,24 @@ async def test_reports_on_one_dataset_follow_each_other_and_hold_up_no_other_dat
     ]
 
 
+@pytest.mark.parametrize("say_wrong", [RawConnector.say_nothing, RawConnector.say_garbage])
 async def test_what_was_reported_before_a_message_that_is_refused_is_carried_out_and_answered(
-    service: RunningService, client: Client
+    service: RunningService, client: Client, say_wrong: Callable[[RawConnector], Awaitable[None]]
 ) -> None:
     connection = await linked(client, "external")
     async with raw_connector(service, [connection.id], capacity=2) as connector:
         one, other = await connector.assigned(), await connector.assigned()
         await connector.send_report(one, MAPPING)
         await connector.send_report(other, MAPPING)
-        await connector.say_nothing()
+        await say_wrong(connector)
         results = [await connector.result() for _ in range(2)]
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await connector.ended()
     assert [(result.dataset_id, result.status) for result in results] == [
         (one.dataset_id, MAPPING),
         (other.dataset_id, MAPPING),
     ]
+    assert reason_of(refused.value) == "INVALID_FIELD"
 
 
 async def test_too_many_reports_in_one_message_are_refused_unread(

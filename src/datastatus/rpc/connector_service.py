@@ -10,6 +10,7 @@ from uuid import UUID
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
 
 from datastatus import errors
 from datastatus.domain.texts import CODE_CHARACTERS_MAX, TEXT_CHARACTERS_MAX
@@ -150,7 +151,7 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
                     case _:
                         problem = "must be reports, a heartbeat or draining after the hello"
                         raise errors.InvalidFields([errors.FieldViolation("message", problem)])
-        except errors.InvalidFields as exc:
+        except (errors.InvalidFields, DecodeError) as exc:
             # What came before it is answered first.
             await reporting.begin((), partial(_refuse, exc))
         reporting.end()
@@ -208,7 +209,7 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
         )
 
 
-async def _refuse(error: errors.InvalidFields) -> connector_pb2.ReportResults:
+async def _refuse(error: errors.InvalidFields | DecodeError) -> connector_pb2.ReportResults:
     raise error
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import grpc
 import structlog
+from google.protobuf import descriptor_pool
+from google.protobuf.message import DecodeError
 
 from datastatus import errors
 from datastatus.rpc import error_table
@@ -32,10 +34,8 @@ class Handlers(grpc.GenericRpcHandler):
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
         """Serve the methods of a service."""
         for name, handler in handlers.items():
-            method = f"/{service}/{name}"
-            self._by_method[method] = (
-                _guarded(handler, method) if service.startswith("datastatus.") else handler
-            )
+            ours = service.startswith("datastatus.")
+            self._by_method[f"/{service}/{name}"] = _guarded(handler, service, name) if ours else handler
 
     def add_generic_rpc_handlers(self, handlers: object) -> None:
         """The generated functions bring the same methods twice."""
@@ -44,7 +44,7 @@ class Handlers(grpc.GenericRpcHandler):
         return self._by_method.get(handler_call_details.method)
 
 
-def _guarded(handler: Handler, method: str) -> Handler:
+def _guarded(handler: Handler, service: str, name: str) -> Handler:
     make = {
         (False, False): grpc.unary_unary_rpc_method_handler,
         (False, True): grpc.unary_stream_rpc_method_handler,
@@ -53,7 +53,15 @@ def _guarded(handler: Handler, method: str) -> Handler:
     }[handler.request_streaming, handler.response_streaming]
     behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     serialize = _unless_bytes(handler.response_serializer)
-    return make(_guard(behaviour, method), handler.request_deserializer, serialize)
+    described = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
+    request_type = described.input_type.full_name
+    if handler.request_streaming:
+        # What cannot be read fails where the method takes it.
+        guarded = _guard(behaviour, f"/{service}/{name}", request_type)
+        return make(guarded, handler.request_deserializer, serialize)
+    # gRPC would answer for what cannot be read, without a reason.
+    guarded = _guard(behaviour, f"/{service}/{name}", request_type, handler.request_deserializer)
+    return make(guarded, None, serialize)
 
 
 def _unless_bytes(serialize: Any) -> Callable[[Any], bytes]:
@@ -61,22 +69,30 @@ def _unless_bytes(serialize: Any) -> Callable[[Any], bytes]:
     return lambda message: message if isinstance(message, bytes) else serialize(message)
 
 
-def _guard(behaviour: Any, method: str) -> Any:
+def _guard(
+    behaviour: Any, method: str, request_type: str, deserialize: Callable[[bytes], Any] | None = None
+) -> Any:
+    """`deserialize` is for requests that come as bytes."""
+
     # Streaming methods are coroutines that write to the context, not generators: a generator that is dropped
     # half way is closed by another task, which no task group inside survives.
     async def guarded(request: Any, context: Context) -> Any:
         try:
-            return await behaviour(request, context)
+            return await behaviour(deserialize(request) if deserialize else request, context)
         except Exception as exc:
-            await _abort(context, method, exc)
+            await _abort(context, method, request_type, exc)
 
     return guarded
 
 
-async def _abort(context: Context, method: str, error: Exception) -> None:
+async def _abort(context: Context, method: str, request_type: str, error: Exception) -> None:
     while isinstance(error, ExceptionGroup):
         # What went wrong first inside a task group; the others were cancelled for it.
         error = error.exceptions[0]
+    if isinstance(error, DecodeError):
+        error = errors.InvalidFields(
+            [errors.FieldViolation("request", f"must be a {request_type}, encoded as protobuf")]
+        )
     match error:
         case errors.DatastatusError():
             if isinstance(error, errors.StoreDown):
