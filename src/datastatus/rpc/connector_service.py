@@ -44,8 +44,8 @@ _VERSION_CHARACTERS_MAX = 100
 # As many messages of reports of one connector are carried out at the same time.
 _MESSAGES_AT_ONCE_MAX = 4
 
-# What goes to the connector; None ends the stream.
-_Outgoing = asyncio.Queue[connector_pb2.ConnectResponse | None]
+# What goes to the connector; None ends the stream, and so does an error.
+_Outgoing = asyncio.Queue[connector_pb2.ConnectResponse | Exception | None]
 # Messages of reports that are being carried out, by the datasets that they are on.
 _Reporting = CallsInOrder[UUID, connector_pb2.ReportResults]
 
@@ -77,6 +77,8 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
                     tasks.create_task(self._forward(session, outgoing)),
                 )
                 while (message := await outgoing.get()) is not None:
+                    if isinstance(message, Exception):
+                        raise message
                     await context.write(message)
                 for one in working:
                     one.cancel()
@@ -157,9 +159,14 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
         reporting.end()
 
     async def _answer(self, reporting: _Reporting, outgoing: _Outgoing) -> None:
-        async for results in reporting.results():
-            await outgoing.put(connector_pb2.ConnectResponse(report_results=results))
-        await outgoing.put(None)
+        try:
+            async for results in reporting.results():
+                await outgoing.put(connector_pb2.ConnectResponse(report_results=results))
+        except Exception as exc:
+            # Raised here it would overtake the results that still wait to be sent.
+            await outgoing.put(exc)
+        else:
+            await outgoing.put(None)
 
     async def _forward(self, session: ConnectorSession, outgoing: _Outgoing) -> None:
         while True:
