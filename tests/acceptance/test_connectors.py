@@ -221,6 +221,22 @@ async def test_fewer_records_than_none_are_refused(
     assert (unchanged.status, unchanged.progress.records_fetched) == (FETCHING, 0)
 
 
+@pytest.mark.parametrize("status", [MAPPING, COMPLETE])
+async def test_what_has_not_failed_takes_no_error(
+    service: RunningService, client: Client, status: dataset_pb2.DatasetStatus.ValueType
+) -> None:
+    connection = await linked(client, "external")
+    told = {"error_message": "It went wrong.", "error_code": "WRONG"}
+    async with raw_connector(service, [connection.id], capacity=1) as connector:
+        assignment = await connector.assigned()
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await report_alone(service, assignment, status, **told)
+        result = await connector.report(assignment, status, **told)
+        assert (await get(client, assignment.dataset_id)).status == FETCHING
+    assert sorted(violations_of(refused.value)) == ["error_code", "error_message"]
+    assert all(f"{field}: must be left out" in result.error.message for field in told)
+
+
 async def test_of_two_connectors_for_one_connection_each_gets_its_own(
     service: RunningService, client: Client
 ) -> None:

@@ -160,6 +160,7 @@ class Reporter:
         return find_integration(self._registry, assignment.integration_key).info.self_driven
 
     async def _change(self, assignment: Assignment, report: Report, to_status: DatasetStatus) -> Change:
+        _check_error(report, to_status)
         if to_status is DatasetStatus.QUEUED:
             return _given_back(assignment, report)
         grant = None
@@ -238,6 +239,18 @@ class Reporter:
                 retry_time=report.retry_time,
             )
         )
+
+
+def _check_error(report: Report, to_status: DatasetStatus) -> None:
+    """Raises InvalidFields where something went wrong by the report, but not by the status."""
+    told = {"error_message": report.error_message, "error_code": report.error_code}
+    violations = [
+        errors.FieldViolation(name, f"must be left out: {to_status} is no failure")
+        for name, value in told.items()
+        if value is not None
+    ]
+    if violations and not to_status.may_have_error:
+        raise errors.InvalidFields(violations)
 
 
 def _given_back(assignment: Assignment, report: Report) -> Change:

@@ -247,9 +247,13 @@ class StatusReport(_message.Message):
     description: _builtins.str
     """What happened, for people; up to 4000 characters. Absent: the status's own description."""
     error_message: _builtins.str
-    """What went wrong and what to do about it, for people; up to 4000 characters. Absent: nothing."""
+    """What went wrong and what to do about it, for people; up to 4000 characters. Only with a status that is a
+    failure, NOT_SUPPORTED or CANCELLED, and with QUEUED. Absent: nothing.
+    """
     error_code: _builtins.str
-    """What went wrong, for programs; stable, and up to 100 characters. Absent: nothing more is known than the status."""
+    """What went wrong, for programs; stable, and up to 100 characters. Only where error_message may be. Absent: nothing
+    more is known than the status.
+    """
     records_fetched: _builtins.int
     """Records read so far, 0 or more; with MAPPING all of them, and it must equal what was uploaded. Absent: not told."""
     records_total: _builtins.int

@@ -144,6 +144,13 @@ async def test_the_database_refuses(store: Store, statement: str) -> None:
         await store.sql.execute(statement)
 
 
+async def test_the_database_refuses_an_error_of_what_is_complete(store: Store) -> None:
+    dataset_id = await store.queued(await store.connection())
+    await store.bring_to(dataset_id, DatasetStatus.COMPLETE)
+    with pytest.raises(asyncpg.CheckViolationError):
+        await store.sql.execute("UPDATE dataset SET error_message = 'no' WHERE id = $1", dataset_id)
+
+
 async def test_two_active_datasets_of_one_data_type_cannot_be(store: Store) -> None:
     link = await store.connection()
     await store.queued(link)

@@ -44,7 +44,7 @@ CREATE FUNCTION is_terminal_status(status dataset_status) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN NOT is_leased_status(status) AND status <> 'QUEUED';
 
--- Leased in between, and terminal at the end; only what has ended has failed.
+-- Leased in between, and terminal at the end; only what has ended, and not COMPLETE, has failed.
 CREATE FUNCTION is_consistent_dataset(
     status dataset_status, version integer, attempt integer, started timestamptz, completed timestamptz,
     error_message text, lease_token uuid, lease_holder uuid, lease_expires timestamptz
@@ -53,7 +53,7 @@ LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 BEGIN
     RETURN version > 0 AND attempt > 0
         AND num_nulls(lease_token, lease_holder, lease_expires) IN (0, 3)
-        AND (completed IS NOT NULL OR error_message IS NULL)
+        AND (completed IS NOT NULL AND status <> 'COMPLETE' OR error_message IS NULL)
         AND CASE
             WHEN status = 'QUEUED' THEN num_nulls(completed, lease_token) = 2
             WHEN status IN ('FETCHING', 'MAPPING', 'VALIDATING', 'PROCESSING')
