@@ -221,6 +221,49 @@ async def test_fewer_records_than_none_are_refused(
     assert (unchanged.status, unchanged.progress.records_fetched) == (FETCHING, 0)
 
 
+async def test_of_a_refused_report_no_progress_is_kept(service: RunningService, client: Client) -> None:
+    connection = await linked(client, "external")
+    async with raw_connector(service, [connection.id], capacity=1) as connector:
+        assignment = await connector.assigned()
+        before = await get(client, assignment.dataset_id)
+        told = {"records_fetched": 77, "records_total": 99}
+        wait = {"wait_reason": dataset_pb2.WAIT_REASON_BOOK_LOCKED}
+        assert (await connector.report(assignment, COMPLETE, **told, **wait)).HasField("error")
+        with pytest.raises(grpc.aio.AioRpcError):
+            await report_alone(service, assignment, COMPLETE, **told)
+        # Were something of it kept, it would be written together with this.
+        await connector.report(assignment, records_fetched=1)
+        after = await once(client, assignment.dataset_id, lambda dataset: dataset != before)
+    before.progress.records_fetched = 1
+    assert after == before
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize(
+    "status",
+    [
+        dataset_pb2.DATASET_STATUS_FETCH_ERROR,
+        dataset_pb2.DATASET_STATUS_AUTH_ERROR,
+        dataset_pb2.DATASET_STATUS_CANCELLED,
+        MAPPING,
+    ],
+)
+async def test_the_counts_of_the_last_report_are_the_datasets_with_its_new_status(
+    service: RunningService, client: Client, status: dataset_pb2.DatasetStatus.ValueType, alone: bool
+) -> None:
+    connection = await linked(client, "external")
+    async with raw_connector(service, [connection.id], capacity=1) as connector:
+        assignment = await connector.assigned()
+        told = {"records_fetched": 77, "records_total": 99}
+        if alone:
+            await report_alone(service, assignment, status, **told)
+        else:
+            await connector.report(assignment, status, **told)
+        dataset = await get(client, assignment.dataset_id)
+    assert dataset.status == status
+    assert (dataset.progress.records_fetched, dataset.progress.percent) == (77, 100 * 77 // (4 * 99))
+
+
 @pytest.mark.parametrize("status", [MAPPING, COMPLETE])
 async def test_what_has_not_failed_takes_no_error(
     service: RunningService, client: Client, status: dataset_pb2.DatasetStatus.ValueType

@@ -75,7 +75,6 @@ class Reporter:
             try:
                 if assignment is None or assignment.lease_token != report.lease_token:
                     raise errors.LeaseLost(str(report.dataset_id))
-                self._note_progress(report)
                 if report.to_status is not None:
                     changes[index] = await self._change(assignment, report, report.to_status)
             except (errors.LeaseLost, errors.InvalidRequest, errors.WrongState) as exc:
@@ -94,6 +93,10 @@ class Reporter:
                 answers[index] = exc
             else:
                 answers[index] = self._answer(assignments[index], changes[index], result)
+        for report, answer in zip(reports, answers, strict=True):
+            # What is refused changes nothing.
+            if not isinstance(answer, errors.DatastatusError):
+                self._note_progress(report)
         return answers
 
     def _answer(self, assignment: Assignment | None, change: Change, result: ChangeResult) -> Answer:
@@ -119,7 +122,6 @@ class Reporter:
             [result] = await self._writer.change([change])
         self._settle(assignment, change, result)
         self._note_progress(texts)
-        await self._progress.flush()
         return (await datasets.datasets_by_id(self._database, [dataset_id]))[dataset_id]
 
     def stays(self, assignment: Assignment, status: DatasetStatus) -> bool:
@@ -180,6 +182,8 @@ class Reporter:
             error_message=report.error_message,
             error_code=report.error_code,
             grant=grant,
+            records_fetched=report.records_fetched,
+            records_total=report.records_total,
         )
 
     async def _seal(self, assignment: Assignment, report: Report) -> None:
@@ -225,6 +229,7 @@ class Reporter:
                 raise errors.LeaseLost(dataset_id)
 
     def _note_progress(self, report: Report) -> None:
+        """Of a report that was carried out. Its counts came with the change; noted, no earlier ones follow them."""
         told = (report.records_fetched, report.records_total, report.wait_reason)
         if report.to_status is not None and all(one is None for one in told):
             self._progress.end_wait(report.dataset_id)
@@ -264,4 +269,6 @@ def _given_back(assignment: Assignment, report: Report) -> Change:
         description=report.description or (message if status is DatasetStatus.QUEUED else None),
         error_message=message,
         error_code=code,
+        records_fetched=report.records_fetched,
+        records_total=report.records_total,
     )

@@ -164,7 +164,8 @@ class Change(NamedTuple):
     """A change of one dataset's status.
 
     `held_token` is the lease that the caller must still hold, None for what needs none (claiming, cancelling,
-    reaping). `only_expired`: only where the present lease has run out.
+    reaping). `only_expired`: only where the present lease has run out. The counts are what is told of the dataset's
+    progress together with the change; None keeps what it has.
     """
 
     dataset_id: UUID
@@ -175,6 +176,8 @@ class Change(NamedTuple):
     error_message: str | None = None
     error_code: str | None = None
     grant: Grant | None = None
+    records_fetched: int | None = None
+    records_total: int | None = None
 
 
 class ChangeResult(NamedTuple):
@@ -213,6 +216,8 @@ def _requested(change: Change) -> tuple[Any, ...]:
         change.error_message,
         change.error_code,
         *(change.grant or _NO_GRANT),
+        change.records_fetched,
+        change.records_total,
     )
 
 
@@ -261,6 +266,8 @@ async def deauthorize_connection(executor: Executor, change: Change) -> ChangeRe
         describe(change),
         change.error_message,
         change.error_code,
+        change.records_fetched,
+        change.records_total,
         f"{DESCRIPTIONS[DatasetStatus.AUTH_ERROR]} Found by dataset {change.dataset_id}.",
         "The connection was authorised since this attempt began: it is fetched again.",
     )

@@ -49,8 +49,8 @@ async def test_a_call_rolled_back_leaves_no_gap(own_store: Store) -> None:
     transaction = sql.transaction()
     await transaction.start()
     await sql.execute(
-        "SELECT FROM transition_datasets(ARRAY[ROW($1, 'CANCELLED', NULL, false, 'x', NULL, NULL, NULL, NULL, NULL)"
-        "::requested_change])",
+        "SELECT FROM transition_datasets(ARRAY[ROW($1, 'CANCELLED', NULL, false, 'x', NULL, NULL, NULL, NULL, NULL,"
+        " NULL, NULL)::requested_change])",
         first,
     )
     assert await sql.fetchval("SELECT max(seq) FROM transition") == 2

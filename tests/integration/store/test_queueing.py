@@ -201,7 +201,7 @@ async def test_statuses_do_not_change_under_an_older_snapshot(store: Store, isol
         with pytest.raises(asyncpg.PostgresError, match="READ COMMITTED only"):
             await store.sql.execute(
                 "SELECT transition_datasets(ARRAY[ROW($1, 'CANCELLED', NULL, false, 'x', NULL, NULL, NULL, NULL,"
-                " NULL)::requested_change])",
+                " NULL, NULL, NULL)::requested_change])",
                 dataset_id,
             )
     link = await store.connection()

@@ -302,7 +302,7 @@ async def test_a_killed_backend_leaves_all_of_its_call_or_nothing(store: Store) 
             call = asyncio.create_task(
                 victim.execute(
                     "SELECT transition_datasets(array_agg(ROW(id, 'CANCELLED', NULL, false, 'x', NULL, NULL, NULL,"
-                    " NULL, NULL)::requested_change)) FROM unnest($1::uuid[]) id",
+                    " NULL, NULL, NULL, NULL)::requested_change)) FROM unnest($1::uuid[]) id",
                     ids,
                 )
             )

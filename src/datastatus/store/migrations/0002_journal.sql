@@ -39,7 +39,11 @@ CREATE TYPE change AS (
     -- The lease that the change grants, or NULL to leave it with whoever has it.
     grant_token uuid,
     grant_holder uuid,
-    grant_seconds double precision
+    grant_seconds double precision,
+    -- What is told of its progress together with the change, or NULL: once it is made there may be no lease to tell it
+    -- under.
+    records_fetched bigint,
+    records_total bigint
 );
 
 -- Carry out and journal changes on rows that the caller has locked and found fit, each of another dataset: the n-th
@@ -73,7 +77,9 @@ BEGIN
                 THEN coalesce(moment + make_interval(secs => item.grant_seconds), d.lease_expires) END,
             wait_reason = NULL,
             retry_time = NULL,
-            records_fetched = CASE WHEN item.to_status = 'QUEUED' THEN 0 ELSE d.records_fetched END,
+            records_fetched = CASE WHEN item.to_status <> 'QUEUED'
+                THEN greatest(d.records_fetched, item.records_fetched) ELSE 0 END,
+            records_total = coalesce(item.records_total, d.records_total),
             records_mapped = CASE WHEN item.to_status = 'QUEUED' THEN 0 ELSE d.records_mapped END,
             records_validated = CASE WHEN item.to_status = 'QUEUED' THEN 0 ELSE d.records_validated END,
             records_stored = CASE WHEN item.to_status = 'QUEUED' THEN 0 ELSE d.records_stored END,
@@ -81,7 +87,7 @@ BEGIN
             validation_warnings = CASE WHEN item.to_status <> 'QUEUED' THEN d.validation_warnings END
         FROM unnest(changes) WITH ORDINALITY AS item (
             dataset_id, from_status, to_status, description, error_message, error_code,
-            grant_token, grant_holder, grant_seconds, ordinal)
+            grant_token, grant_holder, grant_seconds, records_fetched, records_total, ordinal)
         WHERE d.id = item.dataset_id
         RETURNING item.ordinal, item.from_status, item.to_status, item.description, item.error_message,
             item.error_code, d.id, d.company_id, d.connection_id, d.data_type, d.version, d.trigger
@@ -311,7 +317,7 @@ BEGIN
 
     IF have_unsupported THEN
         SELECT array_agg(ROW(u.dataset_id, 'QUEUED', 'NOT_SUPPORTED', not_supported_description, NULL, NULL, NULL,
-            NULL, NULL)::change ORDER BY u.ended_place)
+            NULL, NULL, NULL, NULL)::change ORDER BY u.ended_place)
         INTO unsupported
         FROM unnest(items, decisions) u
         WHERE u.ended_place IS NOT NULL;
@@ -340,7 +346,7 @@ RETURN CASE
 END;
 
 -- A change asked for. `held_token` is the lease that the caller claims to hold, NULL for what needs none (claim, cancel,
--- reap); `only_expired` asks for an expired lease. The grant_* are those of type change.
+-- reap); `only_expired` asks for an expired lease. The grant_* and records_* are those of type change.
 CREATE TYPE requested_change AS (
     dataset_id uuid,
     to_status dataset_status,
@@ -351,7 +357,9 @@ CREATE TYPE requested_change AS (
     error_code text,
     grant_token uuid,
     grant_holder uuid,
-    grant_seconds double precision
+    grant_seconds double precision,
+    records_fetched bigint,
+    records_total bigint
 );
 
 -- What becomes of it; what follows `outcome` is the dataset as it was before, NULL where its row was not had:
@@ -388,7 +396,8 @@ BEGIN
     SELECT array_agg(ROW(j.outcome, j.status, j.version, j.company_id, j.connection_id, j.data_type, j.trigger)
             ::judged_change ORDER BY j.ordinality),
         array_agg(ROW(j.dataset_id, j.status, j.to_status, j.description, j.error_message, j.error_code,
-            j.grant_token, j.grant_holder, j.grant_seconds)::change ORDER BY j.ordinality)
+            j.grant_token, j.grant_holder, j.grant_seconds, j.records_fetched, j.records_total)::change
+            ORDER BY j.ordinality)
             FILTER (WHERE j.outcome = 'DONE')
     INTO judged, changes
     FROM (

@@ -16,8 +16,8 @@ BEGIN
     PERFORM FROM dataset d WHERE d.connection_id = connection AND d.completed IS NULL ORDER BY d.id
     FOR NO KEY UPDATE;
     -- A statement of its own: the rows as they are now that nobody else can change them.
-    SELECT array_agg(ROW(d.id, d.status, to_status, description, error_message, error_code, NULL, NULL, NULL)::change
-        ORDER BY d.id)
+    SELECT array_agg(ROW(d.id, d.status, to_status, description, error_message, error_code, NULL, NULL, NULL,
+        NULL, NULL)::change ORDER BY d.id)
     INTO victims
     FROM dataset d
     WHERE d.connection_id = connection AND d.completed IS NULL AND (d.status = 'QUEUED' OR NOT queued_only);
@@ -108,8 +108,8 @@ $$;
 -- no longer what the link stands on. Outcomes are those of transition_datasets, without RETRY; `status` is the
 -- dataset's afterwards.
 CREATE FUNCTION deauthorize_connection(
-    dataset uuid, held_token uuid, description text, error_message text, error_code text, cascade_description text,
-    again_description text
+    dataset uuid, held_token uuid, description text, error_message text, error_code text, records_fetched bigint,
+    records_total bigint, cascade_description text, again_description text
 ) RETURNS TABLE (outcome text, status dataset_status, seq bigint, version integer, occurred timestamptz)
 LANGUAGE plpgsql
 AS $$
@@ -154,7 +154,9 @@ BEGIN
                 WHEN d.id = dataset THEN description
                 ELSE cascade_description
             END,
-            error_message, error_code, NULL, NULL, NULL)::change ORDER BY d.id <> dataset, d.id)
+            error_message, error_code, NULL, NULL, NULL,
+            CASE WHEN d.id = dataset THEN records_fetched END,
+            CASE WHEN d.id = dataset THEN records_total END)::change ORDER BY d.id <> dataset, d.id)
     INTO victims
     FROM dataset d
     WHERE d.connection_id = link AND d.completed IS NULL

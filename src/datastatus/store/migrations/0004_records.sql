@@ -340,7 +340,8 @@ BEGIN
     UPDATE dataset d SET records_stored = readable WHERE d.id = dataset;
 
     SELECT a.occurred INTO completed
-    FROM append_transitions(ARRAY[ROW(dataset, 'PROCESSING', 'COMPLETE', description, NULL, NULL, NULL, NULL, NULL)::change]) a;
+    FROM append_transitions(ARRAY[ROW(dataset, 'PROCESSING', 'COMPLETE', description, NULL, NULL, NULL, NULL, NULL,
+        NULL, NULL)::change]) a;
     INSERT INTO publication (record_set_id, number, published, dataset_id, record_count)
     VALUES (target.id, next_publication, greatest(completed, moment), dataset, readable);
     UPDATE record_set r
