@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # An IPv6 address stands in brackets.
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+(%\w+)?\]|[^\s:\[\]]+):(?P<port>[0-9]{1,5})")
 _PORT_MAX = 65535
+_ENVIRONMENT_PREFIX = "DATASTATUS_"
 
 
 def default_data_folder() -> Path:
@@ -21,13 +24,18 @@ def default_data_folder() -> Path:
     return Path(base) / "datastatus"
 
 
+class SettingsInvalid(Exception):
+    """Settings that cannot be. The message names each as it was set, and repeats no value."""
+
+
 class Settings(BaseSettings):
-    """Every setting, with its unit in its name."""
+    """Every setting, with its unit in its name. Numbers have limits far beyond use, below what would overflow."""
 
     model_config = SettingsConfigDict(
-        env_prefix="DATASTATUS_",
+        env_prefix=_ENVIRONMENT_PREFIX,
         # What deployments set to nothing is not set.
         env_ignore_empty=True,
+        allow_inf_nan=False,
         use_attribute_docstrings=True,
         hide_input_in_errors=True,
     )
@@ -38,9 +46,9 @@ class Settings(BaseSettings):
     """A Postgres 15 or later; absent: the embedded one."""
     data_folder: Path = Field(default_factory=default_data_folder)
     """Where the embedded Postgres keeps its data."""
-    database_connections_max: int = Field(default=20, ge=6)
+    database_connections_max: int = Field(default=20, ge=6, le=1000)
     """Most connections that this process opens to Postgres."""
-    lease_seconds: float = Field(default=30, ge=1)
+    lease_seconds: float = Field(default=30, ge=1, le=86_400)
     """How long a connector or worker may be silent before its datasets go back to QUEUED."""
     link_url_base: str = "http://127.0.0.1:8080/link"
     """Where end users (re-)authorise a connection: its id is appended."""
@@ -48,25 +56,25 @@ class Settings(BaseSettings):
     """Keys that credentials are sealed under, newest first, separated by commas."""
     credentials_keys_file: Path | None = None
     """Or a file of them, a key a line; absent: with the embedded Postgres one is made in the data folder."""
-    schedule_seconds: float = Field(default=15, ge=0.1)
+    schedule_seconds: float = Field(default=15, ge=0.1, le=3600)
     """How often to look for syncs that are due."""
-    watch_ring_bytes: int = Field(default=64 << 20, ge=1 << 20)
+    watch_ring_bytes: int = Field(default=64 << 20, ge=1 << 20, le=1 << 40)
     """Memory for the newest transitions, from which watchers are served; who is behind it reads the database."""
-    watchers_max: int = Field(default=20_000, ge=1)
+    watchers_max: int = Field(default=20_000, ge=1, le=1_000_000)
     """Most watches that this process serves."""
-    watch_slow_seconds_max: float = Field(default=60, gt=0)
+    watch_slow_seconds_max: float = Field(default=60, gt=0, le=3600)
     """How long a watcher may take nothing of what waits for it before its watch is ended."""
-    watch_age_hours_max: float = Field(default=12, gt=0)
+    watch_age_hours_max: float = Field(default=12, gt=0, le=8760)
     """How old a watch may become; its client is then told to reconnect, which spreads watches over servers anew."""
-    journal_retention_days: float = Field(default=30, gt=0)
+    journal_retention_days: float = Field(default=30, gt=0, le=36_500)
     """How long transitions can be resumed from; a watcher that was away longer begins with a snapshot."""
-    journal_partition_transitions: int = Field(default=1_000_000, ge=100)
+    journal_partition_transitions: int = Field(default=1_000_000, ge=100, le=1_000_000_000)
     """Transitions in a partition of the journal: retention gives up whole ones, and keeps 20 at most."""
-    mapping_processes: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=0)
+    mapping_processes: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=0, le=256)
     """Processes that map and check large datasets beside the server, while there are any; 0: none."""
     mass_deletion_share_max: float = Field(default=0.5, ge=0, le=1)
     """How much of a data type a sync may mark deleted without being asked to, from 20 records on."""
-    superseded_records_seconds: float = Field(default=3600, ge=1)
+    superseded_records_seconds: float = Field(default=3600, ge=1, le=31_536_000)
     """How long a reader may page through records that a newer sync has superseded."""
 
     @field_validator("listen")
@@ -75,24 +83,42 @@ class Settings(BaseSettings):
         # gRPC would take what is no port for some port, and write what it thinks of the rest to standard error.
         address = _ADDRESS.fullmatch(listen)
         if address is None or int(address["port"]) > _PORT_MAX:
-            raise ValueError("must be HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051")
+            raise PydanticCustomError("address", "must be HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051")
         return listen
 
-    @model_validator(mode="after")
-    def _keys_have_one_place(self) -> Settings:
-        if self.credentials_keys is not None and self.credentials_keys_file is not None:
-            raise ValueError("credentials_keys and credentials_keys_file cannot both be set")
-        return self
+    @field_validator("credentials_keys_file")
+    @classmethod
+    def _keys_have_one_place(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        if path is not None and info.data.get("credentials_keys") is not None:
+            raise PydanticCustomError(
+                "place", "cannot be set beside {other}", {"other": environment_name("credentials_keys")}
+            )
+        return path
 
 
 def settings_of(**flags: Any) -> Settings:
-    """The settings with these flags; a flag of None was not given. Raises pydantic's ValidationError."""
-    return Settings(**{name: value for name, value in flags.items() if value is not None})
+    """The settings with these flags; a flag of None was not given. Raises SettingsInvalid."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as exc:
+        # Without its cause, which holds the values.
+        raise SettingsInvalid(_problems(exc, given)) from None
 
 
-def settings_problem(error: ValidationError) -> str:
-    """What is wrong with the settings, in one line; no value is repeated."""
-    return "; ".join(
-        f"{'.'.join(map(str, one['loc'])) or 'settings'}: {one['msg']}"
-        for one in error.errors(include_url=False, include_context=False, include_input=False)
-    )
+def environment_name(name: str) -> str:
+    """What a setting is called in the environment."""
+    return f"{_ENVIRONMENT_PREFIX}{name.upper()}"
+
+
+def _problems(error: ValidationError, given: Container[str]) -> str:
+    """In one line what is wrong with which setting, as a flag where it was `given` as one."""
+    problems = []
+    for one in error.errors(include_url=False, include_context=False, include_input=False):
+        name = str(one["loc"][0])
+        problems.append(f"{_flag(name) if name in given else environment_name(name)}: {one['msg']}")
+    return "; ".join(problems)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

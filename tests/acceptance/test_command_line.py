@@ -18,9 +18,11 @@ import pytest
 
 from datastatus.channel import open_channel
 from datastatus.cli import app, load
+from datastatus.config import environment_name
 from datastatus.integrations.gnucash import DEMO_BOOK
 from datastatus.store import migrate
 from datastatus.v1 import connector_service_pb2, connector_service_pb2_grpc, dataset_pb2
+from limits import LARGEST
 from running_service import DATASTATUS, RunningService, datastatus, running_service, started
 
 
@@ -81,7 +83,20 @@ def test_the_help_of_a_command_tells_all_that_its_docstring_does(
         assert sentence.rstrip(".") in told
 
 
-async def test_the_whole_day_of_a_company_from_the_command_line(service: RunningService) -> None:
+@pytest.fixture(params=["as it comes", "with every number at its limit"])
+async def any_service(
+    request: pytest.FixtureRequest, service: RunningService
+) -> AsyncIterator[RunningService]:
+    if request.param == "as it comes":
+        yield service
+        return
+    largest = {environment_name(name): str(number) for name, number in LARGEST.items()}
+    async with running_service(environment=largest) as largest_service:
+        yield largest_service
+
+
+async def test_the_whole_day_of_a_company_from_the_command_line(any_service: RunningService) -> None:
+    service = any_service
     company, connection = await a_linked_company(service)
     waiting = await datastatus(service, "datasets", "--company", company, "--json")
     assert {one["waitReason"] for one in waiting.documents} == {"WAIT_REASON_WAITING_FOR_CONNECTOR"}
@@ -466,7 +481,7 @@ async def test_an_empty_database_url_is_no_database(service: RunningService) -> 
         datastatus(service, "credentials", "rotate", "--database-url", ""),
     ):
         assert (done.code, done.output) == (2, "")
-        assert done.errors.startswith("error: database_url: ")
+        assert done.errors.startswith("error: --database-url: ")
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from cyclopts import App
-from pydantic import ValidationError
 
 from datastatus import errors
 from datastatus.cli import EXIT_USAGE
 from datastatus.cli.client import EXIT_OK, EXIT_SERVER
 from datastatus.cli.output import console, print_error
-from datastatus.config import Settings, settings_of, settings_problem
+from datastatus.config import Settings, SettingsInvalid, settings_of
 from datastatus.credentials_keys import add_key, key_file, key_source
 from datastatus.embedded import EmbeddedPostgresError, embedded_postgres
 from datastatus.engine.credentials import CredentialsVault, KeyInvalid, Rotation
@@ -60,8 +59,8 @@ def rotate(
             database_url=database_url, data_folder=data_folder, credentials_keys_file=credentials_keys_file
         )
         rotation = asyncio.run(_rotate(settings, add_new_key=add_new_key))
-    except ValidationError as exc:
-        print_error(settings_problem(exc))
+    except SettingsInvalid as exc:
+        print_error(str(exc))
         return EXIT_USAGE
     except (KeyInvalid, DatabaseUnusable, EmbeddedPostgresError, errors.DatastatusError, OSError) as exc:
         print_error(str(exc) or repr(exc))

@@ -6,13 +6,12 @@ import asyncio
 from typing import Annotated
 
 from cyclopts import Parameter
-from pydantic import ValidationError
 
 from datastatus import errors
 from datastatus.cli import EXIT_USAGE
 from datastatus.cli.client import EXIT_OK, EXIT_SERVER
 from datastatus.cli.output import console, print_error
-from datastatus.config import settings_of, settings_problem
+from datastatus.config import SettingsInvalid, settings_of
 from datastatus.store.database import DatabaseUnusable
 from datastatus.store.migrate import begin_new_epoch
 from datastatus.store.migrate import migrate as migrate_database
@@ -41,8 +40,8 @@ def migrate(
         if new_epoch:
             epoch, fork_seq = asyncio.run(begin_new_epoch(database_url))
             console.print(f"epoch {epoch} begins after transition {fork_seq}")
-    except ValidationError as exc:
-        print_error(settings_problem(exc))
+    except SettingsInvalid as exc:
+        print_error(str(exc))
         return EXIT_USAGE
     except (DatabaseUnusable, errors.Unavailable, OSError) as exc:
         print_error(str(exc) or repr(exc))

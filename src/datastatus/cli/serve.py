@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import uvloop
 from cyclopts import Parameter
-from pydantic import ValidationError
 
 from datastatus import errors
 from datastatus.bootstrap import running_service
@@ -18,7 +17,7 @@ from datastatus.cli.client import EXIT_OK, EXIT_SERVER
 from datastatus.cli.logs import LogLevel, configure_logs, log_loop_errors
 from datastatus.cli.output import print_error, print_note
 from datastatus.cli.process import first_cause, settle_memory, stop_signals
-from datastatus.config import Settings, settings_of, settings_problem
+from datastatus.config import Settings, SettingsInvalid, settings_of
 from datastatus.embedded import EmbeddedPostgresError
 from datastatus.engine.credentials import KeyInvalid
 from datastatus.integrations.registry import IntegrationUnusable
@@ -76,8 +75,8 @@ def serve(
             link_url_base=link_url_base,
             credentials_keys_file=credentials_keys_file,
         )
-    except ValidationError as exc:
-        print_error(settings_problem(exc))
+    except SettingsInvalid as exc:
+        print_error(str(exc))
         return EXIT_USAGE
     return run_service(_serve(settings))
 

@@ -10,10 +10,11 @@ import structlog
 
 from datastatus.domain.dataset import DatasetStatus
 from datastatus.domain.retention import PARTITIONS_MAX
-from datastatus.engine.retention import JournalKeeper
+from datastatus.engine.retention import JournalKeeper, RecordKeeper
 from datastatus.store import epochs, journal, journal_room
 from datastatus.store.journal import Change
 from datastatus.store.migrate import begin_new_epoch
+from limits import LARGEST
 from stores import Store, an_item, small_partitions
 
 TEN_YEARS = timedelta(days=3650)
@@ -111,6 +112,14 @@ async def test_what_is_too_old_is_given_up_in_whole_partitions(own_store: Store)
     assert [one.seq for one in kept] == list(range(101, 151))
     first, *_ = await journal_room.journal_partitions(own_store.database)
     assert first.from_seq == 101
+
+
+async def test_the_longest_times_that_can_be_set_are_times_to_the_database(own_store: Store) -> None:
+    await fill(own_store, 10)
+    longest = timedelta(days=LARGEST["journal_retention_days"])
+    await JournalKeeper(own_store.database, retention=longest, partition_transitions=100).retain()
+    await RecordKeeper(own_store.database, LARGEST["superseded_records_seconds"]).retain()
+    assert (await journal.journal_bounds(own_store.database)).oldest_seq == 1
 
 
 async def test_a_partition_in_use_is_dropped_later_and_no_writer_waits_for_it(own_store: Store) -> None:
