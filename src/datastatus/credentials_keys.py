@@ -7,15 +7,18 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
+
+import structlog
 
 from datastatus.config import Settings
 from datastatus.engine.credentials import KeyInvalid, KeyRing, generate_key
 
+_log = structlog.get_logger(__name__)
+
 
 def key_source(settings: Settings) -> Callable[[], KeyRing]:
-    """The keys as they are now, each time it is called.
+    """The keys as they are now, each time it is called; those of before while a file of them cannot be used.
 
     For the embedded Postgres a file is made where none is configured; with a database of one's own and no key,
     there is none. Raises KeyInvalid for keys that are none.
@@ -30,9 +33,7 @@ def key_source(settings: Settings) -> Callable[[], KeyRing]:
     if path == _default_file(settings):
         path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
         _make_file(path)
-    read = partial(_read, path)
-    read()
-    return read
+    return _KeyFile(path)
 
 
 def key_file(settings: Settings) -> Path | None:
@@ -55,9 +56,38 @@ def _default_file(settings: Settings) -> Path | None:
     return None if settings.database_url else settings.data_folder.absolute() / "credentials.keys"
 
 
+class _KeyFile:
+    """Reads a file of keys each time it is called. Raises KeyInvalid where it cannot be used from the first."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._ring = _read(path)
+        self._problem: str | None = None
+
+    def __call__(self) -> KeyRing:
+        try:
+            self._ring, self._problem = _read(self._path), None
+        except KeyInvalid as exc:
+            # It may be in the middle of an edit; no sync has to fail for that. Once, not for every one of them.
+            if self._problem != str(exc):
+                self._problem = str(exc)
+                _log.error(
+                    "credentials_keys_unusable", problem=self._problem, going_on_with=self._ring.key_ids
+                )
+        return self._ring
+
+
 def _read(path: Path) -> KeyRing:
     lines = [line.strip() for line in _text(path).splitlines()]
-    return KeyRing([line for line in lines if line and not line.startswith("#")])
+    keys = [line for line in lines if line and not line.startswith("#")]
+    if not keys:
+        raise KeyInvalid(
+            f"the file of credentials keys {path} holds no key; `datastatus credentials generate-key` makes one"
+        )
+    try:
+        return KeyRing(keys)
+    except KeyInvalid as exc:
+        raise KeyInvalid(f"the file of credentials keys {path} cannot be used: {exc}") from None
 
 
 def _text(path: Path) -> str:

@@ -245,6 +245,25 @@ async def test_keys_rotate_while_the_service_runs(
     path.write_text(new)
 
 
+async def test_no_sync_fails_for_a_file_of_keys_that_is_being_edited(
+    service: RunningService, client: Client
+) -> None:
+    path = service.data_folder / "credentials.keys"
+    whole = path.read_text()
+    connection = await pending(client)
+    try:
+        path.write_text(whole[:20])
+        authorized = await authorize(client, connection.id, server="erp", apiKey=FIRST)
+        assert authorized.status == connection_pb2.CONNECTION_STATUS_LINKED
+        assert {one.status for one in await all_ended(client, connection.id)} == {
+            dataset_pb2.DATASET_STATUS_COMPLETE
+        }
+    finally:
+        path.write_text(whole)
+    await service.logged("credentials_keys_unusable")
+    assert whole[:20] not in service.log
+
+
 async def test_no_secret_is_in_any_answer_log_or_table(
     service: RunningService, client: Client, scripts: Path, accept: Callable[..., None]
 ) -> None:

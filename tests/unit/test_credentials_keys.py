@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import structlog
 from uuid_utils.compat import uuid7
 
 from datastatus import errors
@@ -52,6 +53,35 @@ def test_a_key_that_is_added_is_the_newest_and_is_seen_at_once(tmp_path: Path) -
     assert (still, stat.S_IMODE(path.stat().st_mode)) == (old, 0o640), "but not by everybody"
     assert keys().seal(sealed.connection_id, {}).key_id == new
     assert keys().open(sealed) == {"apiKey": "k"}
+
+
+@pytest.mark.parametrize("broken", [None, "", "# none yet\n", "half-a-k", "schlüssel"])
+def test_while_the_file_cannot_be_used_the_keys_of_before_are_in_force(
+    tmp_path: Path, broken: str | None
+) -> None:
+    path = tmp_path / "keys"
+    path.write_text(generate_key())
+    keys = key_source(Settings(credentials_keys_file=path))
+    sealed = keys().seal(uuid7(), {"apiKey": "k"})
+    whole = path.read_text()
+
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            before = keys().key_ids
+            path.unlink()
+            if broken is not None:
+                path.write_text(broken, "utf-8")
+            assert keys().open(sealed) == {"apiKey": "k"}
+            assert keys().key_ids == before
+            path.write_text(f"{generate_key()}\n{whole}")
+            assert len(keys().key_ids) == 2
+    # Once each time.
+    assert [one["event"] for one in logs] == ["credentials_keys_unusable"] * 2
+    assert str(path) in logs[0]["problem"]
+
+    path.write_text("half-a-k")
+    with pytest.raises(KeyInvalid, match=str(path)):
+        key_source(Settings(credentials_keys_file=path))
 
 
 def test_whoever_could_read_the_keys_still_can_when_one_was_added(tmp_path: Path) -> None:
