@@ -300,7 +300,7 @@ def _opening(dsn: str) -> Iterator[None]:
         yield
     except asyncpg.ClientConfigurationError as exc:
         # Without its cause, here and below: both may repeat a part of the password.
-        problem = _URL_ADVICE if _is_ambiguous(dsn) else _first_line(exc)
+        problem = _URL_ADVICE if _is_ambiguous(dsn) else first_line(exc)
         raise DatabaseUnusable(f"--database-url cannot be used: {problem}") from None
     except (ValueError, OverflowError):
         raise DatabaseUnusable(f"--database-url cannot be understood: {_URL_ADVICE}") from None
@@ -342,9 +342,9 @@ def _why_not_opened(error: Exception) -> str:
         case OSError():
             return f"cannot be reached: {error.strerror or error}"
         case _:
-            return f"cannot be opened: {_first_line(error)}"
+            return f"cannot be opened: {first_line(error)}"
 
 
-def _first_line(error: Exception) -> str:
-    # The driver puts details and hints into further lines.
+def first_line(error: Exception) -> str:
+    """What is wrong; the driver puts details and hints into further lines."""
     return str(error).partition("\n")[0]

@@ -8,11 +8,26 @@ from hashlib import sha256
 import asyncpg
 
 from datastatus.store import epochs
-from datastatus.store.database import DatabaseUnusable, open_connection, open_database
+from datastatus.store.database import DatabaseUnusable, first_line, open_connection, open_database
 from datastatus.store.sql import migrations
 
 # Held while migrating, so that of several servers starting at once one migrates and the others wait.
 _LOCK = (7308321, 0)
+
+
+# What is wrong with the database, or happens to it; anything else is a mistake in a migration.
+_NOT_OURS = (
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+)
 
 
 class SchemaUnusable(DatabaseUnusable):
@@ -27,10 +42,23 @@ async def migrate(dsn: str) -> list[str]:
     async with open_connection(dsn) as connection:
         try:
             return await _migrate(connection)
-        except (asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError) as exc:
-            raise DatabaseUnusable(
-                f"the database cannot be migrated: {exc}; use a role that may create tables in it, on the primary"
-            ) from exc
+        except _NOT_OURS as exc:
+            raise DatabaseUnusable(f"the database cannot be migrated: {_why(exc)}") from exc
+
+
+def _why(error: Exception) -> str:
+    match error:
+        case asyncpg.InsufficientPrivilegeError() | asyncpg.ReadOnlySQLTransactionError():
+            return f"{first_line(error)}; use a role that may create tables in it, on the primary"
+        case asyncpg.InvalidSchemaNameError():
+            return f"{first_line(error)}; create the schema that search_path names, or name another there"
+        case asyncpg.QueryCanceledError() | asyncpg.LockNotAvailableError():
+            return f"{first_line(error)}; start again, with no statement_timeout or lock_timeout in the way"
+        case asyncpg.InsufficientResourcesError():
+            return f"{first_line(error)}; see to it, and start again"
+        case _:
+            # Of a connection that is lost the driver tells where it was in its own code.
+            return "the connection to it was lost; start again once it answers"
 
 
 async def _migrate(connection: asyncpg.Connection) -> list[str]:

@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 from datastatus.domain.connection import ConnectionStatus
 from datastatus.domain.dataset import TRANSITIONS, DatasetStatus, Trigger
 from datastatus.store.database import DatabaseUnusable
-from datastatus.store.migrate import SchemaUnusable, migrate
+from datastatus.store.migrate import _LOCK, SchemaUnusable, migrate
 from datastatus.store.sql import migrations, queries
 from datastatus.v1 import connection_pb2, dataset_pb2
 from postgres import PostgresServer
@@ -215,3 +215,32 @@ async def test_where_nothing_may_be_changed_it_is_said(own_store: Store) -> None
     await own_store.sql.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     with pytest.raises(DatabaseUnusable, match=r"cannot be migrated: .*read-only transaction; use a role"):
         await migrate(own_store.dsn)
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        (
+            "search_path=absent",
+            r"no schema has been selected to create in; create the schema that search_path",
+        ),
+        ("statement_timeout=50", r"canceling statement due to statement timeout; start again, with no"),
+        ("lock_timeout=50", r"canceling statement due to lock timeout; start again, with no"),
+    ],
+)
+async def test_what_a_setting_makes_of_migrating_is_said(own_store: Store, setting: str, says: str) -> None:
+    if "timeout" in setting:
+        await own_store.sql.execute("SELECT pg_advisory_lock($1, $2)", *_LOCK)
+    with pytest.raises(DatabaseUnusable, match=f"cannot be migrated: {says}"):
+        await migrate(f"{own_store.dsn}&{setting}")
+
+
+async def test_a_connection_that_is_lost_while_it_waits_to_migrate_is_said(own_store: Store) -> None:
+    await own_store.sql.execute("SELECT pg_advisory_lock($1, $2)", *_LOCK)
+    migrating = asyncio.create_task(migrate(own_store.dsn))
+    await own_store.until_it_blocks()
+    await own_store.sql.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    )
+    with pytest.raises(DatabaseUnusable, match="cannot be migrated: the connection to it was lost"):
+        await migrating
