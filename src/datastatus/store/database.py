@@ -284,13 +284,45 @@ async def open_database(dsn: str, *, connections_max: int) -> AsyncIterator[Data
 
 @asynccontextmanager
 async def open_connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    """One connection to `dsn`, without a pool. Raises DatabaseUnusable where it cannot be connected to."""
+    """One connection to `dsn`, without a pool.
+
+    Raises DatabaseUnusable where it cannot be connected to, or where its sessions are seen to be shared.
+    """
+    async with _connected(dsn) as connection:
+        async with _connected(dsn) as other:
+            with _opening(dsn):
+                async with asyncio.timeout(_CONNECT_SECONDS):
+                    shared = await _share_sessions(connection, other)
+        if shared:
+            raise DatabaseUnusable(
+                f"{_whereabouts(dsn)} is behind a pooler that shares sessions; name the database itself with "
+                "--database-url, or have it do session pooling (PgBouncer: pool_mode = session)"
+            )
+        yield connection
+
+
+@asynccontextmanager
+async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     with _opening(dsn):
-        connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS)
+        # Statements without a name, as those of others may be in a session that is shared.
+        connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS, statement_cache_size=0)
     try:
         yield connection
     finally:
         await connection.close()
+
+
+async def _share_sessions(one: asyncpg.Connection, other: asyncpg.Connection) -> bool:
+    """Whether a pooler that shares sessions shows itself.
+
+    It does while nobody else uses the pool: what one has just given back the other is given next, or where a pooler
+    takes them in turn, the other is given two after each other.
+    """
+    sessions = []
+    for connection in (one, other, other):
+        async with connection.transaction():
+            sessions.append(await connection.fetchval("SELECT pg_backend_pid()"))
+    return sessions[0] == sessions[1] or sessions[1] != sessions[2]
 
 
 @contextmanager
