@@ -26,6 +26,8 @@ from benchmarks import bare_server
 from benchmarks.programs import Program, migrate_command, program, run, serve_command
 from benchmarks.rounds import alternate
 from datastatus.embedded import embedded_postgres
+from datastatus.store.database import open_database
+from datastatus.store.journal_room import make_journal_room
 from datastatus.store.sql import migrations
 
 Result = TypeVar("Result")
@@ -35,6 +37,7 @@ Sample = TypeVar("Sample")
 _LOAD_PROCESSES_MAX = 8
 _EVENT_SECONDS_MAX = 60
 _TEMPLATE = "bench_template"
+_JOURNAL_PARTITION_TRANSITIONS = 1_000_000
 _numbers = itertools.count(1)
 
 
@@ -203,6 +206,9 @@ async def open_bench(data_folder: Path, *, quick: bool, rounds: int) -> AsyncIte
             await bench.execute(f"DROP DATABASE IF EXISTS {_TEMPLATE}")
             await bench.execute(f"CREATE DATABASE {_TEMPLATE}")
             await run(*migrate_command(bench.dsn_of(_TEMPLATE)))
+            async with open_database(bench.dsn_of(_TEMPLATE), connections_max=1) as database:
+                # As the first server does; not every benchmark has one.
+                await make_journal_room(database, _JOURNAL_PARTITION_TRANSITIONS)
             yield bench
 
 

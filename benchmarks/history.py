@@ -130,7 +130,7 @@ async def build_history(dsn: str, companies: int, types: Sequence[str], datasets
         await _copy(connection, "data_status", _data_status_rows(history))
         transitions = _transition_rows(history)
         for _ in range(0, history.transitions, _PARTITION_TRANSITIONS):
-            # The partition there is has room for these; the one after it is made as a server would make it.
+            # As a server would make it.
             await connection.execute(f"SELECT make_journal_room({_PARTITION_TRANSITIONS})")
             await _copy(connection, "transition", itertools.islice(transitions, _PARTITION_TRANSITIONS))
         await _check(connection)

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 
 import asyncpg
 
+from datastatus.store.database import open_database
+from datastatus.store.journal_room import make_journal_room
 from datastatus.store.migrate import migrate
 from postgres import PostgresServer
 
@@ -45,13 +47,15 @@ class MovedClock:
 
 @asynccontextmanager
 async def moved_clock(server: PostgresServer, name: str) -> AsyncIterator[MovedClock]:
-    """A migrated database of that name, with a clock that is right at first."""
+    """A migrated database of that name, with room for transitions and a clock that is right at first."""
     await server.execute(f"CREATE DATABASE {name}")
     dsn = server.dsn_of(name)
     sql = await asyncpg.connect(dsn)
     try:
         await sql.execute(_CLOCK)
         await migrate(dsn)
+        async with open_database(dsn, connections_max=1) as database:
+            await make_journal_room(database, 1_000_000)
         yield MovedClock(dsn, sql)
     finally:
         await sql.close()

@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,18 +184,13 @@ def _folder_of_postgres() -> Path:
 
 @asynccontextmanager
 async def running_services(
-    count: int,
-    environment: Mapping[str, str] | None = None,
-    *,
-    prepare: Callable[[str], Awaitable[None]] | None = None,
+    count: int, environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[tuple[str, list[RunningService]]]:
-    """(dsn, services): several on one Postgres, which `prepare` may have been given to before."""
+    """(dsn, services): several on one Postgres."""
     folder = _folder_of_postgres()
     async with AsyncExitStack() as stack:
         stack.callback(shutil.rmtree, folder)
         dsn = await stack.enter_async_context(embedded_postgres(folder))
-        if prepare is not None:
-            await prepare(dsn)
         shared = {**(environment or {}), "DATASTATUS_DATABASE_URL": dsn}
         starting = [running_service(environment=shared) for _ in range(count)]
         yield dsn, list(await asyncio.gather(*(stack.enter_async_context(one) for one in starting)))

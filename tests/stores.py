@@ -13,7 +13,7 @@ import asyncpg
 from uuid_utils.compat import uuid7
 
 from datastatus.domain.dataset import Dataset, DatasetStatus, Transition, Trigger
-from datastatus.store import companies, datasets, journal
+from datastatus.store import companies, datasets, journal, journal_room
 from datastatus.store.database import Database, open_database
 from datastatus.store.journal import Change, ChangeOutcome, Grant, QueueItem, QueueOutcome
 from datastatus.store.migrate import migrate
@@ -112,16 +112,18 @@ async def fresh_store(server: PostgresServer, template: str) -> AsyncIterator[St
 
 
 async def make_template(server: PostgresServer) -> str:
-    """The name of a database that is migrated and otherwise empty."""
+    """The name of a database that is migrated, has room for transitions, and is otherwise empty."""
     name = f"template_{next(_numbers)}"
     await server.execute(f"CREATE DATABASE {name}")
     await migrate(server.dsn_of(name))
+    async with open_database(server.dsn_of(name), connections_max=1) as database:
+        await journal_room.make_journal_room(database, 1_000_000)
     return name
 
 
 async def small_partitions(sql: asyncpg.Connection, transitions: int) -> None:
-    """Give an empty journal a small partition instead of the large one that it is born with."""
-    await sql.execute("DROP TABLE transition_1")
+    """Give an empty journal a small partition, instead of the one that it may have."""
+    await sql.execute("DROP TABLE IF EXISTS transition_1")
     await sql.execute("DELETE FROM journal_partition")
     await sql.execute("SELECT make_journal_room($1)", transitions)
 
@@ -140,8 +142,9 @@ def claim(dataset_id: UUID, token: UUID, *, seconds: float = 60) -> Change:
 # Each finds what must never be, at any moment of any store.
 _VIOLATIONS = {
     "seq is dense": """
-        SELECT seq FROM (SELECT seq, row_number() OVER (ORDER BY seq) AS place FROM transition) t
-        WHERE seq <> place + (SELECT oldest_seq - 1 FROM journal_retention)
+        SELECT t.seq FROM journal_retention r CROSS JOIN LATERAL (
+            SELECT seq, row_number() OVER (ORDER BY seq) AS place FROM transition WHERE seq >= r.oldest_seq
+        ) t WHERE t.seq <> t.place + r.oldest_seq - 1
     """,
     "time does not go back along seq": """
         SELECT seq FROM (SELECT seq, occurred, lag(occurred) OVER (ORDER BY seq) AS before FROM transition) t

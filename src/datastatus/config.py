@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     journal_retention_days: float = Field(default=30, gt=0, le=36_500)
     """How long transitions can be resumed from; a watcher that was away longer begins with a snapshot."""
     journal_partition_transitions: int = Field(default=1_000_000, ge=100, le=1_000_000_000)
-    """Transitions in a partition of the journal: retention gives up whole ones, and keeps 20 at most."""
+    """Transitions in a new partition of the journal: room is given back by whole ones, and 20 are kept at most."""
     mapping_processes: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=0, le=256)
     """Processes that map and check large datasets beside the server, while there are any; 0: none."""
     mass_deletion_share_max: float = Field(default=0.5, ge=0, le=1)

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-import asyncpg
 import grpc
 import pytest
 
@@ -31,11 +30,10 @@ from datastatus.domain.watch import ResumeToken
 from datastatus.engine.retention import JournalKeeper
 from datastatus.integrations.gnucash import GNUCASH
 from datastatus.store.database import open_database
-from datastatus.store.migrate import begin_new_epoch, migrate
+from datastatus.store.migrate import begin_new_epoch
 from datastatus.v1 import connection_pb2, connector_service_pb2, dataset_pb2, watch_pb2
 from datastatus.v1.connector_service_pb2_grpc import ConnectorServiceStub
 from running_service import RunningService, client_of, linked, running_services
-from stores import small_partitions
 
 PARTITION_TRANSITIONS = 100
 # A dataset of one of these ends as soon as it is queued.
@@ -56,14 +54,7 @@ class Pair:
 @pytest.fixture(scope="module")
 async def started() -> AsyncIterator[Pair]:
     environment = {"DATASTATUS_JOURNAL_PARTITION_TRANSITIONS": str(PARTITION_TRANSITIONS)}
-
-    async def prepare(dsn: str) -> None:
-        await migrate(dsn)
-        sql = await asyncpg.connect(dsn)
-        await small_partitions(sql, PARTITION_TRANSITIONS)
-        await sql.close()
-
-    async with running_services(2, environment, prepare=prepare) as (dsn, servers):
+    async with running_services(2, environment) as (dsn, servers):
         yield Pair(dsn, servers)
 
 

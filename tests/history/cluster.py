@@ -13,11 +13,9 @@ import asyncpg
 import grpc
 
 from datastatus.cli.client import Client
-from datastatus.store.migrate import migrate
 from datastatus.v1 import company_service_pb2, dataset_pb2, sync_service_pb2, transition_pb2
 from history.checker import Fact
 from running_service import RunningService, client_of, linked, running_services
-from stores import small_partitions
 
 _SERVERS = 3
 _CONNECTIONS = 6
@@ -170,13 +168,8 @@ async def a_cluster(partition_transitions: int) -> AsyncIterator[Cluster]:
         "DATASTATUS_JOURNAL_PARTITION_TRANSITIONS": str(partition_transitions),
     }
 
-    async def prepare(dsn: str) -> None:
-        await migrate(dsn)
-        async with _connected(dsn) as sql:
-            await small_partitions(sql, partition_transitions)
-
     async with (
-        running_services(_SERVERS, environment, prepare=prepare) as (dsn, servers),
+        running_services(_SERVERS, environment) as (dsn, servers),
         _connected(dsn) as sql,
         _connected(dsn) as reading,
     ):

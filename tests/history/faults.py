@@ -9,7 +9,6 @@ import signal
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
@@ -151,9 +150,12 @@ class Faults:
         """Give up all but the newest partition, once the historian has read them."""
         async with open_database(self._cluster.dsn, connections_max=1) as database:
             partitions = await journal_room.journal_partitions(database)
-            filled = [one for one in partitions if one.newest is not None]
-            await self._cluster.historian.reached(filled[-1].from_seq - 1)
-            await JournalKeeper(database, retention=timedelta(0), partition_transitions=1).retain()
+            head_seq = (await journal.journal_bounds(database)).head_seq
+            [*_, newest] = [one for one in partitions if one.from_seq <= head_seq]
+            await self._cluster.historian.reached(newest.from_seq - 1)
+            [begun] = await journal.read_transitions(database, newest.from_seq - 1, 1)
+            retention = await journal.store_time(database) - begun.occurred
+            await JournalKeeper(database, retention=retention, partition_transitions=1).retain()
             bounds = await journal.journal_bounds(database)
         await self._cluster.trimmed(bounds.oldest_seq)
 

@@ -21,10 +21,11 @@ _VERSIONS_AT_ONCE = 5_000
 
 
 class JournalKeeper:
-    """Adds partitions before they are needed and gives up those that are older than the retention.
+    """Adds partitions before they are needed, and gives up what is older than the retention.
 
-    Every server runs one. `oldest_seq` is raised first, so that nobody is told of half a partition; what cannot
-    be dropped just now, because somebody reads it, is dropped later.
+    Every server runs one. `oldest_seq` is raised first, to the very transition, so that a journal which takes years
+    to fill a partition forgets in time too; what cannot be dropped just now, because somebody reads it, is dropped
+    later.
     """
 
     def __init__(self, database: Database, *, retention: timedelta, partition_transitions: int) -> None:
@@ -45,8 +46,11 @@ class JournalKeeper:
     async def retain(self) -> None:
         """Give up what is too old, and what is too much."""
         partitions = await journal_room.journal_partitions(self._database)
+        bounds = await journal.journal_bounds(self._database)
         now = await journal.store_time(self._database)
-        oldest_seq = oldest_seq_to_keep(partitions, now - self._retention)
+        oldest_seq = await journal_room.oldest_seq_since(
+            self._database, oldest_seq_to_keep(partitions, bounds.head_seq), now - self._retention
+        )
         await journal_room.raise_oldest_seq(self._database, oldest_seq)
         for partition in partitions:
             if partition.to_seq > oldest_seq:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from datastatus.domain.retention import JournalPartition
 from datastatus.store.database import Executor
 
@@ -14,6 +16,12 @@ async def journal_partitions(executor: Executor) -> list[JournalPartition]:
 async def make_journal_room(executor: Executor, transitions: int) -> None:
     """Have room for that many more transitions, in partitions of that size."""
     await executor.rows("make_journal_room", transitions)
+
+
+async def oldest_seq_since(executor: Executor, from_seq: int, moment: datetime) -> int:
+    """The first from `from_seq` on, of those told of, that is not older than `moment`; if all are, the newest."""
+    [row] = await executor.rows("oldest_seq_since", from_seq, moment)
+    return row[0]
 
 
 async def raise_oldest_seq(executor: Executor, oldest_seq: int) -> None:

@@ -6,15 +6,18 @@ import asyncio
 from datetime import timedelta
 
 import asyncpg
+import pytest
 import structlog
 
 from datastatus.domain.dataset import DatasetStatus
-from datastatus.domain.retention import PARTITIONS_MAX
+from datastatus.domain.retention import PARTITIONS_MAX, JournalPartition
 from datastatus.engine.retention import JournalKeeper, RecordKeeper
 from datastatus.store import epochs, journal, journal_room
+from datastatus.store.database import open_database
 from datastatus.store.journal import Change
-from datastatus.store.migrate import begin_new_epoch
+from datastatus.store.migrate import begin_new_epoch, migrate
 from limits import LARGEST
+from postgres import PostgresServer
 from stores import Store, an_item, small_partitions
 
 TEN_YEARS = timedelta(days=3650)
@@ -94,7 +97,7 @@ async def test_whoever_meets_a_full_journal_waits_for_room(own_store: Store) -> 
     assert await own_store.head_seq() == 101
 
 
-async def test_what_is_too_old_is_given_up_in_whole_partitions(own_store: Store) -> None:
+async def test_the_room_of_what_is_too_old_is_given_back_by_whole_partitions(own_store: Store) -> None:
     await small_partitions(own_store.sql, 100)
     keeper = JournalKeeper(own_store.database, retention=TEN_YEARS, partition_transitions=100)
     await fill(own_store, 60)
@@ -107,11 +110,49 @@ async def test_what_is_too_old_is_given_up_in_whole_partitions(own_store: Store)
     await now.retain()
 
     bounds = await journal.journal_bounds(own_store.database)
-    assert (bounds.oldest_seq, bounds.head_seq) == (101, 150)
+    assert (bounds.oldest_seq, bounds.head_seq) == (150, 150)
     kept = await journal.read_transitions(own_store.database, 0, 1000)
     assert [one.seq for one in kept] == list(range(101, 151))
     first, *_ = await journal_room.journal_partitions(own_store.database)
     assert first.from_seq == 101
+
+
+async def test_the_first_to_start_makes_the_first_partition_of_its_size(server: PostgresServer) -> None:
+    await server.execute("CREATE DATABASE roomless")
+    dsn = server.dsn_of("roomless")
+    await migrate(dsn)
+    async with open_database(dsn, connections_max=4) as database:
+        assert await journal_room.journal_partitions(database) == []
+        keepers = [JournalKeeper(database, retention=NOTHING, partition_transitions=100) for _ in range(3)]
+        await keepers[0].retain()
+        await asyncio.gather(*(keeper.make_room() for keeper in keepers))
+        assert await journal_room.journal_partitions(database) == [JournalPartition(1, 101)]
+        await keepers[0].retain()
+        bounds = await journal.journal_bounds(database)
+        assert (bounds.oldest_seq, bounds.head_seq) == (1, 0)
+    await server.execute("DROP DATABASE roomless")
+
+
+@pytest.mark.parametrize(("old", "oldest_seq"), [(0, 1), (1, 2), (10, 11), (19, 20), (20, 20)])
+async def test_a_journal_that_never_fills_a_partition_forgets_in_time_too(
+    own_store: Store, old: int, oldest_seq: int
+) -> None:
+    await fill(own_store, 20)
+    async with own_store.sql.transaction():
+        await own_store.sql.execute("SET LOCAL session_replication_role = replica")
+        await own_store.sql.execute(
+            "UPDATE transition SET occurred = occurred - interval '31 days' WHERE seq <= $1", old
+        )
+    keeper = JournalKeeper(own_store.database, retention=timedelta(days=30), partition_transitions=100)
+    for _ in range(2):
+        await keeper.retain()
+        bounds = await journal.journal_bounds(own_store.database)
+        assert (bounds.oldest_seq, bounds.head_seq) == (oldest_seq, 20)
+    async with own_store.sql.transaction():
+        await own_store.sql.execute("SET LOCAL session_replication_role = replica")
+        await own_store.sql.execute(
+            "UPDATE transition SET occurred = occurred + interval '31 days' WHERE seq <= $1", old
+        )
 
 
 async def test_the_longest_times_that_can_be_set_are_times_to_the_database(own_store: Store) -> None:
@@ -132,7 +173,7 @@ async def test_a_partition_in_use_is_dropped_later_and_no_writer_waits_for_it(ow
         await own_store.sql.fetch("SELECT seq FROM transition WHERE seq < 5")
         await keeper.retain()
         # Not told of any more, but still there.
-        assert (await journal.journal_bounds(own_store.database)).oldest_seq == 101
+        assert (await journal.journal_bounds(own_store.database)).oldest_seq == 150
         assert await own_store.sql.fetchval("SELECT min(seq) FROM transition") == 1
         await fill(own_store, 10)
     await keeper.retain()
@@ -147,8 +188,9 @@ async def test_there_are_never_many_partitions(own_store: Store) -> None:
         await fill(own_store, 2)
     await keeper.retain()
     partitions = await journal_room.journal_partitions(own_store.database)
-    assert len([one for one in partitions if one.newest is not None]) == PARTITIONS_MAX
-    assert (await journal.journal_bounds(own_store.database)).oldest_seq == 2 * 5 + 1
+    bounds = await journal.journal_bounds(own_store.database)
+    assert len([one for one in partitions if one.from_seq <= bounds.head_seq]) == PARTITIONS_MAX
+    assert bounds.oldest_seq == 2 * 5 + 1
 
 
 async def test_a_new_epoch_begins_after_the_newest_transition(own_store: Store) -> None:

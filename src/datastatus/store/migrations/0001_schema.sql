@@ -200,14 +200,15 @@ CREATE TABLE transition (
     CHECK (is_legal_transition(from_status, to_status) AND (version = 1) = (from_status IS NULL))
 ) PARTITION BY RANGE (seq);
 
--- The partitions of the journal: from `from_seq` up to but without `to_seq`.
+-- The partitions of the journal: from `from_seq` up to but without `to_seq`. Servers make them, of the size that they are
+-- told, the first one too.
 CREATE TABLE journal_partition (
     from_seq bigint PRIMARY KEY CHECK (from_seq > 0),
     to_seq bigint NOT NULL UNIQUE CHECK (to_seq > from_seq),
     attached timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- Transitions before `oldest_seq` are no longer told of; their partitions may be gone already, or soon.
+-- Transitions before `oldest_seq` are no longer told of; their partitions go once nothing in them is.
 CREATE TABLE journal_retention (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     oldest_seq bigint NOT NULL DEFAULT 1 CHECK (oldest_seq > 0)
@@ -349,5 +350,3 @@ EXCEPTION WHEN lock_not_available THEN
     RETURN false;
 END
 $$;
-
-SELECT make_journal_room(1000000);

@@ -12,13 +12,21 @@ SELECT outcome, status, seq, version, occurred FROM deauthorize_connection($1, $
 SELECT epoch, seq AS head_seq, oldest_seq FROM journal_head;
 
 -- name: journal_partitions
-SELECT p.from_seq, p.to_seq, (
-    SELECT t.occurred FROM transition t WHERE t.seq >= p.from_seq AND t.seq < p.to_seq ORDER BY t.seq DESC LIMIT 1
-) AS newest
-FROM journal_partition p ORDER BY p.from_seq;
+SELECT from_seq, to_seq FROM journal_partition ORDER BY from_seq;
 
 -- name: make_journal_room
 SELECT make_journal_room($1);
+
+-- name: oldest_seq_since
+-- By halves, as time does not go back along seq.
+WITH RECURSIVE search (low, high) AS (
+    SELECT greatest(oldest_seq, $1), seq FROM journal_head
+    UNION ALL
+    SELECT CASE WHEN t.occurred < $2 THEN t.seq + 1 ELSE s.low END, CASE WHEN t.occurred < $2 THEN s.high ELSE t.seq END
+    FROM search s JOIN transition t ON t.seq = (s.low + s.high) / 2
+    WHERE s.low < s.high
+)
+SELECT max(low) FROM search;
 
 -- name: raise_oldest_seq
 UPDATE journal_retention SET oldest_seq = greatest(oldest_seq, $1);
