@@ -70,6 +70,7 @@ check: $(VENV)/installed ## Style, types, layers, protos, generated code
 	$(BIN)/python scripts/draw_statuses.py --check
 	$(BIN)/python scripts/describe_data_model.py --check
 	$(BIN)/python scripts/describe_checks.py --check
+	$(BIN)/python scripts/describe_settings.py --check
 	@$(MAKE) --no-print-directory gen OUT=build/gen
 	diff --recursive --exclude=__pycache__ --exclude=__init__.py build/gen/datastatus/v1 src/datastatus/v1
 

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Container
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -15,6 +15,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 # An IPv6 address stands in brackets.
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+(%\w+)?\]|[^\s:\[\]]+):(?P<port>[0-9]{1,5})")
 _PORT_MAX = 65535
+LogLevel = Literal["debug", "info", "warning", "error"]
+
 _ENVIRONMENT_PREFIX = "DATASTATUS_"
 
 
@@ -40,14 +42,16 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
+    log_level: LogLevel = "info"
+    """How much is logged: debug, info, warning or error."""
     listen: str = "127.0.0.1:50051"
     """HOST:PORT to serve on; port 0 takes any free one."""
     database_url: str | None = Field(default=None, min_length=1)
     """A Postgres 15 or later; absent: the embedded one."""
     data_folder: Path = Field(default_factory=default_data_folder)
-    """Where the embedded Postgres keeps its data."""
+    """Where the embedded Postgres keeps its data; absent: datastatus under XDG_DATA_HOME, else ~/.local/share."""
     database_connections_max: int = Field(default=20, ge=6, le=1000)
-    """Most connections that this process opens to Postgres."""
+    """Most connections that a server opens to Postgres, whose max_connections has to be enough for all servers."""
     lease_seconds: float = Field(default=30, ge=1, le=86_400)
     """How long a connector or worker may be silent before its datasets go back to QUEUED."""
     link_url_base: str = "http://127.0.0.1:8080/link"
@@ -71,7 +75,7 @@ class Settings(BaseSettings):
     journal_partition_transitions: int = Field(default=1_000_000, ge=100, le=1_000_000_000)
     """Transitions in a new partition of the journal: room is given back by whole ones, and 20 are kept at most."""
     mapping_processes: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=0, le=256)
-    """Processes that map and check large datasets beside the server, while there are any; 0: none."""
+    """Processes that map and check large datasets beside the server; absent: as many as processors, up to 4."""
     mass_deletion_share_max: float = Field(default=0.5, ge=0, le=1)
     """How much of a data type a sync may mark deleted without being asked to, from 20 records on."""
     superseded_records_seconds: float = Field(default=3600, ge=1, le=31_536_000)
@@ -111,14 +115,15 @@ def environment_name(name: str) -> str:
     return f"{_ENVIRONMENT_PREFIX}{name.upper()}"
 
 
+def flag(name: str) -> str:
+    """What a setting is called among the flags of a command that has it."""
+    return f"--{name.replace('_', '-')}"
+
+
 def _problems(error: ValidationError, given: Container[str]) -> str:
     """In one line what is wrong with which setting, as a flag where it was `given` as one."""
     problems = []
     for one in error.errors(include_url=False, include_context=False, include_input=False):
         name = str(one["loc"][0])
-        problems.append(f"{_flag(name) if name in given else environment_name(name)}: {one['msg']}")
+        problems.append(f"{flag(name) if name in given else environment_name(name)}: {one['msg']}")
     return "; ".join(problems)
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"

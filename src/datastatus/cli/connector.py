@@ -14,10 +14,11 @@ from cyclopts import Parameter, validators
 from datastatus import errors
 from datastatus.cli import EXIT_USAGE
 from datastatus.cli.client import DEFAULT_SERVER, EXIT_OK, EXIT_SERVER, Server, explain
-from datastatus.cli.logs import LogLevel, configure_logs, log_loop_errors
+from datastatus.cli.logs import configure_logs, log_loop_errors
 from datastatus.cli.output import print_error, print_note
 from datastatus.cli.process import first_cause, stop_signals
 from datastatus.client import translate
+from datastatus.config import LogLevel
 from datastatus.connector.runtime import ConnectorRuntime
 from datastatus.integrations.base import IntegrationInfo
 from datastatus.integrations.registry import IntegrationUnusable, find_integration, load_registry

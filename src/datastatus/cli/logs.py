@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 
 from datastatus.cli.standard_error import standard_error
+from datastatus.config import LogLevel
 
 _log = structlog.get_logger(__name__)
-
-LogLevel = Literal["debug", "info", "warning", "error"]
 
 
 def configure_logs(level: LogLevel) -> None:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import uvloop
-from cyclopts import Parameter
 
 from datastatus import errors
 from datastatus.bootstrap import running_service
 from datastatus.cli import EXIT_USAGE
 from datastatus.cli.client import EXIT_OK, EXIT_SERVER
-from datastatus.cli.logs import LogLevel, configure_logs, log_loop_errors
+from datastatus.cli.logs import configure_logs, log_loop_errors
 from datastatus.cli.output import print_error, print_note
 from datastatus.cli.process import first_cause, settle_memory, stop_signals
-from datastatus.config import Settings, SettingsInvalid, settings_of
+from datastatus.config import LogLevel, Settings, SettingsInvalid, settings_of
 from datastatus.embedded import EmbeddedPostgresError
 from datastatus.engine.credentials import KeyInvalid
 from datastatus.integrations.registry import IntegrationUnusable
@@ -43,11 +42,11 @@ def serve(
     lease_seconds: float | None = None,
     link_url_base: str | None = None,
     credentials_keys_file: Path | None = None,
-    log_level: Annotated[LogLevel, Parameter(env_var="DATASTATUS_LOG_LEVEL")] = "info",
+    log_level: LogLevel | None = None,
 ) -> int:
     """Run the service until SIGTERM or Ctrl-C.
 
-    Each flag can also be set as DATASTATUS_<FLAG> in the environment.
+    Each flag can also be set as DATASTATUS_<FLAG> in the environment; see docs/settings.md for the others.
 
     Parameters
     ----------
@@ -64,8 +63,9 @@ def serve(
     credentials_keys_file
         The keys that credentials are sealed under, one a line, newest first; for the embedded Postgres one is
         made.
+    log_level
+        How much is logged; default info.
     """
-    configure_logs(log_level)
     try:
         settings = settings_of(
             listen=listen,
@@ -74,10 +74,12 @@ def serve(
             lease_seconds=lease_seconds,
             link_url_base=link_url_base,
             credentials_keys_file=credentials_keys_file,
+            log_level=log_level,
         )
     except SettingsInvalid as exc:
         print_error(str(exc))
         return EXIT_USAGE
+    configure_logs(settings.log_level)
     return run_service(_serve(settings))
 
 
