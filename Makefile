@@ -42,7 +42,7 @@ demo: $(VENV)/installed ## See it work: a real book, queued, synchronised, watch
 serve: $(VENV)/installed ## Start the service on 127.0.0.1:50051 with the embedded Postgres
 	@$(BIN)/datastatus serve
 
-PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+PYTEST := $(BIN)/python -m pytest --numprocesses 4 --dist loadfile
 test: $(VENV)/installed ## Test it, with real Postgres and real server processes
 	@$(PYTEST) tests/unit tests/integration tests/acceptance
 

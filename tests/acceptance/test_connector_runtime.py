@@ -269,7 +269,7 @@ async def test_work_whose_report_the_service_refuses_is_given_back(
 ) -> None:
     connection, dataset_id = await alone(client, "suppliers")
     # Our own connectors keep to what the service takes.
-    monkeypatch.setattr(fetching, "_TEXT_CHARACTERS_MAX", 6000)
+    monkeypatch.setattr(fetching, "TEXT_CHARACTERS_MAX", 6000)
     async with connected_runtime(service, connection, TalkativeSource()):
         dataset = await ended(client, dataset_id)
     assert (dataset.status, dataset.attempt) == (dataset_pb2.DATASET_STATUS_INTERNAL_ERROR, 3)
