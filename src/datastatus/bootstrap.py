@@ -24,6 +24,7 @@ from datastatus.rpc.server import serving
 from datastatus.rpc.watch_encoder import encode_snapshot, encode_transition
 from datastatus.store.database import open_database
 from datastatus.store.migrate import migrate
+from datastatus.tasks import is_asked_to_end
 
 _log = structlog.get_logger(__name__)
 
@@ -122,6 +123,9 @@ async def _kept_running(connector: ConnectorRuntime) -> None:
             return await connector.run()
         except Exception as exc:
             _log.error("connector_failed", connector=connector.name, exc_info=exc)
+            if is_asked_to_end():
+                # The group of its tasks told its failure instead.
+                return
         await asyncio.sleep(random.uniform(0, _RESTART_SECONDS_MAX))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -45,6 +46,11 @@ MAY_PASS = (
 """With these a call may fail that succeeds later, perhaps at another server."""
 
 
+# Of a target as gRPC resolves it, such as dns:///localhost:50051 or ipv4:127.0.0.1:50051.
+_SCHEME = re.compile(r"^(dns|ipv4|ipv6):")
+_HOST_AND_PORT = re.compile(r"(\[(?P<bracketed>.+)\]|(?P<plain>[^:]+))(:\d+)?")
+
+
 def open_channel(
     target: str, credentials: grpc.ChannelCredentials | None = None, *, through_proxy: bool = True
 ) -> grpc.aio.Channel:
@@ -60,7 +66,9 @@ def open_channel(
 
 
 def _is_loopback(target: str) -> bool:
-    host = target.rpartition("/")[2].rpartition(":")[0].strip("[]")
+    endpoint = _SCHEME.sub("", target.rpartition("/")[2])
+    parts = _HOST_AND_PORT.fullmatch(endpoint)
+    host = (parts["bracketed"] or parts["plain"] if parts else endpoint).lower()
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:

@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     )
 
     log_level: LogLevel = "info"
-    """How much is logged: debug, info, warning or error."""
+    """How much is logged: debug, info, warning or error; `datastatus connector` reads it too, absent: warning."""
     listen: str = "127.0.0.1:50051"
     """HOST:PORT to serve on; port 0 takes any free one."""
     database_url: str | None = Field(default=None, min_length=1)

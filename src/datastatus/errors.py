@@ -258,7 +258,7 @@ class IllegalTransition(WrongState):
 
 
 class ClientClosed(WrongState):
-    """No service was asked, or its answer no longer waited for."""
+    """No service was asked, or its answer is no longer waited for."""
 
     reason = "CLIENT_CLOSED"
 

@@ -362,6 +362,10 @@ async def test_what_a_closed_client_was_doing_ends_with_a_word(pair: Pair, link)
             asyncio.create_task(work)
             for work in (anext(watch), client.wait_for(dataset.id), anext(cancelled))
         ]
+        async with asyncio.timeout(30):
+            # Two watches, and that of wait_for.
+            while client._line._calls.total() < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0)
         # A task of ours is cancelled as ever.
         pending[-1].cancel()
         await client.aclose()

@@ -22,6 +22,7 @@ from datastatus.connector import fetching
 from datastatus.connector.runtime import ConnectorRuntime
 from datastatus.domain.fetching import FetchScope
 from datastatus.domain.records import StandardRecord
+from datastatus.integrations import reading
 from datastatus.integrations.base import RawRecord, Retrying, Source
 from datastatus.integrations.gnucash import DEMO_BOOK, GNUCASH
 from datastatus.integrations.tryton import TRYTON
@@ -301,8 +302,8 @@ async def no_room_for(service: RunningService, table: str) -> AsyncIterator[None
             "staged_page",
             "The records could not be uploaded: nothing was changed, as the disk of the database is full",
         ),
-        ("mapped_page", "The disk of the database was full in each of 3 attempts"),
-        ("record", "The disk of the database was full in each of 3 attempts"),
+        ("mapped_page", "The disk of the database was full, in the last of 3 attempts"),
+        ("record", "The disk of the database was full, in the last of 3 attempts"),
     ],
 )
 async def test_a_dataset_that_a_full_disk_has_failed_says_so(
@@ -403,8 +404,9 @@ class PausedBook(SlowSource):
     async def fetch(self, data_type: str, scope: FetchScope) -> AsyncIterator[Sequence[RawRecord]]:
         self.fetching.set()
         await self.go.wait()
-        async for page in self.book.fetch(data_type, scope):
-            yield page
+        async with reading.fetching(self.book, data_type, scope) as pages:
+            async for page in pages:
+                yield page
 
 
 async def test_a_fetch_outlasts_a_server_that_starts_again() -> None:

@@ -27,6 +27,8 @@ async def port() -> AsyncIterator[int]:
         ("localhost", True, grpc.StatusCode.UNIMPLEMENTED),
         ("[::1]", True, grpc.StatusCode.UNIMPLEMENTED),
         ("dns:///127.0.0.1", True, grpc.StatusCode.UNIMPLEMENTED),
+        ("dns:localhost", True, grpc.StatusCode.UNIMPLEMENTED),
+        ("ipv4:127.0.0.1", True, grpc.StatusCode.UNIMPLEMENTED),
         ("0.0.0.0", True, grpc.StatusCode.UNAVAILABLE),
         ("0.0.0.0", False, grpc.StatusCode.UNIMPLEMENTED),
     ],

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Of buf, and of the connector of the example of an integration.
 FLAGS_OF_OTHERS = {"--protocol", "--http2-prior-knowledge", "--database"}
-VARIABLES_OF_COMMANDS = {"DATASTATUS_SERVER", "DATASTATUS_LOG_LEVEL"}
+VARIABLES_OF_COMMANDS = {"DATASTATUS_SERVER"}
 
 
 def flags(of: App) -> Iterator[str]:

@@ -82,8 +82,14 @@ class Fetcher:
         self._report = report
         self._presence = presence
 
-    async def fetch(self, assignment: connector_pb2.Assignment) -> connector_pb2.StatusReport:
-        """The final report. Progress and waits are reported on the way."""
+    async def fetch(
+        self, assignment: connector_pb2.Assignment, is_given_up: Callable[[], bool]
+    ) -> connector_pb2.StatusReport:
+        """The final report. Progress and waits are reported on the way.
+
+        `is_given_up` tells whether whoever cancels it has given the work up; if not, it is the source's own doing.
+        Its task does not tell: a library may have cancelled that, and not have taken it back.
+        """
         log = _log.bind(dataset_id=assignment.dataset_id)
         report = _report(assignment)
         credentials = None
@@ -116,7 +122,7 @@ class Fetcher:
                 report.to_status = dataset_pb2.DATASET_STATUS_QUEUED
                 report.error_message = "What the connection was authorised with could not be read"
         except (Exception, asyncio.CancelledError) as exc:
-            if isinstance(exc, asyncio.CancelledError) and is_asked_to_end():
+            if isinstance(exc, asyncio.CancelledError) and is_given_up():
                 raise
             # Told by ourselves: what the integration's own text or trace says may be the secret.
             trace = without_secrets("".join(traceback.format_exception(exc)), credentials)

@@ -93,7 +93,7 @@ class ConnectorRuntime:
     async def run(self) -> None:
         """Serve until cancelled or drained; reconnects by itself.
 
-        Raises grpc.aio.AioRpcError where the service refuses us.
+        Raises an ExceptionGroup of the grpc.aio.AioRpcError where the service refuses us.
         """
         failures = 0
         async with (
@@ -136,6 +136,8 @@ class ConnectorRuntime:
                 # Who runs it again begins with nothing in hand: what is left goes on elsewhere.
                 for dataset_id in list(self._leases):
                     self._drop(dataset_id)
+                while not self._reports.empty():
+                    self._reports.get_nowait()
 
     async def drain(self, grace_seconds: float) -> None:
         """Take nothing more, finish what is in hand where that takes no longer, and have `run` return.
@@ -143,10 +145,11 @@ class ConnectorRuntime:
         What is left is given back to the service.
         """
         self._draining = True
-        if self._outgoing is not None:
-            await self._outgoing.put(_DRAINING)
         try:
             async with asyncio.timeout(grace_seconds):
+                if self._outgoing is not None:
+                    # It waits where the service reads nothing.
+                    await self._outgoing.put(_DRAINING)
                 await self._idle.wait()
         except TimeoutError:
             _log.warning("connector_leaves_work", datasets=len(self._leases))
@@ -154,7 +157,11 @@ class ConnectorRuntime:
         for work in self._work.values():
             work.cancel()
         if self._outgoing is not None:
-            await self._outgoing.put(None)
+            try:
+                self._outgoing.put_nowait(None)
+            except asyncio.QueueFull:
+                # The service reads nothing: what waits to be told is told by whoever has it next.
+                _end(self._outgoing)
 
     async def _serve(
         self,
@@ -175,17 +182,7 @@ class ConnectorRuntime:
             async for response in call:
                 match response.WhichOneof("message"):
                     case "welcome":
-                        interval = response.welcome.heartbeat_interval
-                        seconds = interval.seconds + interval.nanos / 1e9
-                        senders.append(tasks.create_task(_beat(outgoing, seconds)))
-                        senders.append(tasks.create_task(self._send_reports(outgoing)))
-                        for report in self._unanswered.values():
-                            await self._reports.put(report)
-                        self._outgoing = outgoing
-                        self._presence.came_online()
-                        if self._draining:
-                            await outgoing.put(_DRAINING)
-                        self._on_event(f"online at {self._server}")
+                        senders += await self._come_online(tasks, outgoing, response.welcome)
                     case "assignment" | "assignment_batch":
                         # An older service sends each by itself all the same.
                         self._take(
@@ -206,9 +203,33 @@ class ConnectorRuntime:
             self._presence.went_offline()
             for sender in senders:
                 sender.cancel()
-            # Of a call that was cut off they would wait until they are collected as garbage.
+            # The requests of a call that was cut off would be waited for until it is collected as garbage.
             _end(outgoing)
             call.cancel()
+
+    async def _come_online(
+        self,
+        tasks: asyncio.TaskGroup,
+        outgoing: asyncio.Queue[connector_pb2.ConnectRequest | None],
+        welcome: connector_pb2.ConnectorWelcome,
+    ) -> list[asyncio.Task[None]]:
+        """Send heartbeats and reports from now on: the tasks that do."""
+        interval = welcome.heartbeat_interval
+        senders = [
+            tasks.create_task(_beat(outgoing, interval.seconds + interval.nanos / 1e9)),
+            tasks.create_task(self._send_reports(outgoing)),
+        ]
+        for report in self._unanswered.values():
+            await self._reports.put(report)
+        self._outgoing = outgoing
+        self._presence.came_online()
+        if self._leaving:
+            # `drain` has come to its end before there was a stream to end.
+            _end(outgoing)
+        elif self._draining:
+            await outgoing.put(_DRAINING)
+        self._on_event(f"online at {self._server}")
+        return senders
 
     async def _send_reports(self, outgoing: asyncio.Queue[connector_pb2.ConnectRequest | None]) -> None:
         """Reports gather while one message is on its way, so many go in one."""
@@ -276,9 +297,12 @@ class ConnectorRuntime:
         self._reports.put_nowait(report)
 
     async def _fetch(self, fetcher: Fetcher, assignment: connector_pb2.Assignment) -> None:
-        report = await fetcher.fetch(assignment)
-        if self._leaving or self._leases.get(assignment.dataset_id) != assignment.lease.token:
-            # It was given up, and its source has made something else of that.
+        def is_given_up() -> bool:
+            return self._leaving or self._leases.get(assignment.dataset_id) != assignment.lease.token
+
+        report = await fetcher.fetch(assignment, is_given_up)
+        if is_given_up():
+            # Its source has made something else of that.
             return
         if report.HasField("error_message"):
             self._on_event(f"{assignment.data_type}: {report.error_message}")

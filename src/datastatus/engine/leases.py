@@ -32,7 +32,7 @@ def after_loss(attempt: int, what: str) -> tuple[DatasetStatus, str, str]:
         )
     return (
         DatasetStatus.INTERNAL_ERROR,
-        f"{what} in each of {ATTEMPTS_MAX} attempts; queue a new sync once the cause is found.",
+        f"{what}, in the last of {ATTEMPTS_MAX} attempts; queue a new sync once the cause is found.",
         "ATTEMPTS_SPENT",
     )
 

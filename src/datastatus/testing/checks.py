@@ -112,7 +112,7 @@ async def fetched(examination: Examination) -> AsyncIterator[str]:
 
 
 async def paged(examination: Examination) -> AsyncIterator[str]:
-    """Pages are small, and so are records, JSON without floats, with an id that no other one of the type has."""
+    """Pages and records are small; a record is JSON without floats, and no other one of its type has its id."""
     for data_type in examination.data_types:
         pages = await examination.fetched(data_type)
         if largest := max((len(page) for page in pages if len(page) > _PAGE_RECORDS_MAX), default=0):

@@ -24,6 +24,7 @@ from datastatus.domain.fetching import FetchScope
 from datastatus.domain.records import StandardRecord
 from datastatus.integrations.base import RawRecord, Retrying, Source
 from datastatus.integrations.gnucash import GNUCASH
+from datastatus.tasks import is_asked_to_end
 from datastatus.v1 import connector_pb2, connector_service_pb2, dataset_pb2
 
 QUEUED, MAPPING = dataset_pb2.DATASET_STATUS_QUEUED, dataset_pb2.DATASET_STATUS_MAPPING
@@ -93,7 +94,7 @@ async def fetched(
     fetcher = Fetcher(source, {}, credentials_of, stub, report, presence or online())
     assignment = connector_pb2.Assignment(dataset_id="d", data_type="customers")
     assignment.lease.ttl.FromTimedelta(timedelta(seconds=lease_seconds))
-    return await fetcher.fetch(assignment)
+    return await fetcher.fetch(assignment, is_asked_to_end)
 
 
 def online() -> Presence:
@@ -315,9 +316,12 @@ async def test_a_cancellation_that_a_library_forgets_to_take_back_loses_no_fetch
     assert fetch.result().to_status == MAPPING
 
 
-@pytest.mark.parametrize("lease_token", ["another", None])
-async def test_what_a_source_makes_of_being_given_up_is_not_reported(lease_token: str | None) -> None:
+@pytest.mark.parametrize(("lease_token", "leaving"), [("another", False), (None, False), ("lease", True)])
+async def test_what_a_source_makes_of_being_given_up_is_not_reported(
+    lease_token: str | None, leaving: bool
+) -> None:
     runtime = ConnectorRuntime(GNUCASH, server="nowhere:1", connector_name="test")
+    runtime._leaving = leaving
     if lease_token is not None:
         runtime._leases["d"] = lease_token
     fetcher: Any = AsyncMock()

@@ -30,13 +30,17 @@ class FailingService(connector_service_pb2_grpc.ConnectorServiceServicer):
         self.address = ""
         self.failing: list[grpc.StatusCode] = []
         self.welcoming = self.assigning = False
+        self.may_welcome = asyncio.Event()
+        self.may_welcome.set()
         self.hellos: list[connector_pb2.ConnectorHello] = []
-        self.kept = asyncio.Event()
+        self.asked, self.kept = asyncio.Event(), asyncio.Event()
 
     async def Connect(  # pyright: ignore[reportIncompatibleMethodOverride] (writes to the context)
         self, request_iterator: AsyncIterator[connector_pb2.ConnectRequest], context: Any
     ) -> None:
         self.hellos.append((await anext(request_iterator)).hello)
+        self.asked.set()
+        await self.may_welcome.wait()
         welcome = connector_pb2.ConnectorWelcome()
         welcome.heartbeat_interval.FromSeconds(60)
         if self.welcoming or not self.failing:
@@ -158,6 +162,9 @@ async def test_a_connector_that_is_started_again_has_nothing_in_hand(
 
 async def test_a_stream_that_is_cut_leaves_nothing_behind(service: FailingService) -> None:
     loop = asyncio.get_running_loop()
+    # What other tests have left is none of ours.
+    gc.collect()
+    await asyncio.sleep(0)
     problems: list[dict[str, Any]] = []
     handler = loop.get_exception_handler()
     loop.set_exception_handler(lambda _, context: problems.append(context))
@@ -171,3 +178,14 @@ async def test_a_stream_that_is_cut_leaves_nothing_behind(service: FailingServic
     finally:
         loop.set_exception_handler(handler)
     assert problems == []
+
+
+async def test_a_drain_before_the_welcome_ends_with_it(service: FailingService) -> None:
+    service.may_welcome.clear()
+    connector = connector_of(service)
+    running = asyncio.create_task(connector.run())
+    async with asyncio.timeout(30):
+        await service.asked.wait()
+        await connector.drain(0)
+        service.may_welcome.set()
+        await running

@@ -41,7 +41,7 @@ def map_account(raw: Raw) -> Account:
         fully_qualified_name=".".join([*raw.strings("path"), raw.required_text("name")]),
         fully_qualified_category=".".join([kind, *categories]),
         currency=currency.required_text("code"),
-        current_balance=balance * kind.natural_sign,
+        current_balance=balance if kind.natural_sign > 0 else balance.copy_negate(),
         type=kind,
         status=AccountStatus.ACTIVE if raw.flag("is_used") else AccountStatus.ARCHIVED,
         is_bank_account=raw.flag("is_paid_from"),
