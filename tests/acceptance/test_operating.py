@@ -129,6 +129,7 @@ async def test_a_second_server_on_the_port_is_refused_with_advice(service: Runni
         ("no-such-host.invalid:50051", "Name or service not known"),
         # Kept for documentation: no machine has it.
         ("192.0.2.1:50051", "Cannot assign requested address"),
+        ("no..host:50051", "that is no name of a host"),
     ],
 )
 async def test_an_address_that_is_not_this_machines_is_refused_saying_so(

@@ -56,7 +56,8 @@ TRANSITIONS: Mapping[DatasetStatus, frozenset[DatasetStatus]] = MappingProxyType
     {
         # A worker takes it; or it is known beforehand, or the connection fails, before anybody does.
         _S.QUEUED: frozenset({_S.FETCHING, _S.NOT_SUPPORTED, _S.AUTH_ERROR, _S.CANCELLED, _S.INTERNAL_ERROR}),
-        # A connector reads the source; back to QUEUED when its lease ran out and attempts remain.
+        # A connector reads the source; back to QUEUED when its lease ran out and attempts remain, when it has given
+        # the dataset back, or was refused for credentials that were replaced meanwhile.
         _S.FETCHING: frozenset(
             {
                 _S.MAPPING,

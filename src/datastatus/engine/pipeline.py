@@ -19,6 +19,7 @@ from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.leases import after_loss
 from datastatus.engine.mapping import MapPage, MappedPage, MapperDied, Mappers, MappingJob
 from datastatus.engine.progress import ProgressBoard
+from datastatus.engine.repeating import repeat
 from datastatus.engine.turns import CompanyTurns
 from datastatus.engine.validating import Tally, check_ids, check_references, check_vanished
 from datastatus.store import datasets, settings, staging
@@ -101,26 +102,22 @@ class Pipeline:
         """Work until cancelled. What is unfinished then is found by its lease."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._renew())
+                tasks.create_task(repeat(self._renew, lambda: self._options.lease_seconds / 3))
                 for _ in range(_AT_ONCE_DATASETS):
                     tasks.create_task(self._work())
         finally:
             self._mappers.end()
 
     async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(self._options.lease_seconds / 3)
-            in_hand = list(self._in_hand.values())
-            held = [(work.dataset_id, work.lease_token) for work in in_hand]
-            try:
-                if held:
-                    renewed = await datasets.renew_leases(self._database, held, self._options.lease_seconds)
-                    for work in in_hand:
-                        if work.dataset_id not in renewed:
-                            # Cancelled, or somebody else's by now: its work stops at the next page.
-                            self._let_go(work)
-            except errors.StoreDown as exc:
-                _log.warning("leases_not_renewed", datasets=len(held), cause=repr(exc.__cause__))
+        in_hand = list(self._in_hand.values())
+        if not in_hand:
+            return
+        held = [(work.dataset_id, work.lease_token) for work in in_hand]
+        renewed = await datasets.renew_leases(self._database, held, self._options.lease_seconds)
+        for work in in_hand:
+            if work.dataset_id not in renewed:
+                # Cancelled, or somebody else's by now: its work stops at the next page.
+                self._let_go(work)
 
     def _let_go(self, work: Work) -> None:
         # The same dataset may have come again, fetched anew.

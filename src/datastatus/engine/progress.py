@@ -9,6 +9,7 @@ from uuid import UUID
 import structlog
 
 from datastatus import errors
+from datastatus.engine.repeating import repeat
 from datastatus.store.database import Database
 from datastatus.store.datasets import ProgressReport, record_progress
 
@@ -39,6 +40,10 @@ class ProgressBoard:
             )
         self._noted[report.dataset_id] = report
 
+    def forget(self, dataset_id: UUID) -> None:
+        """It has left whoever told of it: what is not written yet would be written to the next attempt, or lost."""
+        self._noted.pop(dataset_id, None)
+
     def end_wait(self, dataset_id: UUID) -> None:
         """The dataset moves on, which ends a wait by itself: one that is not written yet must not follow."""
         earlier = self._noted.get(dataset_id)
@@ -47,9 +52,7 @@ class ProgressBoard:
 
     async def run(self) -> None:
         """Write once a second until cancelled. Progress is a courtesy: what cannot be written is dropped."""
-        while True:
-            await asyncio.sleep(_FLUSH_SECONDS)
-            await self.flush()
+        await repeat(self.flush, lambda: _FLUSH_SECONDS)
 
     async def flush(self) -> None:
         """Write what was noted until now."""

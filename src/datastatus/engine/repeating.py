@@ -15,7 +15,8 @@ _log = structlog.get_logger(__name__)
 async def repeat(action: Callable[[], Awaitable[object]], pause_seconds: Callable[[], float]) -> None:
     """Do it, wait, and do it again, until cancelled.
 
-    What fails is logged. Every server does the same, so that an error which ended one would end all of them.
+    What fails is logged. Every server does the same, so that an error which ended one would end all of them. Not
+    for what nobody can do without, such as following the journal: a server that cannot do it had better end.
     """
     while True:
         try:

@@ -75,6 +75,7 @@ class Reporter:
             try:
                 if assignment is None or assignment.lease_token != report.lease_token:
                     raise errors.LeaseLost(str(report.dataset_id))
+                _check_error(report)
                 if report.to_status is not None:
                     changes[index] = await self._change(assignment, report, report.to_status)
             except (errors.LeaseLost, errors.InvalidRequest, errors.WrongState) as exc:
@@ -86,17 +87,19 @@ class Reporter:
         results = await self._writer.change(list(ordinary.values())) if ordinary else ()
         for (index, change), result in zip(ordinary.items(), results, strict=True):
             answers[index] = self._answer(assignments[index], change, result)
-        for index in sorted(changes.keys() - ordinary.keys()):
+        deauthorizing = sorted(changes.keys() - ordinary.keys())
+        # Before anything is waited for: the pipeline soon notes more of what it was given.
+        for index, report in enumerate(reports):
+            if index not in deauthorizing:
+                self._note_progress(assignments[index], report, answers[index])
+        for index in deauthorizing:
             try:
                 result = await self._writer.deauthorize(changes[index])
             except errors.StoreDown as exc:
                 answers[index] = exc
             else:
                 answers[index] = self._answer(assignments[index], changes[index], result)
-        for report, answer in zip(reports, answers, strict=True):
-            # What is refused changes nothing.
-            if not isinstance(answer, errors.DatastatusError):
-                self._note_progress(report)
+            self._note_progress(assignments[index], reports[index], answers[index])
         return answers
 
     def _answer(self, assignment: Assignment | None, change: Change, result: ChangeResult) -> Answer:
@@ -114,14 +117,14 @@ class Reporter:
         Without a token: of a self-driven dataset that no connector has in hand. Raises DatasetNotFound,
         InvalidFields, IllegalTransition, LeaseLost, StoreDown.
         """
+        _check_error(texts)
         assignment = await self._assignment(dataset_id, lease_token, to_status)
         change = await self._change(assignment, texts, to_status)
         if to_status is DatasetStatus.AUTH_ERROR:
             result = await self._writer.deauthorize(change)
         else:
             [result] = await self._writer.change([change])
-        self._settle(assignment, change, result)
-        self._note_progress(texts)
+        self._note_progress(assignment, texts, self._settle(assignment, change, result))
         return (await datasets.datasets_by_id(self._database, [dataset_id]))[dataset_id]
 
     def stays(self, assignment: Assignment, status: DatasetStatus) -> bool:
@@ -162,7 +165,6 @@ class Reporter:
         return find_integration(self._registry, assignment.integration_key).info.self_driven
 
     async def _change(self, assignment: Assignment, report: Report, to_status: DatasetStatus) -> Change:
-        _check_error(report, to_status)
         if to_status is DatasetStatus.QUEUED:
             return _given_back(assignment, report)
         grant = None
@@ -228,8 +230,17 @@ class Reporter:
             case _:
                 raise errors.LeaseLost(dataset_id)
 
-    def _note_progress(self, report: Report) -> None:
-        """Of a report that was carried out. Its counts came with the change; noted, no earlier ones follow them."""
+    def _note_progress(self, assignment: Assignment | None, report: Report, answer: Answer) -> None:
+        """Of a report that was carried out; what is refused changes nothing.
+
+        The counts of a change went with it. They are noted too, so that an older note is not written over them.
+        """
+        if isinstance(answer, errors.DatastatusError):
+            return
+        assert assignment is not None
+        if answer is not None and not self.stays(assignment, answer):
+            self._progress.forget(report.dataset_id)
+            return
         told = (report.records_fetched, report.records_total, report.wait_reason)
         if report.to_status is not None and all(one is None for one in told):
             self._progress.end_wait(report.dataset_id)
@@ -246,15 +257,18 @@ class Reporter:
         )
 
 
-def _check_error(report: Report, to_status: DatasetStatus) -> None:
+def _check_error(report: Report) -> None:
     """Raises InvalidFields where something went wrong by the report, but not by the status."""
+    if report.to_status is not None and report.to_status.may_have_error:
+        return
+    status = report.to_status or "no change of status"
     told = {"error_message": report.error_message, "error_code": report.error_code}
     violations = [
-        errors.FieldViolation(name, f"must be left out: {to_status} is no failure")
+        errors.FieldViolation(name, f"must be left out: {status} is no failure")
         for name, value in told.items()
         if value is not None
     ]
-    if violations and not to_status.may_have_error:
+    if violations:
         raise errors.InvalidFields(violations)
 
 

@@ -18,8 +18,8 @@ _VIEWS_MAX = 4
 # One is always left for those who name their datasets, and are quick.
 _LARGE_VIEWS_MAX = 3
 _PART_DATASETS = 200
-# Clients refuse messages of more than 4 MiB unless they are told to take them.
-_PART_BYTES_MAX = 3 << 20
+MESSAGE_BYTES_MAX = 3 << 20
+"""Clients refuse messages of more than 4 MiB unless they are told to take them: more goes in several."""
 _MEMORY_BYTES_MAX = 1 << 20
 
 EncodeSnapshot = Callable[[Sequence[Dataset]], bytes]
@@ -84,7 +84,7 @@ class Spool:
 
     async def _put_part(self, part: Sequence[Dataset]) -> None:
         encoded = self._encode(part)
-        if len(encoded) > _PART_BYTES_MAX and len(part) > 1:
+        if len(encoded) > MESSAGE_BYTES_MAX and len(part) > 1:
             middle = len(part) // 2
             await self._put_part(part[:middle])
             await self._put_part(part[middle:])

@@ -7,8 +7,7 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-# Clients refuse messages of more than 4 MiB unless they are told to take them.
-_PAGE_BYTES_MAX = 3 << 20
+from datastatus.engine.snapshots import MESSAGE_BYTES_MAX
 
 Found = TypeVar("Found")
 Listed = TypeVar("Listed", bound=Message)
@@ -32,7 +31,7 @@ def fill_page(
             return last
         message = message_of(one)
         size_bytes += message.ByteSize()
-        if last is not None and size_bytes > _PAGE_BYTES_MAX:
+        if last is not None and size_bytes > MESSAGE_BYTES_MAX:
             return last
         messages.append(message)
         last = one

@@ -108,10 +108,11 @@ def _why_not_bound(address: str) -> str:
         )
         with socket.socket(family, kind, protocol) as probe:
             probe.bind(place)
+    except UnicodeError:
+        return "that is no name of a host"
     except OSError as exc:
-        if exc.errno != errno.EADDRINUSE:
-            return exc.strerror or str(exc)
-    return "another process listens there"
+        return "another process listens there" if exc.errno == errno.EADDRINUSE else exc.strerror or str(exc)
+    return "another process has listened there until just now"
 
 
 def _handlers(

@@ -37,6 +37,11 @@ class DatabaseUnusable(Exception):
 class _GaveUp(errors.StoreDown):
     """The database could not carry a call out just now: nothing was changed, the same call may be made again."""
 
+    def __init__(self) -> None:
+        errors.Unavailable.__init__(
+            self, "nothing was changed, as the database could not carry it out just now; call again"
+        )
+
 
 class _Translated:
     """Within its `with` the driver's errors become ours. Not a generator, as each call goes through it."""

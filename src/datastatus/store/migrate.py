@@ -23,6 +23,7 @@ _NOT_OURS = (
     asyncpg.OperatorInterventionError,
     asyncpg.LockNotAvailableError,
     asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
@@ -54,7 +55,7 @@ def _why(error: Exception) -> str:
             return f"{first_line(error)}; create the schema that search_path names, or name another there"
         case asyncpg.QueryCanceledError() | asyncpg.LockNotAvailableError():
             return f"{first_line(error)}; start again, with no statement_timeout or lock_timeout in the way"
-        case asyncpg.InsufficientResourcesError():
+        case asyncpg.InsufficientResourcesError() | asyncpg.PostgresSystemError():
             return f"{first_line(error)}; see to it, and start again"
         case _:
             # Of a connection that is lost the driver tells where it was in its own code.

@@ -82,7 +82,7 @@ class ListCompaniesRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     EXTERNAL_ID_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most 1000. Absent or 0: 50."""
+    """At most 1000. Absent or 0: 50. A page ends sooner where its items are large, so that it stays below 4 MiB."""
     page_token: _builtins.str
     """The next_page_token of the page before, with the same request but for page_size. Absent: the first page."""
     external_id: _builtins.str
@@ -214,7 +214,7 @@ class ListConnectionsRequest(_message.Message):
     company_id: _builtins.str
     """Required."""
     page_size: _builtins.int
-    """At most 1000. Absent or 0: 50."""
+    """At most 1000. Absent or 0: 50. A page ends sooner where its items are large, so that it stays below 4 MiB."""
     page_token: _builtins.str
     """The next_page_token of the page before, with the same request but for page_size. Absent: the first page."""
     def __init__(

@@ -242,7 +242,8 @@ class StatusReport(_message.Message):
     to_status: _dataset_pb2.DatasetStatus.ValueType
     """What the dataset becomes: MAPPING when everything has been uploaded, or how fetching failed. QUEUED gives it back, for
     reasons that lie with the connector and not with the source: the next attempt is anybody's, and after the last one
-    it ends INTERNAL_ERROR. Of a self-driven integration any status that may follow. Absent: no change, only progress.
+    it ends INTERNAL_ERROR. AUTH_ERROR becomes QUEUED where the connection was authorised since this attempt began. Of a
+    self-driven integration any status that may follow. Absent: no change, only progress.
     """
     description: _builtins.str
     """What happened, for people; up to 4000 characters. Absent: the status's own description."""

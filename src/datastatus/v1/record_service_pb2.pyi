@@ -42,7 +42,7 @@ class ListRecordsRequest(_message.Message):
     connection_id: _builtins.str
     """Absent: the company's one connection that has such records."""
     page_size: _builtins.int
-    """At most 1000. Absent or 0: 50. A page ends sooner where it would become larger than 4 MiB."""
+    """At most 1000. Absent or 0: 50. A page ends sooner where its items are large, so that it stays below 4 MiB."""
     page_token: _builtins.str
     """The next_page_token of the page before, with the same request but for page_size. Absent: the first page."""
     filter: _builtins.str
@@ -182,7 +182,7 @@ class GetValidationResultRequest(_message.Message):
     dataset_id: _builtins.str
     """Required."""
     page_size: _builtins.int
-    """At most 1000. Absent or 0: 50. A page ends sooner where it would become larger than 4 MiB."""
+    """At most 1000. Absent or 0: 50. A page ends sooner where its items are large, so that it stays below 4 MiB."""
     page_token: _builtins.str
     """The next_page_token of the page before, with the same request but for page_size. Absent: the first page."""
     def __init__(

@@ -298,7 +298,7 @@ class ListDatasetsRequest(_message.Message):
     data_type: _builtins.str
     """The key of one of ListDataTypes, else DATA_TYPE_UNKNOWN. Absent: all data types."""
     page_size: _builtins.int
-    """At most 1000. Absent or 0: 50. A page ends sooner where it would become larger than 4 MiB."""
+    """At most 1000. Absent or 0: 50. A page ends sooner where its items are large, so that it stays below 4 MiB."""
     page_token: _builtins.str
     """The next_page_token of the page before, with the same request but for page_size. Absent: the first page."""
     @_builtins.property
@@ -399,7 +399,7 @@ class ListDataStatusRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most 1000. Absent or 0: 50. A page ends sooner where it would become larger than 4 MiB."""
+    """At most 1000. Absent or 0: 50. A page ends sooner where its items are large, so that it stays below 4 MiB."""
     page_token: _builtins.str
     """The next_page_token of the page before, with the same request but for page_size. Absent: the first page."""
     def __init__(

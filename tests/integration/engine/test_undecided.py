@@ -24,6 +24,7 @@ from datastatus.engine.watch_hub import WatchHub
 from datastatus.integrations.registry import load_registry
 from datastatus.rpc.watch_encoder import encode_transition
 from datastatus.store import datasets, journal, staging
+from datastatus.store.datasets import ProgressReport
 from datastatus.store.journal import Change, ChangeOutcome
 from stores import Store, claim
 
@@ -81,6 +82,9 @@ async def test_a_refusal_that_cannot_be_written_keeps_no_other_report_from_being
     store: Store, reporter: Reporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def wait_in_vain(*_: object) -> None:
+        # Meanwhile the pipeline goes on with what it was given.
+        [work] = reporter._pipeline._in_hand.values()
+        reporter._progress.note(ProgressReport(fetched, work.lease_token, mapped=1))
         raise errors.StoreDown
 
     monkeypatch.setattr(journal, "deauthorize_connection", wait_in_vain)
@@ -100,6 +104,7 @@ async def test_a_refusal_that_cannot_be_written_keeps_no_other_report_from_being
     assert isinstance(told, errors.StoreDown)
     assert done is DatasetStatus.MAPPING
     assert [one.dataset_id for one in reporter._pipeline._in_hand.values()] == [fetched]
+    assert reporter._progress._noted[fetched].mapped == 1
 
 
 async def test_a_report_that_cannot_be_decided_is_not_taken_for_a_lost_lease(

@@ -140,6 +140,18 @@ async def test_a_refusal_of_earlier_credentials_says_nothing_of_the_present_ones
     assert (await store.dataset(fetching)).status is DatasetStatus.AUTH_ERROR
 
 
+async def test_where_the_present_credentials_were_refused_too_an_earlier_refusal_stands(store: Store) -> None:
+    link = await store.connection()
+    fetching, later = [await store.queued(link, data_type) for data_type in ("invoices", "bills")]
+    token = await store.bring_to(fetching, DatasetStatus.FETCHING)
+    await authorized(store, link, b"new")
+    later_token = await store.bring_to(later, DatasetStatus.FETCHING)
+    assert await auth_error(store, later, later_token) is ChangeOutcome.DONE
+    assert await auth_error(store, fetching, token) is ChangeOutcome.DONE
+    dataset = await store.dataset(fetching)
+    assert (dataset.status, dataset.error_code) == (DatasetStatus.AUTH_ERROR, "REVOKED")
+
+
 async def test_a_link_that_was_overtaken_changes_nothing(store: Store) -> None:
     link = await store.connection(linked=False)
     seen = await connection_of(store, link)

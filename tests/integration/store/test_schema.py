@@ -244,3 +244,13 @@ async def test_a_connection_that_is_lost_while_it_waits_to_migrate_is_said(own_s
     )
     with pytest.raises(DatabaseUnusable, match="cannot be migrated: the connection to it was lost"):
         await migrating
+
+
+async def test_a_database_of_another_encoding_can_be_migrated(server: PostgresServer) -> None:
+    # Its collations are few: words are found whatever the case of their ASCII letters, and that is all.
+    name = f"ascii_{uuid7().hex}"
+    await server.execute(
+        f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    )
+    assert await migrate(server.dsn_of(name))
+    await server.execute(f"DROP DATABASE {name}")

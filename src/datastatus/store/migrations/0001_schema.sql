@@ -47,13 +47,13 @@ RETURN NOT is_leased_status(status) AND status <> 'QUEUED';
 -- Leased in between, and terminal at the end; only what has ended, and not COMPLETE, has failed.
 CREATE FUNCTION is_consistent_dataset(
     status dataset_status, version integer, attempt integer, started timestamptz, completed timestamptz,
-    error_message text, lease_token uuid, lease_holder uuid, lease_expires timestamptz
+    error_message text, error_code text, lease_token uuid, lease_holder uuid, lease_expires timestamptz
 ) RETURNS boolean
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 BEGIN
     RETURN version > 0 AND attempt > 0
         AND num_nulls(lease_token, lease_holder, lease_expires) IN (0, 3)
-        AND (completed IS NOT NULL AND status <> 'COMPLETE' OR error_message IS NULL)
+        AND (completed IS NOT NULL AND status <> 'COMPLETE' OR num_nulls(error_message, error_code) = 2)
         AND CASE
             WHEN status = 'QUEUED' THEN num_nulls(completed, lease_token) = 2
             WHEN status IN ('FETCHING', 'MAPPING', 'VALIDATING', 'PROCESSING')
@@ -164,7 +164,8 @@ CREATE TABLE dataset (
     validation_warnings bigint,
     FOREIGN KEY (connection_id, company_id, integration_key) REFERENCES connection (id, company_id, integration_key),
     CHECK (is_consistent_dataset(
-        status, version, attempt, started, completed, error_message, lease_token, lease_holder, lease_expires))
+        status, version, attempt, started, completed, error_message, error_code, lease_token, lease_holder,
+        lease_expires))
 -- Room in a page for new versions of all its rows, as a batch changes datasets that lie together: so updates stay
 -- heap-only. For the same reason no index below mentions status: their columns change only when a dataset is claimed,
 -- released or ended.

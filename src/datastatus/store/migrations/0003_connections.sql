@@ -52,11 +52,10 @@ CREATE FUNCTION link_connection(
 LANGUAGE plpgsql
 AS $$
 #variable_conflict use_variable
-DECLARE
-    moment constant timestamptz := clock_timestamp();
 BEGIN
+    -- By the clock once the row is had: an attempt that began before that had the credentials of before.
     UPDATE connection c
-    SET status = 'LINKED', first_linked = coalesce(c.first_linked, moment), authorized = moment
+    SET status = 'LINKED', first_linked = coalesce(c.first_linked, clock_timestamp()), authorized = clock_timestamp()
     WHERE c.id = connection AND c.company_id = company AND c.status = expected AND c.deleted IS NULL;
     IF NOT FOUND THEN
         RETURN;
@@ -104,8 +103,8 @@ $$;
 
 -- End a dataset AUTH_ERROR, deauthorise its connection and end its QUEUED datasets AUTH_ERROR too; datasets in
 -- later stages go on. What the source refuses is not kept: the credentials go. But a dataset whose attempt began
--- before the connection was last authorised goes back to QUEUED, and nothing else changes: what it was refused for is
--- no longer what the link stands on. Outcomes are those of transition_datasets, without RETRY; `status` is the
+-- before the connection, which is linked, was last authorised goes back to QUEUED, and nothing else changes: what it was
+-- refused for is no longer what the link stands on. Outcomes are those of transition_datasets, without RETRY; `status` is the
 -- dataset's afterwards.
 CREATE FUNCTION deauthorize_connection(
     dataset uuid, held_token uuid, description text, error_message text, error_code text, records_fetched bigint,
@@ -117,6 +116,7 @@ AS $$
 DECLARE
     current dataset;
     link uuid;
+    is_linked boolean;
     last_authorized timestamptz;
     to_status dataset_status := 'AUTH_ERROR';
     victims change[];
@@ -126,7 +126,8 @@ BEGIN
         RETURN QUERY SELECT 'UNKNOWN', NULL::dataset_status, NULL::bigint, NULL::integer, NULL::timestamptz;
         RETURN;
     END IF;
-    SELECT c.authorized INTO last_authorized FROM connection c WHERE c.id = link FOR NO KEY UPDATE;
+    SELECT c.status = 'LINKED', c.authorized INTO is_linked, last_authorized
+    FROM connection c WHERE c.id = link FOR NO KEY UPDATE;
     PERFORM FROM dataset d WHERE d.connection_id = link AND d.completed IS NULL ORDER BY d.id FOR NO KEY UPDATE;
     SELECT d.* INTO current FROM dataset d WHERE d.id = dataset;
     outcome := judge_change(
@@ -136,7 +137,7 @@ BEGIN
         RETURN;
     END IF;
 
-    IF current.status = 'FETCHING' AND current.claimed < last_authorized THEN
+    IF is_linked AND current.status = 'FETCHING' AND current.claimed < last_authorized THEN
         to_status := 'QUEUED';
     ELSE
         UPDATE connection c SET status = 'DEAUTHORIZED' WHERE c.id = link AND c.status = 'LINKED';

@@ -90,7 +90,8 @@ BEGIN
         BEGIN
             EXECUTE format('CREATE COLLATION every_language (%s)', properties);
             RETURN;
-        EXCEPTION WHEN invalid_object_definition OR feature_not_supported OR undefined_object THEN
+        EXCEPTION WHEN invalid_object_definition OR feature_not_supported OR undefined_object
+            OR invalid_parameter_value OR wrong_object_type THEN
             NULL;
         END;
     END LOOP;
