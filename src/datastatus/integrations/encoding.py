@@ -19,12 +19,13 @@ def encode_record(raw: RawRecord) -> bytes:
     if not isinstance(raw, dict):
         raise _refused(raw, f"is of type {type(raw).__name__}, and must be a dict", "RECORD_NOT_JSON")
     try:
-        if problem := _problem(raw, ""):
+        if not _is_plain(raw) and (problem := _problem(raw, "")):
             raise _refused(raw, problem, "RECORD_NOT_JSON")
         encoded = json.dumps(raw, ensure_ascii=False, separators=(",", ":")).encode()
     except (ValueError, RecursionError) as exc:
-        # Numbers of thousands of digits, and what is nested without end.
-        raise _refused(raw, f"cannot be written as JSON: {exc}", "RECORD_NOT_JSON") from exc
+        # Half a surrogate pair; and numbers of thousands of digits, and what is nested without end.
+        problem = _problem(raw, "") if isinstance(exc, UnicodeError) else None
+        raise _refused(raw, problem or f"cannot be written as JSON: {exc}", "RECORD_NOT_JSON") from exc
     if len(encoded) > RECORD_BYTES_MAX:
         problem = f"has {len(encoded)} bytes as JSON; {RECORD_BYTES_MAX} (1 MiB) is the most"
         raise _refused(raw, problem, "RECORD_TOO_LARGE")
@@ -35,6 +36,24 @@ def _refused(raw: RawRecord, problem: str, code: str) -> errors.SourceUnavailabl
     record_id = raw.get("id") if isinstance(raw, Mapping) else None
     name = "a record without an id" if record_id is None else f"record {show(record_id)}"
     return errors.SourceUnavailable(f"{name} {problem}", code=code)
+
+
+_PLAIN = frozenset({str, int, bool, type(None)})
+
+
+def _is_plain(value: dict[Any, Any] | list[Any] | tuple[Any, ...]) -> bool:
+    """Whether there is nothing to look for, as in most records: looking takes as long as writing the JSON."""
+    if type(value) is dict:
+        for key in value:
+            if type(key) is not str:
+                return False
+        items = value.values()
+    else:
+        items = value
+    for one in items:
+        if type(one) not in _PLAIN and not (type(one) in (dict, list, tuple) and _is_plain(one)):
+            return False
+    return True
 
 
 def _problem(value: Any, path: str) -> str | None:
