@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+
+from pages import bring_up_to_date, with_table
 
 from datastatus.testing import CHECKS
 
@@ -11,16 +12,6 @@ PAGE = Path(__file__).parents[1] / "docs" / "integrations.md"
 HEAD = "| check | what is promised |\n|---|---|\n"
 
 
-def main() -> int:
-    before = PAGE.read_text("utf-8")
-    start = before.index(HEAD) + len(HEAD)
-    rows = [f"| `{name}` | {(check.__doc__ or '').rstrip('.')} |\n" for name, check in CHECKS.items()]
-    after = before[:start] + "".join(rows)
-    if "--check" in sys.argv:
-        return int(before != after)
-    PAGE.write_text(after, "utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    rows = [f"| `{name}` | {(check.__doc__ or '').rstrip('.')} |\n" for name, check in CHECKS.items()]
+    bring_up_to_date(PAGE, with_table(PAGE, HEAD, rows))

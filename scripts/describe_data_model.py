@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pages import bring_up_to_date
 from pydantic.alias_generators import to_camel
 
 from datastatus.domain.data_types import DATA_TYPES
@@ -87,8 +87,4 @@ def _prose(text: str) -> str:
 
 
 if __name__ == "__main__":
-    if "--check" in sys.argv:
-        if not TARGET.exists() or TARGET.read_text("utf-8") != describe():
-            sys.exit(f"{TARGET} is out of date: run {sys.argv[0]}")
-    else:
-        TARGET.write_text(describe(), "utf-8")
+    bring_up_to_date(TARGET, describe())

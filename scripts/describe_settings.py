@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from pathlib import Path
 
 from annotated_types import Ge, Gt, Le
+from pages import bring_up_to_date, with_table
 from pydantic.fields import FieldInfo
 
 from datastatus.cli.serve import serve
@@ -39,15 +39,6 @@ def limit(one: object) -> str | None:
             return None
 
 
-def main() -> int:
-    before = PAGE.read_text("utf-8")
-    start = before.index(HEAD) + len(HEAD)
-    after = before[:start] + "".join(row(name, field) for name, field in Settings.model_fields.items())
-    if "--check" in sys.argv:
-        return int(before != after)
-    PAGE.write_text(after, "utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    rows = [row(name, field) for name, field in Settings.model_fields.items()]
+    bring_up_to_date(PAGE, with_table(PAGE, HEAD, rows))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+
+from pages import bring_up_to_date
 
 from datastatus.domain.dataset import DESCRIPTIONS, TRANSITIONS
 
@@ -30,8 +31,4 @@ def draw() -> str:
 
 
 if __name__ == "__main__":
-    if "--check" in sys.argv:
-        if TARGET.read_text("utf-8") != draw():
-            sys.exit(f"{TARGET} is out of date: run {sys.argv[0]}")
-    else:
-        TARGET.write_text(draw(), "utf-8")
+    bring_up_to_date(TARGET, draw())
