@@ -14,8 +14,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from datastatus.cli.client import Client
 from datastatus.client import DatastatusClient, Snapshot, StatusChange
-from datastatus.v1 import dataset_pb2, record_service_pb2, sync_service_pb2, sync_service_pb2_grpc
-from running_service import PLUGINS, RunningService, client_of, linked, running_service
+from datastatus.v1 import (
+    connector_service_pb2_grpc,
+    dataset_pb2,
+    record_service_pb2,
+    sync_service_pb2,
+    sync_service_pb2_grpc,
+)
+from running_service import PLUGINS, RunningService, client_of, linked, reason_of, running_service
 
 RECORDS = [{"id": f"s{n}", "supplierName": f"Supplier {n}", "status": "Active"} for n in range(1200)]
 
@@ -147,6 +153,22 @@ async def test_a_watch_that_was_started_with_a_snapshot_survives_a_drain(scripts
         waited = await watcher.wait_for(dataset.id, timeout_seconds=30)
 
     assert waited.status == dataset_pb2.DATASET_STATUS_COMPLETE
+
+
+async def test_whoever_says_nothing_is_told_that_the_server_is_shutting_down() -> None:
+    async with running_service() as service, grpc.aio.insecure_channel(service.address) as channel:
+        stub: connector_service_pb2_grpc.ConnectorServiceAsyncStub = (
+            connector_service_pb2_grpc.ConnectorServiceStub(channel)
+        )
+        connecting, uploading = stub.Connect(), stub.UploadRecords()
+        # Calls of one connection are accepted in their order.
+        await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        await service.stop()
+        for reading in (connecting.read(), uploading):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await reading
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert reason_of(refused.value) == "DRAINING"
 
 
 async def test_a_crowd_that_comes_at_once_is_served_and_keeps_nobody_out() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -30,12 +31,15 @@ class Handlers(grpc.GenericRpcHandler):
 
     def __init__(self) -> None:
         self._by_method: dict[str, Handler] = {}
+        self._calls = _Calls()
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
         """Serve the methods of a service."""
         for name, handler in handlers.items():
             ours = service.startswith("datastatus.")
-            self._by_method[f"/{service}/{name}"] = _guarded(handler, service, name) if ours else handler
+            self._by_method[f"/{service}/{name}"] = (
+                _guarded(handler, service, name, self._calls) if ours else handler
+            )
 
     def add_generic_rpc_handlers(self, handlers: object) -> None:
         """The generated functions bring the same methods twice."""
@@ -43,8 +47,34 @@ class Handlers(grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         return self._by_method.get(handler_call_details.method)
 
+    def end_calls(self) -> None:
+        """The server is about to stop: what is still in progress ends as Draining."""
+        self._calls.end()
 
-def _guarded(handler: Handler, service: str, name: str) -> Handler:
+
+class _Calls:
+    """The tasks of the calls that are in progress."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.are_ending = False
+
+    def begun(self) -> asyncio.Task[Any]:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        return task
+
+    def ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+
+    def end(self) -> None:
+        self.are_ending = True
+        for task in self._tasks:
+            task.cancel()
+
+
+def _guarded(handler: Handler, service: str, name: str, calls: _Calls) -> Handler:
     make = {
         (False, False): grpc.unary_unary_rpc_method_handler,
         (False, True): grpc.unary_stream_rpc_method_handler,
@@ -57,10 +87,10 @@ def _guarded(handler: Handler, service: str, name: str) -> Handler:
     request_type = described.input_type.full_name
     if handler.request_streaming:
         # What cannot be read fails where the method takes it.
-        guarded = _guard(behaviour, f"/{service}/{name}", request_type)
+        guarded = _guard(behaviour, f"/{service}/{name}", request_type, calls)
         return make(guarded, handler.request_deserializer, serialize)
     # gRPC would answer for what cannot be read, without a reason.
-    guarded = _guard(behaviour, f"/{service}/{name}", request_type, handler.request_deserializer)
+    guarded = _guard(behaviour, f"/{service}/{name}", request_type, calls, handler.request_deserializer)
     return make(guarded, None, serialize)
 
 
@@ -70,17 +100,28 @@ def _unless_bytes(serialize: Any) -> Callable[[Any], bytes]:
 
 
 def _guard(
-    behaviour: Any, method: str, request_type: str, deserialize: Callable[[bytes], Any] | None = None
+    behaviour: Any,
+    method: str,
+    request_type: str,
+    calls: _Calls,
+    deserialize: Callable[[bytes], Any] | None = None,
 ) -> Any:
     """`deserialize` is for requests that come as bytes."""
 
     # Streaming methods are coroutines that write to the context, not generators: a generator that is dropped
     # half way is closed by another task, which no task group inside survives.
     async def guarded(request: Any, context: Context) -> Any:
+        call = calls.begun()
         try:
             return await behaviour(deserialize(request) if deserialize else request, context)
         except Exception as exc:
             await _abort(context, method, request_type, exc)
+        except asyncio.CancelledError:
+            if not calls.are_ending:
+                raise
+            await _abort(context, method, request_type, errors.Draining())
+        finally:
+            calls.ended(call)
 
     return guarded
 

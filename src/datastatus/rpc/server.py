@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 from collections.abc import AsyncIterator
@@ -33,6 +34,8 @@ from datastatus.v1 import (
 )
 
 _GRACE_SECONDS = 2.0
+# Calls that are still in progress then are told why they end, while there is time to tell them.
+_END_CALLS_SECONDS = 1.5
 _MESSAGE_BYTES_MAX = 8 << 20
 
 _SERVICES = (
@@ -68,11 +71,13 @@ _OPTIONS = (
 async def serving(engine: Engine, address: str, *, watch_slow_seconds_max: float) -> AsyncIterator[str]:
     """Serve on `address` (HOST:PORT, port 0 for any free one) for the length of the `with`; the address bound.
 
-    On leaving, watchers and connectors are sent elsewhere first, then calls in progress get 2 s.
+    On leaving, watchers and connectors are sent elsewhere first; calls in progress get 2 s, and are told if it is
+    not enough.
     """
     healthy = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue] (its stubs lack it)
     server = grpc.aio.server(options=_OPTIONS)
-    server.add_generic_rpc_handlers([_handlers(engine, watch_slow_seconds_max, healthy)])
+    handlers = _handlers(engine, watch_slow_seconds_max, healthy)
+    server.add_generic_rpc_handlers([handlers])
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as exc:
@@ -88,8 +93,10 @@ async def serving(engine: Engine, address: str, *, watch_slow_seconds_max: float
             await healthy.enter_graceful_shutdown()
             engine.drain()
         finally:
+            ending = asyncio.get_running_loop().call_later(_END_CALLS_SECONDS, handlers.end_calls)
             # Without it the process would never end.
             await server.stop(_GRACE_SECONDS)
+            ending.cancel()
 
 
 class ListenFailed(Exception):
