@@ -221,6 +221,24 @@ async def test_fewer_records_than_none_are_refused(
     assert (unchanged.status, unchanged.progress.records_fetched) == (FETCHING, 0)
 
 
+async def test_a_page_with_records_that_are_too_large_is_refused_whole(
+    service: RunningService, client: Client
+) -> None:
+    connection = await linked(client, "external")
+    large = b'"' + b"x" * (1 << 20) + b'"'
+    async with raw_connector(service, [connection.id]) as connector:
+        assignment = await connector.assigned()
+        for records, wrong in [
+            ([b"{}", large], {"records[1]": "must have at most 1048576 bytes, not 1048578"}),
+            ([large[2:]] * 5, {"records": "must have at most 4194304 bytes together"}),
+        ]:
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await connector.upload(assignment, *records)
+            assert violations_of(refused.value) == wrong
+        staged = await connector.upload(assignment, b"{}")
+    assert (staged.pages, staged.records) == (1, 1)
+
+
 async def test_of_a_refused_report_no_progress_is_kept(service: RunningService, client: Client) -> None:
     connection = await linked(client, "external")
     async with raw_connector(service, [connection.id], capacity=1) as connector:

@@ -63,3 +63,25 @@ async def test_an_id_of_the_greatest_length_can_be_read(
         company_id=scripted.company_id, data_type="invoices", record_id=other_id
     )
     assert (await client.records.GetRecord(request)).id == other_id
+
+
+async def test_records_in_the_order_of_a_text_of_any_length_come_in_pages_that_can_be_sent(
+    client: Client, scripts: Path, scripted: connection_pb2.Connection
+) -> None:
+    # They differ in the first character, and in the last.
+    names = [f"{first}{LONG}{last}" for first in "ab" for last in "dc"]
+    records = [{"id": f"c{n}", "customerName": name, "status": "Active"} for n, name in enumerate(names)]
+    script(scripts, "customers", records=records)
+    assert (await synced(client, scripted.company_id, "customers")).status == COMPLETE
+    request = record_service_pb2.ListRecordsRequest(
+        company_id=scripted.company_id, data_type="customers", order_by="customerName desc"
+    )
+    found: list[str] = []
+    while not found or request.page_token:
+        page = await client.records.ListRecords(request)
+        assert page.records
+        found += [one.id for one in page.records]
+        request.page_token = page.next_page_token
+        assert len(request.page_token) < 10_000
+    # Beyond the thousandth character they are equal, and come by id; backwards, as they are asked for.
+    assert found == ["c3", "c2", "c1", "c0"]

@@ -162,7 +162,8 @@ async def test_whoever_says_nothing_is_told_that_the_server_is_shutting_down() -
         )
         connecting, uploading = stub.Connect(), stub.UploadRecords()
         # Calls of one connection are accepted in their order.
-        await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        check = health_pb2_grpc.HealthStub(channel).Check  # pyright: ignore[reportAttributeAccessIssue] (its stubs lack it)
+        await check(health_pb2.HealthCheckRequest())
         await service.stop()
         for reading in (connecting.read(), uploading):
             with pytest.raises(grpc.aio.AioRpcError) as refused:

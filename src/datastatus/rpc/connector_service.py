@@ -25,6 +25,7 @@ from datastatus.engine.connector_session import (
 )
 from datastatus.engine.engine import Engine
 from datastatus.engine.reports import Answer, Report
+from datastatus.integrations.encoding import RECORD_BYTES_MAX
 from datastatus.rpc import convert, error_table
 from datastatus.rpc.fields import Fields
 from datastatus.store.datasets import Assignment
@@ -97,6 +98,10 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
                 records = fields.elements("records", request.records, at_most=_RECORDS_MAX)
                 if sum(map(len, records)) > _PAGE_BYTES_MAX:
                     fields.wrong("records", f"must have at most {_PAGE_BYTES_MAX} bytes together")
+                for index, record in enumerate(records):
+                    if len(record) > RECORD_BYTES_MAX:
+                        problem = f"must have at most {RECORD_BYTES_MAX} bytes, not {len(record)}"
+                        fields.wrong(f"records[{index}]", problem)
             pages, staged = await self._connectors.stage_page(dataset, token, request.page, records)
         return connector_service_pb2.UploadRecordsResponse(pages=pages, records=staged)
 

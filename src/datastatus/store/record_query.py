@@ -26,6 +26,8 @@ _CASTS = {
     Kind.BOOLEAN: "boolean",
 }
 
+_SORT_KEY_CHARACTERS_MAX = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Listing:
@@ -217,7 +219,10 @@ def _key_column(model: type[StandardRecord], wanted: Field) -> str:
     *way, last = [step.name for step in wanted.steps]
     path = "".join(f" -> '{name}'" for name in way) + f" ->> '{last}'"
     cast = _CASTS[wanted.kind]
-    return f'(body{path}) COLLATE "C"' if cast == "text" else f"(body{path})::{cast}"
+    if cast == "text":
+        # Of the last record of a page it travels with the page's token.
+        return f'left(body{path}, {_SORT_KEY_CHARACTERS_MAX}) COLLATE "C"'
+    return f"(body{path})::{cast}"
 
 
 def _after(query: Query, listing: Listing, keys: Sequence[tuple[str, SortKey]], backwards: bool) -> str:

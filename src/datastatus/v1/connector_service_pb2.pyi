@@ -37,7 +37,7 @@ class UploadRecordsRequest(_message.Message):
     """From 0, dense within an attempt. A page that is there already is ignored, so it may be sent again."""
     @_builtins.property
     def records(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Each a JSON object in UTF-8, with a non-empty string `id`. At most 1000 and 4 MiB."""
+        """Each a JSON object in UTF-8 of at most 1 MiB, with a non-empty string `id`. At most 1000 and 4 MiB together."""
 
     def __init__(
         self,

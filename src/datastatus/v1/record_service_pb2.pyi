@@ -51,7 +51,8 @@ class ListRecordsRequest(_message.Message):
     """
     order_by: _builtins.str
     """Up to five fields of the model, each with an optional ` desc`, separated by commas; what lacks the field comes
-    last, and equals come by id. Absent: by id, or by modifiedDate with modified_since.
+    last, and equals come by id. Of a text its first 1000 characters count. Absent: by id, or by modifiedDate with
+    modified_since.
     """
     @_builtins.property
     def modified_since(self) -> _timestamp_pb2.Timestamp:
