@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -44,6 +45,11 @@ MAY_PASS = (
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 )
 """With these a call may fail that succeeds later, perhaps at another server."""
+
+
+def full_jitter(failures: int, first_seconds: float, longest_seconds: float) -> float:
+    """A pause of up to a ceiling that doubles, so that those who failed together do not come back all at once."""
+    return random.uniform(0, min(longest_seconds, first_seconds * 2 ** min(failures, 20)))
 
 
 # Of a target as gRPC resolves it, such as dns:///localhost:50051 or ipv4:127.0.0.1:50051.

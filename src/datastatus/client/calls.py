@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -13,7 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from datastatus import errors
-from datastatus.channel import MAY_PASS, Line
+from datastatus.channel import MAY_PASS, Line, full_jitter
 
 _RETRY_SECONDS_FIRST = 0.1
 _RETRY_SECONDS_MAX = 5.0
@@ -77,8 +76,8 @@ def may_pass(error: errors.DatastatusError) -> bool:
 
 
 def jittered(failures: int) -> float:
-    """Full jitter: seconds up to a ceiling that doubles, so that clients do not come back all at once."""
-    return random.uniform(0, min(_RETRY_SECONDS_MAX, _RETRY_SECONDS_FIRST * 2 ** min(failures, 20)))
+    """How many seconds to wait after so many failures before the last one."""
+    return full_jitter(failures, _RETRY_SECONDS_FIRST, _RETRY_SECONDS_MAX)
 
 
 async def call(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import random
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from datastatus import errors
-from datastatus.channel import MAY_PASS
+from datastatus.channel import MAY_PASS, full_jitter
 from datastatus.connector.presence import Presence
 from datastatus.domain.credentials import without_secrets
 from datastatus.domain.dataset import WaitReason
@@ -38,6 +37,7 @@ _PAGE_BYTES_MAX = RECORD_BYTES_MAX
 _COUNT_MAX = (1 << 63) - 1
 # A page is offered for as long as its lease may live, but no longer than so many leases last.
 _UPLOAD_LEASES_MAX = 4
+_UPLOAD_PAUSE_SECONDS_FIRST = 0.2
 _UPLOAD_PAUSE_SECONDS_MAX = 5.0
 
 CredentialsOf = Callable[[str], Awaitable[Mapping[str, Any]]]
@@ -214,9 +214,7 @@ class Fetcher:
                 return
             if failed.code not in MAY_PASS:
                 raise failed
-            await asyncio.sleep(
-                random.uniform(0, min(_UPLOAD_PAUSE_SECONDS_MAX, 0.2 * 2 ** min(attempt, 10)))
-            )
+            await asyncio.sleep(full_jitter(attempt, _UPLOAD_PAUSE_SECONDS_FIRST, _UPLOAD_PAUSE_SECONDS_MAX))
             if not await self._presence.online(lease_seconds) or time.monotonic() > give_up_at:
                 raise failed
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -13,7 +12,7 @@ import structlog
 from google.rpc import code_pb2
 
 from datastatus import __version__
-from datastatus.channel import MAY_PASS, open_channel
+from datastatus.channel import MAY_PASS, full_jitter, open_channel
 from datastatus.connector.fetching import CredentialsOf, Fetcher
 from datastatus.connector.presence import Presence
 from datastatus.integrations.base import Integration
@@ -21,6 +20,7 @@ from datastatus.v1 import connector_pb2, connector_service_pb2_grpc, dataset_pb2
 
 _log = structlog.get_logger(__name__)
 
+_RECONNECT_SECONDS_FIRST = 0.2
 _RECONNECT_SECONDS_MAX = 10.0
 # A stream that was online for so long makes good for the failures before it.
 _STEADY_SECONDS = 10.0
@@ -130,8 +130,9 @@ class ConnectorRuntime:
                             details=exc.details(),
                         )
                     if not self._leaving:
-                        ceiling = min(_RECONNECT_SECONDS_MAX, 0.2 * 2 ** min(failures, 10))
-                        await asyncio.sleep(random.uniform(0, ceiling))
+                        await asyncio.sleep(
+                            full_jitter(failures, _RECONNECT_SECONDS_FIRST, _RECONNECT_SECONDS_MAX)
+                        )
             finally:
                 # Who runs it again begins with nothing in hand: what is left goes on elsewhere.
                 for dataset_id in list(self._leases):
@@ -196,8 +197,7 @@ class ConnectorRuntime:
                         for result in response.report_results.results:
                             self._settle(result)
                     case "closing":
-                        retry_after = response.closing.retry_after
-                        await asyncio.sleep(retry_after.seconds + retry_after.nanos / 1e9)
+                        await asyncio.sleep(response.closing.retry_after.ToTimedelta().total_seconds())
         finally:
             self._outgoing = None
             self._presence.went_offline()
@@ -214,9 +214,8 @@ class ConnectorRuntime:
         welcome: connector_pb2.ConnectorWelcome,
     ) -> list[asyncio.Task[None]]:
         """Send heartbeats and reports from now on: the tasks that do."""
-        interval = welcome.heartbeat_interval
         senders = [
-            tasks.create_task(_beat(outgoing, interval.seconds + interval.nanos / 1e9)),
+            tasks.create_task(_beat(outgoing, welcome.heartbeat_interval.ToTimedelta().total_seconds())),
             tasks.create_task(self._send_reports(outgoing)),
         ]
         for report in self._unanswered.values():
