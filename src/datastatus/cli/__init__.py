@@ -8,6 +8,7 @@ import sys
 from cyclopts import App, CycloptsError, Parameter
 
 from datastatus import __version__
+from datastatus.cli.exits import EXIT_INTERRUPTED, EXIT_USAGE
 
 # We start programs but never fork to go on in Python; gRPC would prepare for that, and say so.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -49,10 +50,6 @@ _GROUPS = {
 for name, help_text in _GROUPS.items():
     app.command(f"datastatus.cli.{name}:app", name=name, help=help_text)
 
-EXIT_USAGE = 2
-# As of a program that SIGPIPE has ended.
-EXIT_READER_GONE = 128 + 13
-
 
 def load(name: str) -> None:
     """Load the command of that name, if there is one; its own help tells all that its docstring does."""
@@ -61,10 +58,7 @@ def load(name: str) -> None:
 
 
 def main() -> None:
-    """Exit codes: 0 success, 1 a sync ended badly, 2 usage, 3 the server refused or could not be reached.
-
-    141 whoever read the output has gone, such as `head`.
-    """
+    """Run the command that was asked for; its exit code is one of `cli.exits`."""
     for name in sys.argv[1:2]:
         load(name)
     try:
@@ -72,4 +66,4 @@ def main() -> None:
     except CycloptsError:
         sys.exit(EXIT_USAGE)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(EXIT_INTERRUPTED)

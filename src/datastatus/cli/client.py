@@ -13,14 +13,11 @@ from cyclopts import Parameter, validators
 
 from datastatus import errors
 from datastatus.channel import Line
+from datastatus.cli.exits import EXIT_OK, EXIT_SERVER
 from datastatus.cli.output import print_error
 from datastatus.client import CallFailed, translate
 from datastatus.v1 import company_service_pb2_grpc, record_service_pb2_grpc, sync_service_pb2_grpc
 from datastatus.v1 import sync_settings_service_pb2_grpc as settings_grpc
-
-EXIT_OK = 0
-EXIT_SYNC_FAILED = 1
-EXIT_SERVER = 3
 
 CALL_SECONDS = 30
 

@@ -10,14 +10,13 @@ import grpc
 from cyclopts import App, Parameter
 from google.protobuf import json_format, struct_pb2
 
-from datastatus.cli import EXIT_USAGE
 from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Server, run_client
 from datastatus.cli.company import Quiet
 from datastatus.cli.output import (
     connection_status,
     console,
+    exit_with_usage,
     harmless,
-    print_error,
     print_fields,
     print_json,
     print_note,
@@ -192,18 +191,17 @@ def integrations(*, json: Json = False, server: Server = DEFAULT_SERVER) -> int:
 
 
 def _read_credentials(path: str | None) -> struct_pb2.Struct | None:
-    """The JSON object in a file, or on standard input; None where none is named. Exits with the code of usage."""
+    """The JSON object in a file, or on standard input; None where none is named. Ends the program if it is none."""
     if path is None:
         return None
     try:
         text = sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
         return json_format.Parse(text, struct_pb2.Struct())
     except OSError as exc:
-        print_error(f"{path}: {exc.strerror}")
+        exit_with_usage(f"{path}: {exc.strerror}")
     except (json_format.ParseError, UnicodeDecodeError):
         # Without its cause, which may hold the secret.
-        print_error(f'{path}: must hold one JSON object, such as {{"apiKey": "..."}}')
-    sys.exit(EXIT_USAGE)
+        exit_with_usage(f'{path}: must hold one JSON object, such as {{"apiKey": "..."}}')
 
 
 async def _authorize(

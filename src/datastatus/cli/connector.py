@@ -12,10 +12,10 @@ import grpc
 from cyclopts import Parameter, validators
 
 from datastatus import errors
-from datastatus.cli import EXIT_USAGE
-from datastatus.cli.client import DEFAULT_SERVER, EXIT_OK, EXIT_SERVER, Server, explain
+from datastatus.cli.client import DEFAULT_SERVER, Server, explain
+from datastatus.cli.exits import EXIT_OK, EXIT_SERVER
 from datastatus.cli.logs import configure_logs, log_loop_errors
-from datastatus.cli.output import print_error, print_note
+from datastatus.cli.output import exit_with_usage, print_error, print_note
 from datastatus.cli.process import first_cause, stop_signals
 from datastatus.client import translate
 from datastatus.config import LogLevel
@@ -62,11 +62,9 @@ def connector(
     try:
         found = find_integration(load_registry(), integration)
     except (errors.IntegrationNotFound, IntegrationUnusable) as exc:
-        print_error(f"{exc}; `datastatus integrations list` tells what is installed here")
-        return EXIT_USAGE
+        exit_with_usage(f"{exc}; `datastatus integrations list` tells what is installed here")
     if problem := _problem(found.info, options):
-        print_error(problem)
-        return EXIT_USAGE
+        exit_with_usage(problem)
     for path in _absent_files(found.info, options):
         print_note(f"the file {path} cannot be found; nothing can be read until it is there")
     runtime = ConnectorRuntime(

@@ -9,9 +9,8 @@ from pathlib import Path
 from cyclopts import App
 
 from datastatus import errors
-from datastatus.cli import EXIT_USAGE
-from datastatus.cli.client import EXIT_OK, EXIT_SERVER
-from datastatus.cli.output import console, print_error
+from datastatus.cli.exits import EXIT_OK, EXIT_SERVER
+from datastatus.cli.output import console, exit_with_usage, print_error
 from datastatus.config import Settings, SettingsInvalid, settings_of
 from datastatus.credentials_keys import add_key, key_file, key_source
 from datastatus.embedded import EmbeddedPostgresError, embedded_postgres
@@ -60,8 +59,7 @@ def rotate(
         )
         rotation = asyncio.run(_rotate(settings, add_new_key=add_new_key))
     except SettingsInvalid as exc:
-        print_error(str(exc))
-        return EXIT_USAGE
+        exit_with_usage(str(exc))
     except (KeyInvalid, DatabaseUnusable, EmbeddedPostgresError, errors.DatastatusError, OSError) as exc:
         print_error(str(exc) or repr(exc))
         return EXIT_SERVER

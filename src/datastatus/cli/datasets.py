@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Limit, Server, run_client
-from datastatus.cli.output import print_error, print_json, print_table, status_number, status_text, when
+from datastatus.cli.output import print_json, print_table, status_number, status_text, when
 from datastatus.v1 import dataset_pb2, sync_service_pb2
 
 
@@ -34,11 +34,7 @@ def datasets(
     status
         Only in this status, such as FETCH_ERROR; may be given several times.
     """
-    try:
-        statuses = [status_number(name) for name in status]
-    except ValueError as exc:
-        print_error(str(exc))
-        return 2
+    statuses = [status_number(name) for name in status]
 
     async def work(client: Client) -> None:
         found: list[dataset_pb2.Dataset] = []

@@ -12,7 +12,8 @@ from google.protobuf.empty_pb2 import Empty
 from rich.text import Text
 
 from datastatus.bootstrap import running_service
-from datastatus.cli.client import CALL_SECONDS, EXIT_OK, EXIT_SYNC_FAILED, Client, connected
+from datastatus.cli.client import CALL_SECONDS, Client, connected
+from datastatus.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from datastatus.cli.live import transition_line, watching
 from datastatus.cli.logs import configure_logs, log_loop_errors
 from datastatus.cli.output import console, print_note, print_plain
@@ -62,7 +63,7 @@ async def _until_stopped(settings: Settings) -> int:
             stopping.cancel()
             if not showing.done():
                 showing.cancel()
-                return 130
+                return EXIT_INTERRUPTED
             return await showing
 
 
@@ -148,7 +149,7 @@ def _headline(text: str) -> None:
 
 def _verdict(status: data_status_pb2.DataStatus) -> int:
     ended = [one.current_status for one in status.data_types.values() if one.HasField("current_status")]
-    return EXIT_OK if ended and all(one in _FINE for one in ended) else EXIT_SYNC_FAILED
+    return EXIT_OK if ended and all(one in _FINE for one in ended) else EXIT_FAILED
 
 
 def _say_what_next(company_id: str, connection_id: str) -> None:

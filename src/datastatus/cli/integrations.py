@@ -7,14 +7,13 @@ from typing import Any
 
 from cyclopts import App
 
-from datastatus.cli.client import EXIT_OK, Json
+from datastatus.cli.client import Json
+from datastatus.cli.exits import EXIT_FAILED, EXIT_OK
 from datastatus.cli.output import print_error, print_plain, print_table
 from datastatus.integrations.base import IntegrationInfo
 from datastatus.integrations.registry import Installed, installed_integrations
 
 app = App(name="integrations")
-
-_EXIT_BROKEN = 1
 
 
 @app.command(name="list")
@@ -48,7 +47,7 @@ def list_(*, json: Json = False) -> int:
         for one in found:
             if one.problem is not None:
                 print_error(f"{one.problem} ({one.source})")
-    return _EXIT_BROKEN if any(one.problem for one in found) else EXIT_OK
+    return EXIT_FAILED if any(one.problem for one in found) else EXIT_OK
 
 
 def _runs(info: IntegrationInfo) -> str:

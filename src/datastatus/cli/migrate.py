@@ -8,9 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from datastatus import errors
-from datastatus.cli import EXIT_USAGE
-from datastatus.cli.client import EXIT_OK, EXIT_SERVER
-from datastatus.cli.output import console, print_error
+from datastatus.cli.exits import EXIT_OK, EXIT_SERVER
+from datastatus.cli.output import console, exit_with_usage, print_error
 from datastatus.config import SettingsInvalid, settings_of
 from datastatus.store.database import DatabaseUnusable
 from datastatus.store.migrate import begin_new_epoch
@@ -41,8 +40,7 @@ def migrate(
             epoch, fork_seq = asyncio.run(begin_new_epoch(database_url))
             console.print(f"epoch {epoch} begins after transition {fork_seq}")
     except SettingsInvalid as exc:
-        print_error(str(exc))
-        return EXIT_USAGE
+        exit_with_usage(str(exc))
     except (DatabaseUnusable, errors.Unavailable, OSError) as exc:
         print_error(str(exc) or repr(exc))
         return EXIT_SERVER

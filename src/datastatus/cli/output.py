@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from datastatus.cli import EXIT_READER_GONE
+from datastatus.cli.exits import EXIT_READER_GONE, EXIT_USAGE
 from datastatus.cli.standard_error import standard_error
 from datastatus.v1 import connection_pb2, dataset_pb2
 
@@ -72,6 +72,12 @@ def _harmless_lines(text: str, style: str = "") -> Text:
 def print_error(text: str) -> None:
     """To standard error, so that --json output stays clean; dropped where that cannot be written to."""
     _errors.print(Text.assemble(("error: ", _BAD), _harmless_lines(text)))
+
+
+def exit_with_usage(problem: str) -> NoReturn:
+    """End the program: it was called in a way that it cannot be."""
+    print_error(problem)
+    sys.exit(EXIT_USAGE)
 
 
 def print_note(text: str) -> None:
@@ -137,12 +143,12 @@ def status_name(status: int) -> str:
 
 
 def status_number(name: str) -> int:
-    """The number of a status as people say it. Raises ValueError."""
+    """The number of a status as people say it; ends the program where there is none."""
     try:
         return dataset_pb2.DatasetStatus.Value(f"DATASET_STATUS_{name.upper()}")  # type: ignore[arg-type]
-    except ValueError as exc:
+    except ValueError:
         known = ", ".join(status_name(one) for one in dataset_pb2.DatasetStatus.values() if one)
-        raise ValueError(f"there is no status {name!r}; there are {known}") from exc
+        exit_with_usage(f"there is no status {name!r}; there are {known}")
 
 
 def status_text(status: int) -> Text:

@@ -9,9 +9,6 @@ from cyclopts import Parameter
 from datastatus.cli.client import (
     CALL_SECONDS,
     DEFAULT_SERVER,
-    EXIT_OK,
-    EXIT_SERVER,
-    EXIT_SYNC_FAILED,
     Client,
     Json,
     Server,
@@ -20,8 +17,9 @@ from datastatus.cli.client import (
 )
 from datastatus.cli.company import Quiet
 from datastatus.cli.datasets import dataset_rows
+from datastatus.cli.exits import EXIT_FAILED, EXIT_OK, EXIT_SERVER
 from datastatus.cli.live import follow_until_terminal
-from datastatus.cli.output import console, print_error, print_json, print_table
+from datastatus.cli.output import console, exit_with_usage, print_error, print_json, print_table
 from datastatus.client import translate_status
 from datastatus.v1 import dataset_pb2, sync_service_pb2
 
@@ -58,8 +56,7 @@ def queue(
         NOT_SUPPORTED.
     """
     if not data_types or (request_id and len(data_types) > 1):
-        print_error("name at least one data type, and exactly one with --request-id")
-        return 2
+        exit_with_usage("name at least one data type, and exactly one with --request-id")
 
     async def work(client: Client) -> int:
         on_active = sync_service_pb2.ON_ACTIVE_ATTACH if attach else sync_service_pb2.ON_ACTIVE_REJECT
@@ -92,7 +89,7 @@ def queue(
         if wait and queued:
             ended = await follow_until_terminal(client, [dataset.id for dataset in queued], json=json)
             if not all(dataset.status in _FINE for dataset in ended):
-                code = code or EXIT_SYNC_FAILED
+                code = code or EXIT_FAILED
         return code
 
     return run_client(server, work)

@@ -11,10 +11,9 @@ import uvloop
 
 from datastatus import errors
 from datastatus.bootstrap import running_service
-from datastatus.cli import EXIT_USAGE
-from datastatus.cli.client import EXIT_OK, EXIT_SERVER
+from datastatus.cli.exits import EXIT_OK, EXIT_SERVER
 from datastatus.cli.logs import configure_logs, log_loop_errors
-from datastatus.cli.output import print_error, print_note
+from datastatus.cli.output import exit_with_usage, print_error, print_note
 from datastatus.cli.process import first_cause, settle_memory, stop_signals
 from datastatus.config import LogLevel, Settings, SettingsInvalid, settings_of
 from datastatus.embedded import EmbeddedPostgresError
@@ -77,8 +76,7 @@ def serve(
             log_level=log_level,
         )
     except SettingsInvalid as exc:
-        print_error(str(exc))
-        return EXIT_USAGE
+        exit_with_usage(str(exc))
     configure_logs(settings.log_level)
     return run_service(_serve(settings))
 

@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter, validators
 
-from datastatus.cli import EXIT_USAGE
 from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Server, run_client
-from datastatus.cli.output import print_error, print_json, print_table, when
+from datastatus.cli.output import exit_with_usage, print_json, print_table, when
 from datastatus.v1 import settings_pb2, sync_settings_service_pb2
 
 app = App(name="settings")
@@ -86,8 +85,7 @@ def set_(
         Whether companies may have no others; for the defaults only.
     """
     if sum((since is not None, window_months is not None, no_limit)) > 1:
-        print_error("--since, --window-months and --no-limit exclude each other")
-        return EXIT_USAGE
+        exit_with_usage("--since, --window-months and --no-limit exclude each other")
     setting = settings_pb2.SyncSetting(
         fetch_on_first_link=bool(first_link),
         frequency=_FREQUENCIES[frequency or "none"],
@@ -108,8 +106,7 @@ def set_(
         "locked": locked is not None,
     }
     if not any(given.values()):
-        print_error("nothing to change was given; `datastatus settings set --help` lists what can be")
-        return EXIT_USAGE
+        exit_with_usage("nothing to change was given; `datastatus settings set --help` lists what can be")
     request = sync_settings_service_pb2.UpdateSyncSettingsRequest(company_id=company)
     request.update_mask.paths.extend(name for name, is_given in given.items() if is_given)
     for one in (data_type, *more):

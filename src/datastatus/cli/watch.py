@@ -9,8 +9,9 @@ from google.protobuf.empty_pb2 import Empty
 
 from datastatus.cli.client import DEFAULT_SERVER, Client, Json, Server, run_client
 from datastatus.cli.datasets import dataset_rows
+from datastatus.cli.exits import EXIT_OK
 from datastatus.cli.live import transition_line, watching
-from datastatus.cli.output import console, print_error, print_json, print_note, print_table, status_number
+from datastatus.cli.output import console, print_json, print_note, print_table, status_number
 from datastatus.v1 import watch_pb2
 
 
@@ -45,11 +46,7 @@ def watch(
     until_terminal
         End once all datasets named with --dataset have ended.
     """
-    try:
-        statuses = [status_number(name) for name in status]
-    except ValueError as exc:
-        print_error(str(exc))
-        return 2
+    statuses = [status_number(name) for name in status]
     request = watch_pb2.WatchStatusRequest(until_terminal=until_terminal)
     selection = watch_pb2.StatusFilter(
         company_ids=company,
@@ -82,7 +79,7 @@ def watch(
     except KeyboardInterrupt:
         if not json and request.resume_token:
             print_note(f"go on from here with: datastatus watch --from {request.resume_token}")
-        return 0
+        return EXIT_OK
 
 
 def _show(response: watch_pb2.WatchStatusResponse) -> None:
