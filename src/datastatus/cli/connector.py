@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
-from collections.abc import Coroutine
 from typing import Annotated
 
 import grpc
@@ -16,7 +15,7 @@ from datastatus.cli.client import DEFAULT_SERVER, Server, explain
 from datastatus.cli.exits import EXIT_OK, EXIT_SERVER
 from datastatus.cli.logs import configure_logs, log_loop_errors
 from datastatus.cli.output import exit_with_usage, print_error, print_note
-from datastatus.cli.process import first_cause, stop_signals
+from datastatus.cli.process import first_cause, first_of, stop_signals
 from datastatus.client import translate
 from datastatus.config import LogLevel
 from datastatus.connector.runtime import ConnectorRuntime
@@ -113,20 +112,11 @@ async def _run(runtime: ConnectorRuntime) -> None:
     with stop_signals() as stopped:
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(runtime.run())
-            await _first_of(running, stopped.wait())
+            await first_of(running, stopped)
             if not running.done():
                 stopped.clear()
                 print_note("finishing what is in hand; Ctrl-C leaves at once")
                 draining = tasks.create_task(runtime.drain(_DRAIN_SECONDS))
-                await _first_of(running, stopped.wait())
+                await first_of(running, stopped)
                 draining.cancel()
             running.cancel()
-
-
-async def _first_of(running: asyncio.Task[None], other: Coroutine[None, None, object]) -> None:
-    """Wait until the task or the other is done; the other is cancelled then."""
-    waiting = asyncio.create_task(other)
-    try:
-        await asyncio.wait([running, waiting], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()

@@ -10,6 +10,9 @@ from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Li
 from datastatus.cli.output import print_json, print_table, status_number, status_text, when
 from datastatus.v1 import dataset_pb2, sync_service_pb2
 
+ENDED_WELL = (dataset_pb2.DATASET_STATUS_COMPLETE, dataset_pb2.DATASET_STATUS_NOT_SUPPORTED)
+"""The ends of a sync that are no failure."""
+
 
 def datasets(
     *,

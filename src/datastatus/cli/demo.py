@@ -13,21 +13,22 @@ from rich.text import Text
 
 from datastatus.bootstrap import running_service
 from datastatus.cli.client import CALL_SECONDS, Client, connected
+from datastatus.cli.datasets import ENDED_WELL
 from datastatus.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from datastatus.cli.live import transition_line, watching
 from datastatus.cli.logs import configure_logs, log_loop_errors
-from datastatus.cli.output import console, print_note, print_plain
-from datastatus.cli.process import stop_signals
+from datastatus.cli.output import console, print_note, print_plain, status_name
+from datastatus.cli.process import first_of, stop_signals
 from datastatus.cli.records import print_records
 from datastatus.cli.serve import run_service
 from datastatus.cli.status import print_data_status
 from datastatus.config import Settings
 from datastatus.connector.runtime import ConnectorRuntime
+from datastatus.domain.dataset import DatasetStatus
 from datastatus.integrations.gnucash import DEMO_BOOK, GNUCASH
 from datastatus.v1 import (
     company_service_pb2,
     data_status_pb2,
-    dataset_pb2,
     record_service_pb2,
     sync_service_pb2,
     watch_pb2,
@@ -35,7 +36,6 @@ from datastatus.v1 import (
 
 _DEMO_SECONDS_MAX = 60
 _SHOWN = (("customers", 3), ("invoices", 5))
-_FINE = (dataset_pb2.DATASET_STATUS_COMPLETE, dataset_pb2.DATASET_STATUS_NOT_SUPPORTED)
 
 
 def demo(*, data_folder: Path | None = None) -> int:
@@ -58,9 +58,7 @@ async def _until_stopped(settings: Settings) -> int:
     with stop_signals() as stopped:
         async with asyncio.TaskGroup() as tasks, asyncio.timeout(_DEMO_SECONDS_MAX):
             showing = tasks.create_task(_demo(settings))
-            stopping = tasks.create_task(stopped.wait())
-            await asyncio.wait([showing, stopping], return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
+            await first_of(showing, stopped)
             if not showing.done():
                 showing.cancel()
                 return EXIT_INTERRUPTED
@@ -124,7 +122,7 @@ async def _synchronise(client: Client, address: str, company_id: str, connection
             for transition in response.batch.transitions:
                 console.print(transition_line(transition))
                 running.add(transition.dataset_id)
-                if transition.to_status in _TERMINAL:
+                if DatasetStatus(status_name(transition.to_status)).is_terminal:
                     running.discard(transition.dataset_id)
             if running and connecting is None:
                 connecting = tasks.create_task(runtime.run())
@@ -134,22 +132,13 @@ async def _synchronise(client: Client, address: str, company_id: str, connection
     console.print()
 
 
-_TERMINAL = frozenset(dataset_pb2.DatasetStatus.values()) - {
-    dataset_pb2.DATASET_STATUS_QUEUED,
-    dataset_pb2.DATASET_STATUS_FETCHING,
-    dataset_pb2.DATASET_STATUS_MAPPING,
-    dataset_pb2.DATASET_STATUS_VALIDATING,
-    dataset_pb2.DATASET_STATUS_PROCESSING,
-}
-
-
 def _headline(text: str) -> None:
     console.print(Text(f"\n{text}", style="bold"))
 
 
 def _verdict(status: data_status_pb2.DataStatus) -> int:
     ended = [one.current_status for one in status.data_types.values() if one.HasField("current_status")]
-    return EXIT_OK if ended and all(one in _FINE for one in ended) else EXIT_FAILED
+    return EXIT_OK if ended and all(one in ENDED_WELL for one in ended) else EXIT_FAILED
 
 
 def _say_what_next(company_id: str, connection_id: str) -> None:

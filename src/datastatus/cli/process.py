@@ -7,6 +7,7 @@ import gc
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 # Everything waits for a collection, up to half a microsecond for each object that it looks at. So the young ones
 # are collected while they are few, and those that stay (nearly all are transitions, while the ring has room) are
@@ -31,6 +32,15 @@ def stop_signals() -> Iterator[asyncio.Event]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
+
+
+async def first_of(running: asyncio.Task[Any], stopped: asyncio.Event) -> None:
+    """Wait until the task is done or the event is set. Neither is touched."""
+    stopping = asyncio.create_task(stopped.wait())
+    try:
+        await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
 
 
 def settle_memory() -> None:

@@ -16,14 +16,12 @@ from datastatus.cli.client import (
     run_client,
 )
 from datastatus.cli.company import Quiet
-from datastatus.cli.datasets import dataset_rows
+from datastatus.cli.datasets import ENDED_WELL, dataset_rows
 from datastatus.cli.exits import EXIT_FAILED, EXIT_OK, EXIT_SERVER
 from datastatus.cli.live import follow_until_terminal
 from datastatus.cli.output import console, exit_with_usage, print_error, print_json, print_table
 from datastatus.client import translate_status
-from datastatus.v1 import dataset_pb2, sync_service_pb2
-
-_FINE = (dataset_pb2.DATASET_STATUS_COMPLETE, dataset_pb2.DATASET_STATUS_NOT_SUPPORTED)
+from datastatus.v1 import sync_service_pb2
 
 
 def queue(
@@ -88,7 +86,7 @@ def queue(
         code = EXIT_OK if len(queued) == len(results) else EXIT_SERVER
         if wait and queued:
             ended = await follow_until_terminal(client, [dataset.id for dataset in queued], json=json)
-            if not all(dataset.status in _FINE for dataset in ended):
+            if not all(dataset.status in ENDED_WELL for dataset in ended):
                 code = code or EXIT_FAILED
         return code
 

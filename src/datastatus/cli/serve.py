@@ -14,7 +14,7 @@ from datastatus.bootstrap import running_service
 from datastatus.cli.exits import EXIT_OK, EXIT_SERVER
 from datastatus.cli.logs import configure_logs, log_loop_errors
 from datastatus.cli.output import exit_with_usage, print_error, print_note
-from datastatus.cli.process import first_cause, settle_memory, stop_signals
+from datastatus.cli.process import first_cause, first_of, settle_memory, stop_signals
 from datastatus.config import LogLevel, Settings, SettingsInvalid, settings_of
 from datastatus.embedded import EmbeddedPostgresError
 from datastatus.engine.credentials import KeyInvalid
@@ -99,9 +99,7 @@ async def _serve(settings: Settings) -> int:
     with stop_signals() as stopped:
         async with asyncio.TaskGroup() as tasks:
             service = tasks.create_task(_serve_until(stopped, settings, serving))
-            stopping = tasks.create_task(stopped.wait())
-            await asyncio.wait([service, stopping], return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
+            await first_of(service, stopped)
             # Once it serves it ends in order by itself; what it waits for before that may take long.
             if stopped.is_set() and not serving.is_set():
                 print_note("stopping")
