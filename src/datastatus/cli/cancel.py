@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Server, run_client
-from datastatus.cli.datasets import dataset_rows
-from datastatus.cli.output import print_json, print_table
+from datastatus.cli.datasets import print_datasets
 from datastatus.v1 import sync_service_pb2
 
 
@@ -14,9 +13,6 @@ def cancel(dataset_id: str, /, *, json: Json = False, server: Server = DEFAULT_S
     async def work(client: Client) -> None:
         request = sync_service_pb2.CancelSyncRequest(dataset_id=dataset_id)
         dataset = await client.sync.CancelSync(request, timeout=CALL_SECONDS)
-        if json:
-            print_json(dataset)
-        else:
-            print_table(*dataset_rows([dataset]))
+        print_datasets([dataset], json=json)
 
     return run_client(server, work)

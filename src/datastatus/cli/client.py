@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import grpc
 from cyclopts import Parameter, validators
@@ -20,6 +20,7 @@ from datastatus.v1 import company_service_pb2_grpc, record_service_pb2_grpc, syn
 from datastatus.v1 import sync_settings_service_pb2_grpc as settings_grpc
 
 CALL_SECONDS = 30
+_PAGE_SIZE_MAX = 1000
 
 Server = Annotated[
     str, Parameter(name="--server", env_var="DATASTATUS_SERVER", help="HOST:PORT of the service.")
@@ -28,7 +29,7 @@ Json = Annotated[bool, Parameter(name="--json", help="Print one JSON document a 
 Limit = Annotated[int, Parameter(name="--limit", validator=validators.Number(gte=1), help="At most so many.")]
 DEFAULT_SERVER = "127.0.0.1:50051"
 
-Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,23 @@ def run_client(server: str, work: Callable[[Client], Awaitable[int | None]]) -> 
     except errors.DatastatusError as exc:
         print_error(explain(exc, server))
         return EXIT_SERVER
+
+
+async def listed(
+    call: Callable[..., Awaitable[Any]],
+    request: Any,
+    items: Callable[[Any], Iterable[Item]],
+    count_max: int | None = None,
+) -> tuple[list[Item], Any]:
+    """What a call lists, over as many pages as it takes but no more than `count_max`; and the last page."""
+    found: list[Item] = []
+    while True:
+        request.page_size = min(_PAGE_SIZE_MAX, count_max - len(found)) if count_max else _PAGE_SIZE_MAX
+        page = await call(request, timeout=CALL_SECONDS)
+        found += items(page)
+        request.page_token = page.next_page_token
+        if not page.next_page_token or len(found) == count_max:
+            return found, page
 
 
 def explain(error: errors.DatastatusError, server: str) -> str:

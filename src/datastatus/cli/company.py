@@ -6,8 +6,8 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Server, run_client
-from datastatus.cli.output import console, print_fields, print_json, print_table, when
+from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Server, listed, run_client
+from datastatus.cli.output import console, print_fields, print_json, print_listing, when
 from datastatus.v1 import company_pb2, company_service_pb2
 
 app = App(name="company")
@@ -47,22 +47,14 @@ def list_(*, json: Json = False, server: Server = DEFAULT_SERVER) -> int:
     """List all companies."""
 
     async def work(client: Client) -> None:
-        found: list[company_pb2.Company] = []
-        token = ""
-        while True:
-            request = company_service_pb2.ListCompaniesRequest(page_size=1000, page_token=token)
-            page = await client.companies.ListCompanies(request, timeout=CALL_SECONDS)
-            found += page.companies
-            if not (token := page.next_page_token):
-                break
-        if json:
-            for company in found:
-                print_json(company)
-        else:
-            print_table(
-                ("company id", "name", "external id", "created"),
-                [(one.id, one.name, one.external_id, when(one, "created")) for one in found],
-            )
+        request = company_service_pb2.ListCompaniesRequest()
+        found, _ = await listed(client.companies.ListCompanies, request, lambda page: page.companies)
+        print_listing(
+            found,
+            ("company id", "name", "external id", "created"),
+            lambda one: (one.id, one.name, one.external_id, when(one, "created")),
+            json=json,
+        )
 
     return run_client(server, work)
 

@@ -10,8 +10,9 @@ import grpc
 from cyclopts import App, Parameter
 from google.protobuf import json_format, struct_pb2
 
-from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Server, run_client
+from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Server, listed, run_client
 from datastatus.cli.company import Quiet
+from datastatus.cli.integrations import runs
 from datastatus.cli.output import (
     connection_status,
     console,
@@ -19,8 +20,8 @@ from datastatus.cli.output import (
     harmless,
     print_fields,
     print_json,
+    print_listing,
     print_note,
-    print_table,
     when,
 )
 from datastatus.v1 import company_service_pb2, connection_pb2
@@ -103,25 +104,20 @@ def list_(company_id: str, /, *, json: Json = False, server: Server = DEFAULT_SE
     """List the connections of a company."""
 
     async def work(client: Client) -> None:
-        request = company_service_pb2.ListConnectionsRequest(company_id=company_id, page_size=1000)
-        found = (await client.companies.ListConnections(request, timeout=CALL_SECONDS)).connections
-        if json:
-            for connection in found:
-                print_json(connection)
-        else:
-            print_table(
-                ("connection id", "integration", "status", "connector", "last sync"),
-                [
-                    (
-                        one.id,
-                        one.integration_key,
-                        connection_status(one.status),
-                        one.connector.connector_name if one.HasField("connector") else "offline",
-                        when(one, "last_sync"),
-                    )
-                    for one in found
-                ],
-            )
+        request = company_service_pb2.ListConnectionsRequest(company_id=company_id)
+        found, _ = await listed(client.companies.ListConnections, request, lambda page: page.connections)
+        print_listing(
+            found,
+            ("connection id", "integration", "status", "connector", "last sync"),
+            lambda one: (
+                one.id,
+                one.integration_key,
+                connection_status(one.status),
+                one.connector.connector_name if one.HasField("connector") else "offline",
+                when(one, "last_sync"),
+            ),
+            json=json,
+        )
 
     return run_client(server, work)
 
@@ -169,23 +165,18 @@ def integrations(*, json: Json = False, server: Server = DEFAULT_SERVER) -> int:
     async def work(client: Client) -> None:
         request = company_service_pb2.ListIntegrationsRequest()
         found = (await client.companies.ListIntegrations(request, timeout=CALL_SECONDS)).integrations
-        if json:
-            for integration in found:
-                print_json(integration)
-        else:
-            print_table(
-                ("key", "name", "kind", "runs", "data types"),
-                [
-                    (
-                        one.key,
-                        one.name,
-                        one.source_type,
-                        "self-driven" if one.self_driven else "online" if one.online else "on-premise",
-                        str(len(one.data_types)),
-                    )
-                    for one in found
-                ],
-            )
+        print_listing(
+            found,
+            ("key", "name", "kind", "runs", "data types"),
+            lambda one: (
+                one.key,
+                one.name,
+                one.source_type,
+                runs(one),
+                str(len(one.data_types)),
+            ),
+            json=json,
+        )
 
     return run_client(server, work)
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.text import Text
-
-from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Limit, Server, run_client
-from datastatus.cli.output import print_json, print_table, status_number, status_text, when
+from datastatus.cli.client import DEFAULT_SERVER, Client, Json, Limit, Server, listed, run_client
+from datastatus.cli.output import print_listing, status_number, status_text, when
 from datastatus.v1 import dataset_pb2, sync_service_pb2
 
 ENDED_WELL = (dataset_pb2.DATASET_STATUS_COMPLETE, dataset_pb2.DATASET_STATUS_NOT_SUPPORTED)
@@ -40,50 +38,36 @@ def datasets(
     statuses = [status_number(name) for name in status]
 
     async def work(client: Client) -> None:
-        found: list[dataset_pb2.Dataset] = []
-        token = ""
-        while len(found) < limit:
-            request = sync_service_pb2.ListDatasetsRequest(
-                company_id=company,
-                connection_id=connection,
-                data_type=data_type,
-                statuses=statuses,  # type: ignore[arg-type]
-                page_size=min(1000, limit - len(found)),
-                page_token=token,
-            )
-            page = await client.sync.ListDatasets(request, timeout=CALL_SECONDS)
-            found += page.datasets
-            if not (token := page.next_page_token):
-                break
-        if json:
-            for dataset in found:
-                print_json(dataset)
-        else:
-            print_table(*dataset_rows(found))
+        request = sync_service_pb2.ListDatasetsRequest(
+            company_id=company,
+            connection_id=connection,
+            data_type=data_type,
+            statuses=statuses,  # type: ignore[arg-type]
+        )
+        found, _ = await listed(client.sync.ListDatasets, request, lambda page: page.datasets, limit)
+        print_datasets(found, json=json)
 
     return run_client(server, work)
 
 
-def dataset_rows(
-    found: Sequence[dataset_pb2.Dataset],
-) -> tuple[tuple[str, ...], list[tuple[str | Text, ...]]]:
-    """The columns and rows of a table of datasets; messages only where there are any."""
+def print_datasets(found: Sequence[dataset_pb2.Dataset], *, json: bool = False) -> None:
+    """As `print_listing`; messages only where there are any."""
     columns = ("data type", "status", "requested", "completed", "records", "dataset id")
-    rows: list[tuple[str | Text, ...]] = [
-        (
+    has_messages = any(one.error_message for one in found)
+    print_listing(
+        found,
+        (*columns, "message") if has_messages else columns,
+        lambda one: (
             one.data_type,
             status_text(one.status),
             when(one, "requested"),
             when(one, "completed"),
             str(one.progress.records_stored) if one.HasField("completed") else progress_words(one),
             one.id,
-        )
-        for one in found
-    ]
-    if any(one.error_message for one in found):
-        columns = (*columns, "message")
-        rows = [(*row, one.error_message) for row, one in zip(rows, found, strict=True)]
-    return columns, rows
+            *([one.error_message] if has_messages else []),
+        ),
+        json=json,
+    )
 
 
 def progress_words(dataset: dataset_pb2.Dataset) -> str:

@@ -12,6 +12,7 @@ from datastatus.cli.exits import EXIT_FAILED, EXIT_OK
 from datastatus.cli.output import print_error, print_plain, print_table
 from datastatus.integrations.base import IntegrationInfo
 from datastatus.integrations.registry import Installed, installed_integrations
+from datastatus.v1 import integration_pb2
 
 app = App(name="integrations")
 
@@ -36,7 +37,7 @@ def list_(*, json: Json = False) -> int:
                     one.name,
                     one.integration.info.name,
                     one.source,
-                    _runs(one.integration.info),
+                    runs(one.integration.info),
                     _needs(one.integration.info),
                     str(len(one.integration.info.data_types)),
                 )
@@ -50,8 +51,9 @@ def list_(*, json: Json = False) -> int:
     return EXIT_FAILED if any(one.problem for one in found) else EXIT_OK
 
 
-def _runs(info: IntegrationInfo) -> str:
-    return "self-driven" if info.self_driven else "online" if info.online else "on-premise"
+def runs(one: IntegrationInfo | integration_pb2.Integration) -> str:
+    """Where it is read from, in a word."""
+    return "self-driven" if one.self_driven else "online" if one.online else "on-premise"
 
 
 def _needs(info: IntegrationInfo) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC
-from typing import NoReturn, TextIO
+from typing import NoReturn, TextIO, TypeVar
 
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
@@ -28,6 +28,8 @@ _GAP = 2
 _SHORT = 20
 # What could paint the terminal, move about in it, or break a row; shown as Python writes it, such as \x1b.
 _CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0))}
+
+Listed = TypeVar("Listed", bound=Message)
 
 
 class _Console(Console):
@@ -112,6 +114,21 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) ->
     for row in cells:
         table.add_row(*row)
     console.print(table)
+
+
+def print_listing(
+    found: Iterable[Listed],
+    columns: Sequence[str],
+    row: Callable[[Listed], Sequence[str | Text]],
+    *,
+    json: bool,
+) -> None:
+    """A table with a row for each, or with `json` a document for each."""
+    if json:
+        for one in found:
+            print_json(one)
+    else:
+        print_table(columns, [row(one) for one in found])
 
 
 def _width_max(widths: Iterable[int], room: int) -> int:

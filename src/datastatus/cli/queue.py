@@ -16,10 +16,10 @@ from datastatus.cli.client import (
     run_client,
 )
 from datastatus.cli.company import Quiet
-from datastatus.cli.datasets import ENDED_WELL, dataset_rows
+from datastatus.cli.datasets import ENDED_WELL, print_datasets
 from datastatus.cli.exits import EXIT_FAILED, EXIT_OK, EXIT_SERVER
 from datastatus.cli.live import follow_until_terminal
-from datastatus.cli.output import console, exit_with_usage, print_error, print_json, print_table
+from datastatus.cli.output import console, exit_with_usage, print_error, print_json
 from datastatus.client import translate_status
 from datastatus.v1 import sync_service_pb2
 
@@ -82,7 +82,7 @@ def queue(
             elif quiet:
                 console.print(dataset.id)
         if queued and not (json or quiet or wait):
-            print_table(*dataset_rows(queued))
+            print_datasets(queued)
         code = EXIT_OK if len(queued) == len(results) else EXIT_SERVER
         if wait and queued:
             ended = await follow_until_terminal(client, [dataset.id for dataset in queued], json=json)

@@ -7,7 +7,7 @@ from datetime import datetime
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Limit, Server, run_client
+from datastatus.cli.client import DEFAULT_SERVER, Client, Json, Limit, Server, listed, run_client
 from datastatus.cli.output import print_json, print_note, print_table
 from datastatus.v1 import record_pb2, record_service_pb2
 
@@ -54,31 +54,21 @@ def records(
         since.FromDatetime(modified_since)
 
     async def work(client: Client) -> None:
-        found: list[record_pb2.Record] = []
-        total = 0
-        token = ""
-        while len(found) < limit:
-            request = record_service_pb2.ListRecordsRequest(
-                company_id=company_id,
-                data_type=data_type,
-                connection_id=connection,
-                filter=filter,
-                order_by=order_by,
-                modified_since=since,
-                page_size=min(1000, limit - len(found)),
-                page_token=token,
-            )
-            page = await client.records.ListRecords(request, timeout=CALL_SECONDS)
-            found += page.records
-            total = page.total_size
-            if not (token := page.next_page_token):
-                break
+        request = record_service_pb2.ListRecordsRequest(
+            company_id=company_id,
+            data_type=data_type,
+            connection_id=connection,
+            filter=filter,
+            order_by=order_by,
+            modified_since=since,
+        )
+        found, last = await listed(client.records.ListRecords, request, lambda page: page.records, limit)
         if json:
             for record in found:
                 print_json(record)
         else:
             print_records(found)
-            print_note(f"{len(found)} of {total}; --json shows every field")
+            print_note(f"{len(found)} of {last.total_size}; --json shows every field")
 
     return run_client(server, work)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter, validators
 
 from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Server, run_client
-from datastatus.cli.output import exit_with_usage, print_json, print_table, when
+from datastatus.cli.output import exit_with_usage, print_listing, when
 from datastatus.v1 import settings_pb2, sync_settings_service_pb2
 
 app = App(name="settings")
@@ -146,24 +146,19 @@ def schedule(company_id: str, /, *, json: Json = False, server: Server = DEFAULT
     async def work(client: Client) -> None:
         request = sync_settings_service_pb2.ListSyncSchedulesRequest(company_id=company_id)
         found = (await client.settings.ListSyncSchedules(request, timeout=CALL_SECONDS)).schedules
-        if json:
-            for one in found:
-                print_json(one)
-        else:
-            print_table(
-                ("connection id", "data type", "frequency", "last sync", "next run", ""),
-                [
-                    (
-                        one.connection_id,
-                        one.data_type,
-                        _FREQUENCY_NAMES[one.frequency],
-                        when(one, "last_sync"),
-                        when(one, "next_run"),
-                        "suspended" if one.suspended else "overdue" if one.overdue else "",
-                    )
-                    for one in found
-                ],
-            )
+        print_listing(
+            found,
+            ("connection id", "data type", "frequency", "last sync", "next run", ""),
+            lambda one: (
+                one.connection_id,
+                one.data_type,
+                _FREQUENCY_NAMES[one.frequency],
+                when(one, "last_sync"),
+                when(one, "next_run"),
+                "suspended" if one.suspended else "overdue" if one.overdue else "",
+            ),
+            json=json,
+        )
 
     return run_client(server, work)
 
@@ -180,24 +175,19 @@ def _update(request: sync_settings_service_pb2.UpdateSyncSettingsRequest, *, jso
 
 
 def _print(settings: Sequence[settings_pb2.SyncSetting], *, json: bool) -> None:
-    if json:
-        for setting in settings:
-            print_json(setting)
-        return
-    print_table(
+    print_listing(
+        settings,
         ("data type", "on first link", "frequency", "order", "since", "report months", ""),
-        [
-            (
-                one.data_type,
-                "yes" if one.fetch_on_first_link else "no",
-                _FREQUENCY_NAMES[one.frequency],
-                str(one.sync_order),
-                _since(one),
-                str(one.months_to_sync) if one.HasField("months_to_sync") else "",
-                "locked" if one.locked else "own" if one.overridden else "",
-            )
-            for one in settings
-        ],
+        lambda one: (
+            one.data_type,
+            "yes" if one.fetch_on_first_link else "no",
+            _FREQUENCY_NAMES[one.frequency],
+            str(one.sync_order),
+            _since(one),
+            str(one.months_to_sync) if one.HasField("months_to_sync") else "",
+            "locked" if one.locked else "own" if one.overridden else "",
+        ),
+        json=json,
     )
 
 

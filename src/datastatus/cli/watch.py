@@ -8,10 +8,10 @@ from cyclopts import Parameter
 from google.protobuf.empty_pb2 import Empty
 
 from datastatus.cli.client import DEFAULT_SERVER, Client, Json, Server, run_client
-from datastatus.cli.datasets import dataset_rows
+from datastatus.cli.datasets import print_datasets
 from datastatus.cli.exits import EXIT_OK
 from datastatus.cli.live import transition_line, watching
-from datastatus.cli.output import console, print_json, print_note, print_table, status_number
+from datastatus.cli.output import console, print_json, print_note, status_number
 from datastatus.v1 import watch_pb2
 
 
@@ -85,7 +85,7 @@ def watch(
 def _show(response: watch_pb2.WatchStatusResponse) -> None:
     match response.WhichOneof("message"):
         case "snapshot":
-            print_table(*dataset_rows(response.snapshot.datasets))
+            print_datasets(response.snapshot.datasets)
         case "snapshot_end":
             print_note(f"live from transition {response.snapshot_end.seq} on; Ctrl-C ends")
         case "batch":
