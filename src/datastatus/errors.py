@@ -96,6 +96,11 @@ class InvalidFields(InvalidRequest):
         self.violations: tuple[FieldViolation, ...] = tuple(violations)
         self.left_out = left_out
 
+    @classmethod
+    def of(cls, field: str, description: str) -> InvalidFields:
+        """Of a single field."""
+        return cls([FieldViolation(field, description)])
+
 
 class DataTypeUnknown(InvalidRequest):
     reason = "DATA_TYPE_UNKNOWN"

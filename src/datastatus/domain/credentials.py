@@ -24,12 +24,8 @@ def parse_credentials(
     """
     if schema is None:
         if values:
-            raise errors.InvalidFields(
-                [
-                    errors.FieldViolation(
-                        "credentials", f"{integration_key} takes no credentials; leave it out"
-                    )
-                ]
+            raise errors.InvalidFields.of(
+                "credentials", f"{integration_key} takes no credentials; leave it out"
             )
         return None
     try:

@@ -121,7 +121,7 @@ def check_override(setting: SyncSetting, present: SyncSetting) -> None:
         raise errors.SettingLocked(setting.data_type)
     if setting.locked and not present.locked:
         problem = f"only the defaults can be locked, not {setting.data_type} of one company"
-        raise errors.InvalidFields([errors.FieldViolation("settings.locked", problem)])
+        raise errors.InvalidFields.of("settings.locked", problem)
 
 
 Day = TypeVar("Day", bound=date)

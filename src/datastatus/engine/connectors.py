@@ -206,7 +206,7 @@ class ConnectorHub:
             if hello.readable_integration_keys and key not in hello.readable_integration_keys:
                 readable = ", ".join(sorted(hello.readable_integration_keys))
                 problem = f"must be connections of {readable}, and {one.id} is one of {key}"
-                raise errors.InvalidFields([errors.FieldViolation("hello.connection_ids", problem)])
+                raise errors.InvalidFields.of("hello.connection_ids", problem)
 
     async def _adopt(self, session: ConnectorSession) -> None:
         """Go on with what the connector still holds from an earlier stream; revoke the rest."""

@@ -183,7 +183,7 @@ def _listing(selection: RecordSelection) -> Listing | None:
         try:
             order = parse_order(model, selection.order_by)
         except UnknownField as exc:
-            raise errors.InvalidFields([errors.FieldViolation("order_by", str(exc))]) from exc
+            raise errors.InvalidFields.of("order_by", str(exc)) from exc
     return Listing(
         model,
         record_set_id=0,

@@ -158,7 +158,7 @@ class Reporter:
         )
         if lease_token is None and not self._is_self_driven(assignment):
             problem = f"is required: {key} is not self-driven, its connector reports under a lease"
-            raise errors.InvalidFields([errors.FieldViolation("lease_token", problem)])
+            raise errors.InvalidFields.of("lease_token", problem)
         return assignment
 
     def _is_self_driven(self, assignment: Assignment) -> bool:
@@ -199,7 +199,7 @@ class Reporter:
         )
         if report.records_fetched is not None and report.records_fetched != staged:
             problem = f"{report.records_fetched} were reported but {staged} uploaded; upload what is missing"
-            raise errors.InvalidFields([errors.FieldViolation("records_fetched", problem)])
+            raise errors.InvalidFields.of("records_fetched", problem)
 
     def _settle(self, assignment: Assignment, change: Change, result: ChangeResult) -> DatasetStatus:
         """The status reached, the pipeline told; raises why not."""

@@ -157,7 +157,7 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
                         await self._connectors.drain_session(session)
                     case _:
                         problem = "must be reports, a heartbeat or draining after the hello"
-                        raise errors.InvalidFields([errors.FieldViolation("message", problem)])
+                        raise errors.InvalidFields.of("message", problem)
         except (errors.InvalidFields, DecodeError) as exc:
             # What came before it is answered first.
             await reporting.begin((), partial(_refuse, exc))
@@ -227,7 +227,7 @@ async def _refuse(error: errors.InvalidFields | DecodeError) -> connector_pb2.Re
 
 def _hello(first: connector_pb2.ConnectRequest | None, peer: str) -> Hello:
     if first is None or first.WhichOneof("message") != "hello":
-        raise errors.InvalidFields([errors.FieldViolation("message", "must be a hello first")])
+        raise errors.InvalidFields.of("message", "must be a hello first")
     hello = first.hello
     with Fields("hello.") as fields:
         held_leases = fields.elements("held_leases", hello.held_leases, at_most=_HELD_LEASES_MAX)

@@ -131,9 +131,7 @@ async def _abort(context: Context, method: str, request_type: str, error: Except
         # What went wrong first inside a task group; the others were cancelled for it.
         error = error.exceptions[0]
     if isinstance(error, DecodeError):
-        error = errors.InvalidFields(
-            [errors.FieldViolation("request", f"must be a {request_type}, encoded as protobuf")]
-        )
+        error = errors.InvalidFields.of("request", f"must be a {request_type}, encoded as protobuf")
     match error:
         case errors.DatastatusError():
             if isinstance(error, errors.StoreDown):
