@@ -281,8 +281,8 @@ class Pipeline:
             raise _invalid(tally)
 
     async def _check_vanished(self, work: Work, staged: Staged, tally: Tally) -> None:
-        found = await datasets.datasets_by_id(self._database, [work.dataset_id])
-        if staged.whole and not found[work.dataset_id].allow_mass_deletion:
+        dataset = await datasets.get_dataset(self._database, work.dataset_id)
+        if staged.whole and not dataset.allow_mass_deletion:
             _, in_force = await settings.settings_of_companies(self._database, {work.company_id})
             await check_vanished(
                 self._database,

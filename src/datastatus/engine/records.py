@@ -123,11 +123,9 @@ class RecordEngine:
         self, dataset_id: UUID, after_ordinal: int, count_max: int
     ) -> tuple[list[tuple[int, Finding]], ValidationCounts]:
         """A page of (ordinal, finding), and how many there are in all. Raises DatasetNotFound."""
-        found = await datasets.datasets_by_id(self._database, [dataset_id])
-        if dataset_id not in found:
-            raise errors.DatasetNotFound(str(dataset_id))
+        dataset = await datasets.get_dataset(self._database, dataset_id)
         issues = await validation.list_validation_issues(self._database, dataset_id, after_ordinal, count_max)
-        return issues, found[dataset_id].validation or ValidationCounts(0, 0)
+        return issues, dataset.validation or ValidationCounts(0, 0)
 
     async def _publication(self, record_set: RecordSet, start: PageStart | None) -> Publication:
         if start is None or start.publication == record_set.newest.number:

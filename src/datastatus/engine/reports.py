@@ -125,7 +125,7 @@ class Reporter:
         else:
             [result] = await self._writer.change([change])
         self._note_progress(assignment, texts, self._settle(assignment, change, result))
-        return (await datasets.datasets_by_id(self._database, [dataset_id]))[dataset_id]
+        return await datasets.get_dataset(self._database, dataset_id)
 
     def stays(self, assignment: Assignment, status: DatasetStatus) -> bool:
         """Whether a dataset stays with its connector in `status`."""
@@ -136,10 +136,7 @@ class Reporter:
     async def _assignment(
         self, dataset_id: UUID, lease_token: UUID | None, to_status: DatasetStatus
     ) -> Assignment:
-        found = await datasets.datasets_by_id(self._database, [dataset_id])
-        if dataset_id not in found:
-            raise errors.DatasetNotFound(str(dataset_id))
-        dataset = found[dataset_id]
+        dataset = await datasets.get_dataset(self._database, dataset_id)
         if to_status is dataset.status is DatasetStatus.QUEUED:
             # It cannot be given back, so that it does not spend its attempts either.
             raise errors.IllegalTransition(str(dataset_id), dataset.status, to_status)

@@ -123,10 +123,7 @@ class SyncEngine:
 
     async def get_dataset(self, dataset_id: UUID) -> Dataset:
         """Raises DatasetNotFound."""
-        found = await datasets.datasets_by_id(self._database, [dataset_id])
-        if dataset_id not in found:
-            raise errors.DatasetNotFound(str(dataset_id))
-        return found[dataset_id]
+        return await datasets.get_dataset(self._database, dataset_id)
 
     async def list_datasets(
         self, selected: DatasetFilter, before_id: UUID | None, count_max: int

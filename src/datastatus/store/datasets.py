@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from datastatus import errors
 from datastatus.domain.data_status import DataTypePointers
 from datastatus.domain.dataset import (
     DESCRIPTIONS,
@@ -28,6 +29,14 @@ async def datasets_by_id(executor: Executor, dataset_ids: Collection[UUID]) -> d
     """The datasets that exist, by id."""
     rows = await executor.rows("datasets_by_id", list(dataset_ids))
     return {row["id"]: _dataset(row) for row in rows}
+
+
+async def get_dataset(executor: Executor, dataset_id: UUID) -> Dataset:
+    """Raises DatasetNotFound."""
+    found = await datasets_by_id(executor, [dataset_id])
+    if dataset_id not in found:
+        raise errors.DatasetNotFound(str(dataset_id))
+    return found[dataset_id]
 
 
 @dataclass(frozen=True, slots=True)
