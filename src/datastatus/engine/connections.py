@@ -189,7 +189,7 @@ class ConnectionEngine:
         """What a link queues, in order."""
         supported = self.get_integration(connection.integration_key).data_types
         company_id = connection.company_id
-        _, in_force = await settings.settings_of_companies(self._database, [company_id])
+        in_force = await settings.settings_of_companies(self._database, [company_id])
         if connection.first_linked is None:
             return Trigger.FIRST_LINK, in_force[company_id].of_first_link(supported)
         found = await datasets.data_status_pointers(self._database, [company_id])

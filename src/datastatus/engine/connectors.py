@@ -326,9 +326,7 @@ class ConnectorHub:
         """What is claimed, in order, each with how much of it to fetch."""
         found = {one.dataset_id: one for one in await datasets.claimed_datasets(self._database, dataset_ids)}
         claimed = [found[dataset_id] for dataset_id in dataset_ids if dataset_id in found]
-        _, in_force = await settings.settings_of_companies(
-            self._database, {one.company_id for one in claimed}
-        )
+        in_force = await settings.settings_of_companies(self._database, {one.company_id for one in claimed})
         return [
             replace(one, scope=self._scope(one, in_force[one.company_id][one.data_type])) for one in claimed
         ]

@@ -283,7 +283,7 @@ class Pipeline:
     async def _check_vanished(self, work: Work, staged: Staged, tally: Tally) -> None:
         dataset = await datasets.get_dataset(self._database, work.dataset_id)
         if staged.whole and not dataset.allow_mass_deletion:
-            _, in_force = await settings.settings_of_companies(self._database, {work.company_id})
+            in_force = await settings.settings_of_companies(self._database, {work.company_id})
             await check_vanished(
                 self._database,
                 work.dataset_id,

@@ -88,7 +88,7 @@ class Scheduler:
         """What is synchronised by itself over these connections, in sync order for each."""
         connections = list(connections)
         company_ids = {connection.company_id for connection in connections}
-        _, in_force = await settings.settings_of_companies(self._database, company_ids)
+        in_force = await settings.settings_of_companies(self._database, company_ids)
         wanted = [
             (connection, setting)
             for connection in connections

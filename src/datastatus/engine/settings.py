@@ -21,13 +21,10 @@ class SettingsEngine:
 
     async def get(self, company_id: UUID | None) -> SyncSettings:
         """The settings in force. Raises CompanyNotFound."""
-        defaults, of_companies = await stored.settings_of_companies(
-            self._database, [] if company_id is None else [company_id]
-        )
-        if company_id is None:
-            return defaults
-        await company_must_exist(self._database, company_id)
-        return of_companies[company_id]
+        in_force = await stored.settings_of_companies(self._database, [company_id])
+        if company_id is not None:
+            await company_must_exist(self._database, company_id)
+        return in_force[company_id]
 
     async def update(
         self,

@@ -136,7 +136,7 @@ async def company_states(executor: Executor, company_ids: Collection[UUID]) -> d
         if row["id"] is not None:
             connections[row["company_id"]].append(_summary(row))
             revisions[row["company_id"]] = row["revision"]
-    _, in_force = settings_in_force((row for row in rows if row["id"] is None), company_ids)
+    in_force = settings_in_force((row for row in rows if row["id"] is None), company_ids)
     return {
         company_id: CompanyState(connections[company_id], in_force[company_id], revisions.get(company_id))
         for company_id in company_ids

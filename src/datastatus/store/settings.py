@@ -10,16 +10,16 @@ from datastatus.store.database import Executor, Row
 
 
 async def settings_of_companies(
-    executor: Executor, company_ids: Collection[UUID]
-) -> tuple[SyncSettings, Mapping[UUID, SyncSettings]]:
-    """The defaults, and by company the settings in force; a company that has none of its own has the defaults."""
+    executor: Executor, company_ids: Collection[UUID | None]
+) -> Mapping[UUID | None, SyncSettings]:
+    """By company the settings in force: its own, or else the defaults, which are those of None."""
     return settings_in_force(await executor.rows("sync_settings", list(company_ids)), company_ids)
 
 
 def settings_in_force(
-    rows: Iterable[Row], company_ids: Collection[UUID]
-) -> tuple[SyncSettings, Mapping[UUID, SyncSettings]]:
-    """The defaults, and by company the settings in force, of all rows of both."""
+    rows: Iterable[Row], company_ids: Collection[UUID | None]
+) -> Mapping[UUID | None, SyncSettings]:
+    """As `settings_of_companies`, of all rows of the defaults and of these companies."""
     found: dict[UUID | None, dict[str, SyncSetting]] = {None: {}}
     for row in rows:
         setting = SyncSetting(
@@ -33,9 +33,10 @@ def settings_in_force(
             row["locked"],
         )
         found.setdefault(row["company_id"], {})[setting.data_type] = setting
-    defaults = SyncSettings(found[None])
-    return defaults, {
-        company_id: SyncSettings(found[None], found[company_id]) if company_id in found else defaults
+    changed_defaults = found.pop(None)
+    defaults = SyncSettings(changed_defaults)
+    return {
+        company_id: SyncSettings(changed_defaults, found[company_id]) if company_id in found else defaults
         for company_id in company_ids
     }
 

@@ -31,7 +31,7 @@ async def test_two_who_change_other_fields_of_one_setting_both_do(own_store: Sto
             )
         )
     )
-    defaults, _ = await settings_of_companies(database, [])
+    defaults = (await settings_of_companies(database, [None]))[None]
     assert defaults["invoices"] == replace(
         INVOICES,
         frequency=SyncFrequency.DAILY,
@@ -47,12 +47,12 @@ async def test_companies_are_apart_from_each_other_and_from_the_defaults(store: 
     one, other = (await store.connection()).company_id, (await store.connection()).company_id
     weekly = replace(INVOICES, frequency=SyncFrequency.WEEKLY)
     await update_settings(store.database, one, [weekly], SETTING_FIELDS, [])
-    defaults, found = await settings_of_companies(store.database, [one, other])
+    found = await settings_of_companies(store.database, [None, one, other])
     assert found[one]["invoices"] == weekly
-    assert found[other]["invoices"] == defaults["invoices"] == INVOICES
+    assert found[other]["invoices"] == found[None]["invoices"] == INVOICES
 
     await update_settings(store.database, one, [], SETTING_FIELDS, ["invoices"])
-    _, found = await settings_of_companies(store.database, [one])
+    found = await settings_of_companies(store.database, [one])
     assert not found[one].is_own("invoices")
 
 
