@@ -48,9 +48,9 @@ class Reaper:
     async def run(self) -> None:
         """Reap and tidy until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(repeat(self._reap, lambda: self._pause_seconds))
-            tasks.create_task(repeat(self._end_strays, lambda: self._pause_seconds))
-            tasks.create_task(repeat(self._tidy, lambda: _TIDY_SECONDS))
+            tasks.create_task(repeat(self._reap, self._pause_seconds))
+            tasks.create_task(repeat(self._end_strays, self._pause_seconds))
+            tasks.create_task(repeat(self._tidy, _TIDY_SECONDS))
 
     async def _reap(self) -> None:
         expired = await datasets.expired_leases(self._database, _PAGE_DATASETS)

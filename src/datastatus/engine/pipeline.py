@@ -102,7 +102,7 @@ class Pipeline:
         """Work until cancelled. What is unfinished then is found by its lease."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(repeat(self._renew, lambda: self._options.lease_seconds / 3))
+                tasks.create_task(repeat(self._renew, self._options.lease_seconds / 3))
                 for _ in range(_AT_ONCE_DATASETS):
                     tasks.create_task(self._work())
         finally:

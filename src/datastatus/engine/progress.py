@@ -52,7 +52,7 @@ class ProgressBoard:
 
     async def run(self) -> None:
         """Write once a second until cancelled. Progress is a courtesy: what cannot be written is dropped."""
-        await repeat(self.flush, lambda: _FLUSH_SECONDS)
+        await repeat(self.flush, _FLUSH_SECONDS)
 
     async def flush(self) -> None:
         """Write what was noted until now."""

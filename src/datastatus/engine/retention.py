@@ -36,8 +36,8 @@ class JournalKeeper:
     async def run(self) -> None:
         """Keep the journal until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(repeat(self.make_room, lambda: _LOOK_SECONDS))
-            tasks.create_task(repeat(self.retain, lambda: _RETAIN_SECONDS))
+            tasks.create_task(repeat(self.make_room, _LOOK_SECONDS))
+            tasks.create_task(repeat(self.retain, _RETAIN_SECONDS))
 
     async def make_room(self) -> None:
         """Have a whole partition spare."""
@@ -73,7 +73,7 @@ class RecordKeeper:
 
     async def run(self) -> None:
         """Keep the records until cancelled."""
-        await repeat(self.retain, lambda: min(_RETAIN_SECONDS, self._superseded_seconds / 2))
+        await repeat(self.retain, min(_RETAIN_SECONDS, self._superseded_seconds / 2))
 
     async def retain(self) -> None:
         """Give up what was superseded too long ago."""

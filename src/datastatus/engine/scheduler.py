@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
@@ -45,7 +44,7 @@ class Scheduler:
 
     async def run(self) -> None:
         """Queue what is due, again and again, until cancelled."""
-        await repeat(self._look, lambda: self._pause_seconds * random.uniform(0.5, 1))
+        await repeat(self._look, self._pause_seconds, shortest_share=0.5)
 
     async def _look(self) -> None:
         # The clock that datasets are dated by, which is one for all servers.

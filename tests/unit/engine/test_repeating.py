@@ -22,7 +22,7 @@ async def test_it_is_done_again_after_a_failure(failure: Exception) -> None:
             raise failure
         done.set()
 
-    repeating = asyncio.create_task(repeat(action, lambda: 0.001))
+    repeating = asyncio.create_task(repeat(action, 0.001))
     async with asyncio.timeout(5):
         await done.wait()
     assert attempts == 2
