@@ -13,12 +13,11 @@ import structlog
 from datastatus.domain.dataset import DatasetStatus
 from datastatus.engine.batching import SelfBatcher
 from datastatus.store import journal
-from datastatus.store.database import Database
+from datastatus.store.database import RETRY_SECONDS, Database
 from datastatus.store.journal import Tail
 
 _log = structlog.get_logger(__name__)
 
-_RETRY_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 # Fewer are cheaper in one call, even if they wait for the one before.
 _CROWD_ITEMS_MIN = 64
 
@@ -105,7 +104,7 @@ class JournalWriter:
 async def _decided(lanes: Sequence[SelfBatcher[Item, Result]], items: Sequence[Item]) -> list[Result]:
     """Submit on the first lane, then what is undecided on the second, until it is not or has been for long."""
     results = await lanes[0].submit(items)
-    for seconds in _RETRY_SECONDS:
+    for seconds in RETRY_SECONDS:
         undecided = [index for index, result in enumerate(results) if _is_undecided(result)]
         if not undecided:
             return results

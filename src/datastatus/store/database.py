@@ -24,8 +24,8 @@ _COMMAND_SECONDS = 60
 # as they are, however many queries they carry out.
 _AT_HAND_MAX = 8
 _AT_HAND_SECONDS_MAX = 60.0
-# In all longer than the journal's keeper takes to make room.
-_RETRY_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+RETRY_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+"""Before another try of what could not be done just now. In all longer than the journal's keeper makes room."""
 
 Row = asyncpg.Record
 
@@ -154,7 +154,7 @@ class Database:
 
     async def rows(self, query: str, *arguments: Any, timeout_seconds: float | None = None) -> list[Row]:
         """One call in autocommit, made again where the database gave it up for a deadlock or a full journal."""
-        for seconds in _RETRY_SECONDS:
+        for seconds in RETRY_SECONDS:
             try:
                 return await self._rows_once(query, arguments, timeout_seconds)
             except _GaveUp as exc:

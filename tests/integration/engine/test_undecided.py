@@ -32,7 +32,7 @@ from stores import Store, claim
 @pytest.fixture
 async def writer(store: Store, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[JournalWriter]:
     """One that soon gives up."""
-    monkeypatch.setattr(journal_writer, "_RETRY_SECONDS", (0.01, 0.01))
+    monkeypatch.setattr(journal_writer, "RETRY_SECONDS", (0.01, 0.01))
     writer = JournalWriter(store.database, lambda tail: None)
     running = asyncio.create_task(writer.run())
     yield writer

@@ -110,7 +110,7 @@ async def test_a_lock_that_is_waited_for_too_long_is_as_good_as_a_store_that_is_
     link = await own_store.connection()
     name = await own_store.sql.fetchval("SELECT current_database()")
     await own_store.sql.execute(f"ALTER DATABASE {name} SET lock_timeout = '10ms'")
-    monkeypatch.setattr("datastatus.store.database._RETRY_SECONDS", (0.001,))
+    monkeypatch.setattr("datastatus.store.database.RETRY_SECONDS", (0.001,))
     async with open_database(own_store.dsn, connections_max=1) as database:
         async with own_store.sql.transaction():
             await own_store.sql.execute("LOCK TABLE dataset IN EXCLUSIVE MODE")
