@@ -10,6 +10,7 @@ from uuid import UUID
 
 import structlog
 
+from datastatus import errors
 from datastatus.domain.dataset import DatasetStatus
 from datastatus.engine.batching import SelfBatcher
 from datastatus.store import journal
@@ -75,13 +76,19 @@ class JournalWriter:
             for index, change in enumerate(changes)
         ]
 
+    async def change_one(self, change: journal.Change) -> journal.ChangeResult:
+        """As `change`. Raises StoreDown too where it could not be decided."""
+        [result] = await self.change([change])
+        if _is_undecided(result):
+            raise errors.StoreDown
+        return result
+
     async def deauthorize(self, change: journal.Change) -> journal.ChangeResult:
         """End a dataset AUTH_ERROR, together with its connection's link and the datasets queued on it.
 
         Or send it back to QUEUED, where the connection was authorised since its attempt began.
         """
         assert change.to_status is DatasetStatus.AUTH_ERROR
-
         result = await journal.deauthorize_connection(self._database, change)
         self._on_commit(None)
         return result

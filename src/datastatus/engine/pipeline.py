@@ -178,9 +178,7 @@ class Pipeline:
         await self._discard(work)
 
     async def _advance(self, work: Work, status: DatasetStatus) -> None:
-        [result] = await self._writer.change([Change(work.dataset_id, status, held_token=work.lease_token)])
-        if result.outcome is ChangeOutcome.RETRY:
-            raise errors.StoreDown
+        result = await self._writer.change_one(Change(work.dataset_id, status, held_token=work.lease_token))
         if result.outcome is not ChangeOutcome.DONE:
             raise errors.LeaseLost(str(work.dataset_id))
 
@@ -199,9 +197,7 @@ class Pipeline:
             error_code=code,
         )
         try:
-            [result] = await self._writer.change([change])
-            if result.outcome is ChangeOutcome.RETRY:
-                raise errors.StoreDown
+            await self._writer.change_one(change)
         except errors.Unavailable as exc:
             # Its lease runs out.
             _log.warning("not_settled", dataset_id=str(work.dataset_id), cause=repr(exc.__cause__))

@@ -123,7 +123,7 @@ class Reporter:
         if to_status is DatasetStatus.AUTH_ERROR:
             result = await self._writer.deauthorize(change)
         else:
-            [result] = await self._writer.change([change])
+            result = await self._writer.change_one(change)
         self._note_progress(assignment, texts, self._settle(assignment, change, result))
         return await datasets.get_dataset(self._database, dataset_id)
 

@@ -18,7 +18,7 @@ from datastatus.store import datasets, journal
 from datastatus.store.database import Database
 from datastatus.store.datasets import DatasetFilter
 from datastatus.store.ids import new_id
-from datastatus.store.journal import ChangeOutcome, QueueItem, QueueOutcome, QueueResult
+from datastatus.store.journal import QueueItem, QueueOutcome, QueueResult
 
 
 @dataclass(slots=True)
@@ -116,9 +116,7 @@ class SyncEngine:
 
     async def cancel(self, dataset_id: UUID) -> Dataset:
         """The dataset, CANCELLED, or as it ended where it had ended before. Raises DatasetNotFound, StoreDown."""
-        [result] = await self._writer.change([journal.Change(dataset_id, DatasetStatus.CANCELLED)])
-        if result.outcome is ChangeOutcome.RETRY:
-            raise errors.StoreDown
+        await self._writer.change_one(journal.Change(dataset_id, DatasetStatus.CANCELLED))
         return await self.get_dataset(dataset_id)
 
     async def get_dataset(self, dataset_id: UUID) -> Dataset:
