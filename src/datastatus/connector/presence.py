@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+from datastatus.tasks import is_set_within
+
 
 class Presence:
     """Told by the runtime; whatever cannot go on without the service waits for it here."""
@@ -30,10 +32,4 @@ class Presence:
     async def online(self, offline_seconds_max: float) -> bool:
         """Wait until the connector is online; False where it has been offline for longer than that."""
         left_seconds = self._offline_since + offline_seconds_max - time.monotonic()
-        if not self._online.is_set():
-            try:
-                async with asyncio.timeout(left_seconds):
-                    await self._online.wait()
-            except TimeoutError:
-                return False
-        return True
+        return await is_set_within(self._online, left_seconds)

@@ -14,6 +14,7 @@ from datastatus.store.announcements import Announcement, announce_transitions
 from datastatus.store.database import Database
 from datastatus.store.ids import new_token
 from datastatus.store.journal import Tail
+from datastatus.tasks import is_set_within
 
 _log = structlog.get_logger(__name__)
 
@@ -86,11 +87,7 @@ class Announcements:
             await asyncio.sleep(_PAUSE_SECONDS)
             # Whoever hears one of us reads what all have committed: together we speak as often as one alone.
             await asyncio.sleep(_PAUSE_SECONDS * len(self._announcing))
-            try:
-                async with asyncio.timeout(_IDLE_SECONDS):
-                    await self._due.wait()
-            except TimeoutError:
-                pass
+            await is_set_within(self._due, _IDLE_SECONDS)
 
     async def _listen(self) -> None:
         """Meanwhile the tailer polls: all that a lost listener costs is a quarter of a second."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from datastatus import errors
+from datastatus.tasks import is_asked_to_end
 
 # A request takes some turns of the event loop from its socket to here; of uvloop's, which are short.
 _QUIET_TURNS = 16
@@ -149,8 +150,7 @@ class SelfBatcher(Generic[Item, Result]):
             results = await self._call([item for item, _ in batch.entries])
         except asyncio.CancelledError:
             _refuse(batch, errors.Draining())
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if is_asked_to_end():
                 raise
         except Exception as exc:  # whatever it is, it belongs to those who wait for these items
             _refuse(batch, exc)

@@ -32,6 +32,7 @@ from datastatus.store.database import Database
 from datastatus.store.datasets import Assignment, ProgressReport
 from datastatus.store.ids import new_token
 from datastatus.store.journal import Change, ChangeOutcome, Grant
+from datastatus.tasks import is_set_within
 
 _log = structlog.get_logger(__name__)
 
@@ -256,10 +257,7 @@ class ConnectorHub:
             try:
                 while await self._claim(session):
                     pass
-                async with asyncio.timeout(_CLAIM_AGAIN_SECONDS):
-                    await session.wake.wait()
-            except TimeoutError:
-                pass
+                await is_set_within(session.wake, _CLAIM_AGAIN_SECONDS)
             except errors.Unavailable as exc:
                 _log.warning("claiming_waits_for_store", cause=repr(exc.__cause__))
                 await asyncio.sleep(1)

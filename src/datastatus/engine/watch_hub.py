@@ -21,6 +21,7 @@ from datastatus.engine.transition_ring import Key, TransitionRing, keys_of
 from datastatus.store import epochs, journal
 from datastatus.store.database import Database
 from datastatus.store.journal import JournalBounds, Tail
+from datastatus.tasks import is_set_within
 
 _log = structlog.get_logger(__name__)
 
@@ -162,15 +163,8 @@ class WatchHub:
                 # It may come back as another one, restored from a backup.
                 checked = None
             self._read_time = loop.time()
-            await self._poked_or_due()
-
-    async def _poked_or_due(self) -> None:
-        try:
-            async with asyncio.timeout(_POLL_SECONDS):
-                await self._poked.wait()
-        except TimeoutError:
-            pass
-        self._poked.clear()
+            await is_set_within(self._poked, _POLL_SECONDS)
+            self._poked.clear()
 
     async def bounds(self) -> JournalBounds:
         """The journal as the store has it now; one query for all who ask at once."""
