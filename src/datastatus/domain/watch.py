@@ -7,7 +7,7 @@ import binascii
 import struct
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -85,15 +85,20 @@ class Start(StrEnum):
     EARLIEST = "EARLIEST"
 
 
+HEARTBEAT_DEFAULT = timedelta(seconds=10)
+BATCH_TRANSITIONS_DEFAULT = 256
+BATCH_BYTES_DEFAULT = 1 << 20
+
+
 @dataclass(frozen=True, slots=True)
 class WatchRequest:
     """`any_of` empty: everything. With `until_terminal` every filter names datasets and no statuses."""
 
     start: Start | ResumeToken = Start.SNAPSHOT
     any_of: tuple[StatusFilter, ...] = ()
-    heartbeat: timedelta = timedelta(seconds=10)
-    batch_transitions_max: int = 256
-    batch_bytes_max: int = 1 << 20
+    heartbeat: timedelta = HEARTBEAT_DEFAULT
+    batch_transitions_max: int = BATCH_TRANSITIONS_DEFAULT
+    batch_bytes_max: int = BATCH_BYTES_DEFAULT
     until_terminal: bool = False
 
     @property
@@ -198,4 +203,4 @@ class WatchMessage:
     """`token` is None while a snapshot is being sent: there is no place to resume at yet."""
 
     body: Opened | Snapshot | SnapshotEnd | Batch | WatchProgress | Closing
-    token: ResumeToken | None = field(default=None)
+    token: ResumeToken | None = None

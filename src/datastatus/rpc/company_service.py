@@ -73,7 +73,7 @@ class CompanyService(company_service_pb2_grpc.CompanyServiceServicer):
     ) -> connection_pb2.Connection:
         with Fields() as fields:
             company_id = fields.uuid("company_id", request.company_id)
-            key = fields.text("integration_key", request.integration_key, characters_max=100)
+            key = fields.key("integration_key", request.integration_key)
         return self._connection(await self._connections.create_connection(company_id, key))
 
     async def GetConnection(
@@ -130,7 +130,7 @@ class CompanyService(company_service_pb2_grpc.CompanyServiceServicer):
         self, request: company_service_pb2.GetIntegrationRequest, context: Context
     ) -> integration_pb2.Integration:
         with Fields() as fields:
-            key = fields.text("key", request.key, characters_max=100)
+            key = fields.key("key", request.key)
         return convert.integration(self._connections.get_integration(key))
 
     def _connection(self, one: Connection) -> connection_pb2.Connection:

@@ -111,7 +111,7 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
         with Fields() as fields:
             dataset_id = fields.uuid("dataset_id", request.dataset_id)
             lease_token = fields.optional_uuid(request, "lease_token")
-            to_status = fields.choice("to_status", request.to_status, convert.STATUSES, default=None)
+            to_status = fields.choice("to_status", request.to_status, convert.STATUSES)
             report = Report(
                 dataset_id,
                 lease_token or NIL,
@@ -244,11 +244,9 @@ def _hello(first: connector_pb2.ConnectRequest | None, peer: str) -> Hello:
             integration_keys=frozenset(integration_keys),
             connection_ids=fields.uuids("connection_ids", hello.connection_ids, at_most=_SERVED_MAX),
             capacity=fields.number("capacity", hello.capacity, at_least=1, at_most=1000),
-            batch_assignments_max=fields.number(
-                "max_batch_assignments", hello.max_batch_assignments, at_least=1, at_most=1000
-            )
-            if hello.HasField("max_batch_assignments")
-            else None,
+            batch_assignments_max=fields.optional_number(
+                hello, "max_batch_assignments", at_least=1, at_most=1000
+            ),
             held_leases=tuple(
                 (
                     fields.uuid(f"held_leases[{index}].dataset_id", held.dataset_id),
@@ -266,19 +264,13 @@ def _report_or_error(report: connector_pb2.StatusReport) -> Report | errors.Inva
             return Report(
                 fields.uuid("dataset_id", report.dataset_id),
                 fields.uuid("lease_token", report.lease_token),
-                fields.choice("to_status", report.to_status, convert.STATUSES, default=None)
-                if report.HasField("to_status")
-                else None,
+                fields.optional_choice(report, "to_status", convert.STATUSES),
                 description=_text(fields, report, "description"),
                 error_message=_text(fields, report, "error_message"),
                 error_code=_code(fields, report),
                 records_fetched=fields.optional_count(report, "records_fetched"),
                 records_total=fields.optional_count(report, "records_total"),
-                wait_reason=fields.choice(
-                    "wait_reason", report.wait_reason, convert.WAIT_REASONS, default=None
-                )
-                if report.HasField("wait_reason")
-                else None,
+                wait_reason=fields.optional_choice(report, "wait_reason", convert.WAIT_REASONS),
                 retry_time=fields.timestamp(report, "retry_time"),
                 fetch_complete=report.fetch_complete,
                 complete_from=fields.day(report, "complete_from"),

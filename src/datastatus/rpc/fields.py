@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from types import TracebackType
@@ -22,6 +22,9 @@ PAGE_SIZE_MAX = 1000
 
 # Of so many wrong fields it is told what is wrong; the rest is counted.
 _VIOLATIONS_MAX = 100
+
+# What data types and integrations are called by is far shorter.
+KEY_CHARACTERS_MAX = 100
 
 _A_UUID = "a UUID such as 01890a5d-ac96-774b-bcce-b302099a8057"
 
@@ -101,6 +104,10 @@ class Fields:
             self.wrong(field, "is required")
         return self.possible_text(field, value, characters_max=characters_max)
 
+    def key(self, field: str, value: str) -> str:
+        """What a data type or an integration is called by; whether there is one is not looked at."""
+        return self.text(field, value, characters_max=KEY_CHARACTERS_MAX)
+
     def optional_text(self, message: Message, field: str, *, characters_max: int) -> str | None:
         """An optional text: None where absent."""
         if not message.HasField(field):
@@ -115,7 +122,9 @@ class Fields:
             self.wrong(field, "must not contain the character NUL")
         return value
 
-    def choice(self, field: str, number: int, names: dict[int, Choice], default: Choice | None) -> Choice:
+    def choice(
+        self, field: str, number: int, names: Mapping[int, Choice], default: Choice | None = None
+    ) -> Choice:
         """An enum value; 0 is `default`, or wrong where there is none."""
         if number == 0 and default is not None:
             return default
@@ -124,20 +133,29 @@ class Fields:
             return next(iter(names.values()))
         return names[number]
 
+    def optional_choice(self, message: Message, field: str, names: Mapping[int, Choice]) -> Choice | None:
+        """An optional enum value: None where absent."""
+        return self.choice(field, getattr(message, field), names) if message.HasField(field) else None
+
     def choices(
-        self, field: str, numbers: Sequence[int], names: dict[int, Choice], *, at_most: int
+        self, field: str, numbers: Sequence[int], names: Mapping[int, Choice], *, at_most: int
     ) -> frozenset[Choice]:
         """Enum values, of which 0 is none."""
         found = self.elements(field, numbers, at_most=at_most)
         return frozenset(
-            self.choice(f"{field}[{index}]", number, names, default=None)
-            for index, number in enumerate(found)
+            self.choice(f"{field}[{index}]", number, names) for index, number in enumerate(found)
         )
 
     def number(self, field: str, value: int, *, at_least: int, at_most: int) -> int:
         if not at_least <= value <= at_most:
             self.wrong(field, f"must be {at_least} to {at_most}, not {value}")
         return value
+
+    def optional_number(self, message: Message, field: str, *, at_least: int, at_most: int) -> int | None:
+        """An optional number: None where absent."""
+        if not message.HasField(field):
+            return None
+        return self.number(field, getattr(message, field), at_least=at_least, at_most=at_most)
 
     def optional_count(self, message: Message, field: str) -> int | None:
         """How many there are of something: None where absent."""

@@ -35,7 +35,7 @@ class RecordService(record_service_pb2_grpc.RecordServiceServicer):
     ) -> record_service_pb2.ListRecordsResponse:
         with Fields() as fields:
             company_id = fields.uuid("company_id", request.company_id)
-            data_type = fields.text("data_type", request.data_type, characters_max=100)
+            data_type = fields.key("data_type", request.data_type)
             connection_id = fields.optional_uuid(request, "connection_id")
             page_size = fields.page_size(request.page_size)
             selection = RecordSelection(
@@ -64,7 +64,7 @@ class RecordService(record_service_pb2_grpc.RecordServiceServicer):
     ) -> record_pb2.Record:
         with Fields() as fields:
             company_id = fields.uuid("company_id", request.company_id)
-            data_type = fields.text("data_type", request.data_type, characters_max=100)
+            data_type = fields.key("data_type", request.data_type)
             record_id = fields.text("record_id", request.record_id, characters_max=ID_CHARACTERS_MAX)
             connection_id = fields.optional_uuid(request, "connection_id")
         return _record(*await self._records.get_record(company_id, data_type, connection_id, record_id))

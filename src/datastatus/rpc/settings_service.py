@@ -91,11 +91,11 @@ def _setting(
         fields.wrong(f"{at}sync_from", "excludes sync_from_window_months: set one of them")
     frequency, sync_order = SyncFrequency.NONE, 0
     if "frequency" in named:
-        frequency = fields.choice(f"{at}frequency", one.frequency, convert.FREQUENCIES, default=None)
+        frequency = fields.choice(f"{at}frequency", one.frequency, convert.FREQUENCIES)
     if "sync_order" in named:
         sync_order = fields.number(f"{at}sync_order", one.sync_order, at_least=0, at_most=_SYNC_ORDER_MAX)
     return SyncSetting(
-        data_type=fields.text(f"{at}data_type", one.data_type, characters_max=100),
+        data_type=fields.key(f"{at}data_type", one.data_type),
         fetch_on_first_link=one.fetch_on_first_link,
         frequency=frequency,
         sync_order=sync_order,

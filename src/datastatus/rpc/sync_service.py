@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from dataclasses import replace
 from datetime import timedelta
 
 import grpc
@@ -17,7 +16,7 @@ from datastatus.domain.dataset import OnActive
 from datastatus.domain.sync import SyncRequest
 from datastatus.engine.engine import Engine
 from datastatus.rpc import convert, error_table
-from datastatus.rpc.fields import Fields
+from datastatus.rpc.fields import KEY_CHARACTERS_MAX, Fields
 from datastatus.rpc.page_tokens import id_of_page_token, page_token_of_id
 from datastatus.rpc.pages import fill_page
 from datastatus.rpc.slow_clients import SlowClients
@@ -103,7 +102,7 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
             selected = DatasetFilter(
                 company_id=fields.optional_uuid(request, "company_id"),
                 connection_id=fields.optional_uuid(request, "connection_id"),
-                data_type=fields.optional_text(request, "data_type", characters_max=100),
+                data_type=fields.optional_text(request, "data_type", characters_max=KEY_CHARACTERS_MAX),
                 statuses=tuple(statuses) or None,
             )
             page_size = fields.page_size(request.page_size)
@@ -166,7 +165,7 @@ class SyncService(sync_service_pb2_grpc.SyncServiceServicer):
 def _sync_request(fields: Fields, request: sync_service_pb2.SyncRequest) -> SyncRequest:
     return SyncRequest(
         company_id=fields.uuid("company_id", request.company_id),
-        data_type=fields.text("data_type", request.data_type, characters_max=100),
+        data_type=fields.key("data_type", request.data_type),
         connection_id=fields.optional_uuid(request, "connection_id"),
         request_id=fields.optional_uuid(request, "request_id"),
         on_active=fields.choice("on_active", request.on_active, convert.ON_ACTIVES, default=OnActive.REJECT),
@@ -195,33 +194,24 @@ def _watch_request(request: watch_pb2.WatchStatusRequest) -> watch.WatchRequest:
             start = watch.Start.EARLIEST
     with Fields() as fields:
         any_of = fields.elements("any_of", request.any_of, at_most=_FILTERS_MAX)
-        wanted = watch.WatchRequest(
+        return watch.WatchRequest(
             start=start,
             any_of=tuple(_status_filter(index, one) for index, one in enumerate(any_of)),
             heartbeat=fields.duration(
                 request,
                 "heartbeat",
-                default=timedelta(seconds=10),
+                default=watch.HEARTBEAT_DEFAULT,
                 at_least=timedelta(seconds=1),
                 at_most=timedelta(seconds=60),
             ),
+            batch_transitions_max=fields.optional_number(
+                request, "max_batch_transitions", at_least=1, at_most=10_000
+            )
+            or watch.BATCH_TRANSITIONS_DEFAULT,
+            batch_bytes_max=fields.optional_number(request, "max_batch_bytes", at_least=1024, at_most=4 << 20)
+            or watch.BATCH_BYTES_DEFAULT,
             until_terminal=request.until_terminal,
         )
-        if request.HasField("max_batch_transitions"):
-            wanted = replace(
-                wanted,
-                batch_transitions_max=fields.number(
-                    "max_batch_transitions", request.max_batch_transitions, at_least=1, at_most=10_000
-                ),
-            )
-        if request.HasField("max_batch_bytes"):
-            wanted = replace(
-                wanted,
-                batch_bytes_max=fields.number(
-                    "max_batch_bytes", request.max_batch_bytes, at_least=1024, at_most=4 << 20
-                ),
-            )
-    return wanted
 
 
 def _status_filter(index: int, one: watch_pb2.StatusFilter) -> watch.StatusFilter:
