@@ -21,7 +21,6 @@ from datastatus.engine.connector_session import (
     ConnectorSession,
     Hello,
     Revocation,
-    RevokeReason,
 )
 from datastatus.engine.engine import Engine
 from datastatus.engine.reports import Answer, Report
@@ -51,11 +50,6 @@ _Outgoing = asyncio.Queue[connector_pb2.ConnectResponse | Exception | None]
 _Reporting = CallsInOrder[UUID, connector_pb2.ReportResults]
 
 _ReportMessage = connector_pb2.StatusReport | connector_service_pb2.ReportStatusRequest
-
-_REVOKE_REASONS = {
-    RevokeReason.CANCELLED: connector_pb2.REVOKE_REASON_CANCELLED,
-    RevokeReason.LEASE_LOST: connector_pb2.REVOKE_REASON_LEASE_LOST,
-}
 
 
 class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
@@ -183,7 +177,7 @@ class ConnectorService(connector_service_pb2_grpc.ConnectorServiceServicer):
                     revocation = connector_pb2.Revocation(
                         dataset_id=str(dataset_id),
                         lease_token=str(lease_token),
-                        reason=_REVOKE_REASONS[reason],
+                        reason=convert.REVOKE_NUMBERS[reason],  # type: ignore[arg-type]
                     )
                     await outgoing.put(connector_pb2.ConnectResponse(revoke=revocation))
                 case ConnectorClosing(retry_after):

@@ -28,16 +28,20 @@ from datastatus.domain.dataset import (
 )
 from datastatus.domain.schedule import Schedule
 from datastatus.domain.settings import SyncFrequency, SyncSettings
+from datastatus.domain.validation import Severity
+from datastatus.engine.connector_session import RevokeReason
 from datastatus.integrations.base import IntegrationInfo
 from datastatus.v1 import (
     company_pb2,
     connection_pb2,
+    connector_pb2,
     data_status_pb2,
     dataset_pb2,
     integration_pb2,
     settings_pb2,
     sync_service_pb2,
     transition_pb2,
+    validation_pb2,
     watch_pb2,
 )
 
@@ -54,18 +58,22 @@ def _numbers(proto: _ProtoEnum, prefix: str, names: type[Named]) -> dict[Named, 
     return {name: proto.Value(f"{prefix}_{name}") for name in names}
 
 
+def _names(numbers: Mapping[Named, int]) -> dict[int, Named]:
+    return {number: name for name, number in numbers.items()}
+
+
 STATUS_NUMBERS = _numbers(dataset_pb2.DatasetStatus, "DATASET_STATUS", DatasetStatus)
-STATUSES = {number: name for name, number in STATUS_NUMBERS.items()}
+STATUSES = _names(STATUS_NUMBERS)
 _TRIGGER_NUMBERS = _numbers(dataset_pb2.Trigger, "TRIGGER", Trigger)
 _WAIT_NUMBERS = _numbers(dataset_pb2.WaitReason, "WAIT_REASON", WaitReason)
-WAIT_REASONS = {number: name for name, number in _WAIT_NUMBERS.items()}
+WAIT_REASONS = _names(_WAIT_NUMBERS)
 _CONNECTION_NUMBERS = _numbers(connection_pb2.ConnectionStatus, "CONNECTION_STATUS", ConnectionStatus)
-ON_ACTIVES = {
-    number: name for name, number in _numbers(sync_service_pb2.OnActive, "ON_ACTIVE", OnActive).items()
-}
+ON_ACTIVES = _names(_numbers(sync_service_pb2.OnActive, "ON_ACTIVE", OnActive))
 _FREQUENCY_NUMBERS = _numbers(settings_pb2.SyncFrequency, "SYNC_FREQUENCY", SyncFrequency)
-FREQUENCIES = {number: name for name, number in _FREQUENCY_NUMBERS.items()}
+FREQUENCIES = _names(_FREQUENCY_NUMBERS)
 _CLOSING_NUMBERS = _numbers(watch_pb2.ClosingReason, "CLOSING_REASON", watch.ClosingReason)
+REVOKE_NUMBERS = _numbers(connector_pb2.RevokeReason, "REVOKE_REASON", RevokeReason)
+SEVERITY_NUMBERS = _numbers(validation_pb2.ValidationSeverity, "VALIDATION_SEVERITY", Severity)
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -8,7 +8,7 @@ import grpc
 
 from datastatus import errors
 from datastatus.domain.records.base import ID_CHARACTERS_MAX
-from datastatus.domain.validation import Finding, Severity
+from datastatus.domain.validation import Finding
 from datastatus.engine.engine import Engine
 from datastatus.engine.records import PageStart, RecordSelection
 from datastatus.rpc import convert
@@ -19,11 +19,6 @@ from datastatus.store.records import Record, RecordSet
 from datastatus.v1 import record_pb2, record_service_pb2, record_service_pb2_grpc, validation_pb2
 
 Context = grpc.aio.ServicerContext
-
-_SEVERITIES = {
-    Severity.WARNING: validation_pb2.VALIDATION_SEVERITY_WARNING,
-    Severity.ERROR: validation_pb2.VALIDATION_SEVERITY_ERROR,
-}
 
 
 class RecordService(record_service_pb2_grpc.RecordServiceServicer):
@@ -101,7 +96,7 @@ def _record(one: Record, record_set: RecordSet) -> record_pb2.Record:
 def _issue(finding: Finding) -> validation_pb2.ValidationIssue:
     return validation_pb2.ValidationIssue(
         rule_id=finding.rule_id,
-        severity=_SEVERITIES[finding.severity],
+        severity=convert.SEVERITY_NUMBERS[finding.severity],  # type: ignore[arg-type]
         record_id=finding.record_id,
         field=finding.field,
         message=finding.message,
