@@ -17,7 +17,7 @@ from datastatus.integrations.tryton.client import TIMEOUT_SECONDS, TrytonClient,
 from datastatus.integrations.tryton.credentials import TrytonCredentials
 from datastatus.integrations.tryton.mapping import map_record
 from datastatus.integrations.tryton.queries import QUERIES
-from datastatus.integrations.tryton.reader import TrytonSource, find_company
+from datastatus.integrations.tryton.reader import Company, TrytonSource, find_company
 
 
 class TrytonIntegration:
@@ -52,7 +52,7 @@ class TrytonIntegration:
         return map_record(data_type, raw)
 
 
-async def _find_company(client: TrytonClient, credentials: TrytonCredentials):
+async def _find_company(client: TrytonClient, credentials: TrytonCredentials) -> Company:
     try:
         return await find_company(client, credentials.company)
     except errors.SourceUnsupported as exc:

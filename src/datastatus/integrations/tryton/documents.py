@@ -152,7 +152,7 @@ def _map_line(line: Raw, tax: Decimal, places: int) -> LineItem:
         account_ref=line.reference("account"),
         item_ref=product,
         # Of several taxes the first, which Tryton applies first.
-        tax_rate_ref=Reference(id=taxes[0].key(), name=taxes[0].text("name")) if taxes else None,
+        tax_rate_ref=taxes[0].as_reference() if taxes else None,
     )
 
 
@@ -235,4 +235,4 @@ def counterpart(move: Raw, account: str) -> Reference | None:
     if len(others) != 1:
         return None
     [other] = others.values()
-    return Reference(id=other.key(), name=other.text("name"))
+    return other.as_reference()

@@ -58,4 +58,4 @@ def _item_type(template: Raw) -> ItemType:
 
 def _first(category: Raw | None, name: str) -> Reference | None:
     taxes = category.parts(name) if category else []
-    return Reference(id=taxes[0].key(), name=taxes[0].text("name")) if taxes else None
+    return taxes[0].as_reference() if taxes else None

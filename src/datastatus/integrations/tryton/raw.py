@@ -90,13 +90,16 @@ class Raw(raw.Raw):
             raise self.fail(name, "is missing")
         return part
 
-    def reference(self, name: str, label: str = "name") -> Reference | None:
+    def as_reference(self) -> Reference:
+        """To it itself."""
+        return Reference(id=self.key(), name=self.text("name"))
+
+    def reference(self, name: str) -> Reference | None:
         part = self.part(name)
-        return Reference(id=part.key(), name=part.text(label)) if part else None
+        return part.as_reference() if part else None
 
     def required_reference(self, name: str) -> Reference:
-        part = self.required_part(name)
-        return Reference(id=part.key(), name=part.text("name"))
+        return self.required_part(name).as_reference()
 
     def modified(self) -> datetime | None:
         """When it was last changed, or any part of it that was asked for with its stamps."""

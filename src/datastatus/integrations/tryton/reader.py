@@ -5,7 +5,7 @@ Raw records hold what Tryton sends, in plain JSON, and what `related` adds to it
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -63,7 +63,7 @@ class TrytonSource:
         if data_type in PAYMENT_ACCOUNTS:
             return None
         domain = self._domain(query, scope)
-        return await self._read(partial(self._client.count, query.model, domain, query.context))
+        return await self._retrying(partial(self._client.count, query.model, domain, query.context))
 
     async def fetch(self, data_type: str, scope: FetchScope) -> AsyncIterator[Sequence[RawRecord]]:
         query = await self._query(data_type)
@@ -102,13 +102,15 @@ class TrytonSource:
     async def _check(self, data_type: str, query: RecordQuery) -> None:
         models = sorted(query.all_models())
         named = Query("ir.model", ["name"], [["name", "in", models]])
-        there = {row["name"] for row in await self._read(partial(self._client.search, named))}
+        there = {row["name"] for row in await self._retrying(partial(self._client.search, named))}
         if missing := [model for model in models if model not in there]:
             raise errors.SourceUnsupported(
                 f"this Tryton has no {data_type}: the module with {', '.join(missing)} is not activated",
                 code="MODEL_MISSING",
             )
-        access = await self._read(partial(self._client.call, "ir.model.access", "get_access", models=models))
+        access = await self._retrying(
+            partial(self._client.call, "ir.model.access", "get_access", models=models)
+        )
         if refused := [model for model in models if not access[model]["read"]]:
             raise errors.SourcePermissionDenied(
                 f"the key's user may not read {', '.join(refused)}; give the user that access in Tryton",
@@ -120,7 +122,7 @@ class TrytonSource:
         found = []
         for path, model, name in query.optional:
             field = Query("ir.model.field", ["name"], [["model", "=", model], ["name", "=", name]])
-            if await self._read(partial(self._client.search, field)):
+            if await self._retrying(partial(self._client.search, field)):
                 # A currency is another record, of which the code is wanted.
                 found.append(f"{path}{name}.code" if name.endswith("_currency") else f"{path}{name}")
         return found
@@ -129,7 +131,7 @@ class TrytonSource:
         self, query: RecordQuery, fields: Sequence[str], domain: list[Any], records_max: int | None
     ) -> list[Row]:
         asked = Query(query.model, fields, domain, records_max, query.context)
-        rows = await self._read(partial(self._client.search, asked))
+        rows = await self._retrying(partial(self._client.search, asked))
         # A field that the user may not read is left out without a word.
         for row in rows[:1]:
             if missing := sorted({name.partition(".")[0] for name in fields} - row.keys()):
@@ -140,8 +142,5 @@ class TrytonSource:
                 )
         return rows
 
-    async def _read(self, read: Callable[[], Awaitable[Any]]) -> Any:
-        return await self._retrying(read)
-
     async def _related(self, query: Query) -> list[Row]:
-        return await self._read(partial(self._client.search, query))
+        return await self._retrying(partial(self._client.search, query))
