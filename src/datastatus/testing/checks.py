@@ -265,8 +265,10 @@ async def changes_told(examination: Examination) -> AsyncIterator[str]:
 
 async def others_refused(examination: Examination) -> AsyncIterator[str]:
     """A data type that it does not have is SourceUnsupported, whoever asks for it."""
-    others = sorted(MODELS.keys() - examination.info.data_types) if examination.data_types else ()
-    for data_type in (*others[:1], "no-such-type")[: 2 if examination.data_types else 0]:
+    if not examination.data_types:
+        return
+    others = sorted(MODELS.keys() - examination.info.data_types)
+    for data_type in (*others[:1], "no-such-type"):
         try:
             await examination.fetch(data_type)
         except errors.SourceUnsupported:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 
 from datastatus import errors
 from datastatus.domain import validation
+from datastatus.domain.credentials import without_secrets
 from datastatus.domain.records import MODELS, StandardRecord
 from datastatus.integrations.base import RawRecord
 
@@ -100,18 +101,12 @@ async def refusal_problem(
     try:
         await use()
     except errors.SourceAuthFailed as exc:
-        if any(secret in str(exc) for secret in _secrets(credentials)):
+        if without_secrets(str(exc), credentials) != str(exc):
             return f"{where} repeats a secret in its error"
         return None
     except errors.SourceError as exc:
         return f"{where} must raise SourceAuthFailed of wrong credentials, not {type(exc).__name__}"
     return f"{where} accepts wrong credentials"
-
-
-def _secrets(credentials: BaseModel) -> Iterator[str]:
-    for _, value in credentials:
-        if isinstance(value, SecretStr) and value.get_secret_value():
-            yield value.get_secret_value()
 
 
 def middle_day(records: Mapping[str, StandardRecord]) -> date | None:
