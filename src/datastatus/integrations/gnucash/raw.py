@@ -62,18 +62,20 @@ class Raw(raw.Raw):
         value = self.fields.get(name)
         if value is None:
             return None
-        day = value.get("day") if isinstance(value, Mapping) else None
+        text = value.get("day") if isinstance(value, Mapping) else None
         try:
-            return date.fromisoformat(day) if isinstance(day, str) else self._no_day(name, value)
-        except ValueError as exc:
-            raise self.fail(name, f"expected a date, found {show(value)}") from exc
-
-    def _no_day(self, name: str, value: Any) -> date:
-        raise self.fail(name, f"expected a date, found {show(value)}")
+            day = date.fromisoformat(text) if isinstance(text, str) else None
+        except ValueError:
+            day = None
+        if day is None:
+            raise self.fail(name, f"expected a date, found {show(value)}")
+        return day
 
     def required_day(self, name: str) -> date:
         day = self.day(name)
-        return self._no_day(name, None) if day is None else day
+        if day is None:
+            raise self.fail(name, "expected a date, found None")
+        return day
 
     def moment(self, name: str) -> datetime | None:
         """A point in time, in UTC."""
