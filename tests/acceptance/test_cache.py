@@ -226,6 +226,37 @@ async def test_a_source_that_lost_most_of_its_records_does_not_take_the_cache_wi
     assert all(one.is_deleted and MessageToDict(one.data)["metadata"]["isDeleted"] for one in gone.records)
 
 
+async def test_whoever_attaches_to_a_running_sync_can_allow_it_to_delete(
+    client: Client, scripts: Path, scripted: connection_pb2.Connection
+) -> None:
+    script(scripts, "suppliers", records=suppliers(25))
+    await synced(client, scripted.company_id, "suppliers")
+    script(scripts, "suppliers", records=suppliers(5), gate="attached")
+    request = sync_service_pb2.SyncRequest(company_id=scripted.company_id, data_type="suppliers")
+    running = await client.sync.QueueSync(request)
+    request.on_active, request.allow_mass_deletion = sync_service_pb2.ON_ACTIVE_ATTACH, True
+    attached = await client.sync.QueueSync(request)
+    (scripts / "attached").touch()
+    assert attached.id == running.id
+    assert (await ended(client, running.id)).status == COMPLETE
+    assert len(await names(client, scripted.company_id)) == 5
+
+
+async def test_of_what_was_not_mapped_to_its_end_nothing_is_listed_as_found(
+    client: Client, scripts: Path, scripted: connection_pb2.Connection
+) -> None:
+    # The first is a page of its own.
+    records = [{"id": "s1", "supplierName": "", "status": "Active"}, {"id": "s2", "unmappable": "odd"}]
+    script(scripts, "suppliers", records=records)
+    dataset = await synced(client, scripted.company_id, "suppliers")
+    assert dataset.status == dataset_pb2.DATASET_STATUS_MAP_ERROR
+    result = await client.records.GetValidationResult(
+        record_service_pb2.GetValidationResultRequest(dataset_id=dataset.id)
+    )
+    assert not dataset.HasField("validation")
+    assert result == record_service_pb2.GetValidationResultResponse()
+
+
 def balance_sheets(months: int) -> list[dict[str, Any]]:
     """The last ones of two years."""
     nothing = {"name": "Nothing", "value": "0"}

@@ -239,6 +239,19 @@ async def test_a_page_with_records_that_are_too_large_is_refused_whole(
     assert (staged.pages, staged.records) == (1, 1)
 
 
+async def test_a_fetch_that_was_whole_must_tell_of_how_many_records(
+    service: RunningService, client: Client
+) -> None:
+    connection, _ = await alone(client, "suppliers")
+    async with raw_connector(service, [connection.id]) as connector:
+        assignment = await connector.assigned()
+        await connector.upload(assignment, b"{}")
+        result = await connector.report(assignment, MAPPING, fetch_complete=True)
+        unchanged = await get(client, assignment.dataset_id)
+    assert "records_fetched: must be told with fetch_complete" in result.error.message
+    assert unchanged.status == FETCHING
+
+
 async def test_of_a_refused_report_no_progress_is_kept(service: RunningService, client: Client) -> None:
     connection = await linked(client, "external")
     async with raw_connector(service, [connection.id], capacity=1) as connector:

@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 
 from datastatus import errors
-from datastatus.domain.dataset import DESCRIPTIONS, DatasetStatus
+from datastatus.domain.dataset import DESCRIPTIONS, DatasetStatus, WaitReason
 from datastatus.domain.records.base import ID_CHARACTERS_MAX
 from datastatus.domain.texts import TEXT_CHARACTERS_MAX, shortened
 from datastatus.domain.validation import MASS_DELETION, Books, Severity
@@ -97,6 +97,10 @@ class Pipeline:
         """
         self._in_hand[work.dataset_id] = work
         self._accepted.put(work.company_id, work)
+        if len(self._in_hand) > _AT_ONCE_DATASETS:
+            # Until its records are counted, which is the first that is told of it when its turn has come.
+            waits = ProgressReport(work.dataset_id, work.lease_token, wait_reason=WaitReason.WAITING_FOR_SYNC)
+            self._progress.note(waits)
 
     async def run(self) -> None:
         """Work until cancelled. What is unfinished then is found by its lease."""

@@ -124,8 +124,11 @@ class RecordEngine:
     ) -> tuple[list[tuple[int, Finding]], ValidationCounts]:
         """A page of (ordinal, finding), and how many there are in all. Raises DatasetNotFound."""
         dataset = await datasets.get_dataset(self._database, dataset_id)
+        if dataset.validation is None:
+            # It never came so far, or is not there yet: what was found on the way is not all.
+            return [], ValidationCounts(0, 0)
         issues = await validation.list_validation_issues(self._database, dataset_id, after_ordinal, count_max)
-        return issues, dataset.validation or ValidationCounts(0, 0)
+        return issues, dataset.validation
 
     async def _publication(self, record_set: RecordSet, start: PageStart | None) -> Publication:
         if start is None or start.publication == record_set.newest.number:

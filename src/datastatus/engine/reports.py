@@ -186,6 +186,9 @@ class Reporter:
         )
 
     async def _seal(self, assignment: Assignment, report: Report) -> None:
+        if report.fetch_complete and report.records_fetched is None:
+            # A page that got lost must not be taken for records that have vanished.
+            raise errors.InvalidFields.of("records_fetched", "must be told with fetch_complete")
         staged = await staging.seal_staging(
             self._database,
             assignment.dataset_id,

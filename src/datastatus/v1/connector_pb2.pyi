@@ -263,8 +263,8 @@ class StatusReport(_message.Message):
     """Why nothing is moving. Absent: it is."""
     fetch_complete: _builtins.bool
     """With MAPPING from a connector that only fetches, true: the fetch proved that it was the whole of the source's
-    data, so what is missing from it has vanished there. Absent or false: it may be a part, and no record is
-    marked deleted.
+    data, so what is missing from it has vanished there; records_fetched must be told with it. Absent or false: it may be a
+    part, and no record is marked deleted.
     """
     complete_from: _builtins.str
     """With fetch_complete: it was whole from this day on, such as `2026-01-31`, and nothing is said of what is dated

@@ -154,7 +154,7 @@ class _WaitReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitReason
     """The book is locked by the program that has it open."""
     WAIT_REASON_WAITING_FOR_SYNC: _WaitReason.ValueType  # 5
     """Other syncs go first: the connectors that serve the connection have as much in hand as they take, altogether or of
-    this company.
+    this company; or in MAPPING, the service has.
     """
 
 class WaitReason(_WaitReason, metaclass=_WaitReasonEnumTypeWrapper):
@@ -172,7 +172,7 @@ WAIT_REASON_BOOK_LOCKED: WaitReason.ValueType  # 4
 """The book is locked by the program that has it open."""
 WAIT_REASON_WAITING_FOR_SYNC: WaitReason.ValueType  # 5
 """Other syncs go first: the connectors that serve the connection have as much in hand as they take, altogether or of
-this company.
+this company; or in MAPPING, the service has.
 """
 Global___WaitReason: _TypeAlias = WaitReason  # noqa: Y015
 

@@ -88,6 +88,61 @@ async def test_a_finished_dataset_is_not_in_the_way(store: Store) -> None:
     assert result.outcome is QueueOutcome.QUEUED
 
 
+@pytest.mark.parametrize(
+    ("status", "outcome", "is_allowed"),
+    [
+        (DatasetStatus.QUEUED, QueueOutcome.ATTACHED, True),
+        (DatasetStatus.FETCHING, QueueOutcome.ATTACHED, True),
+        (DatasetStatus.MAPPING, QueueOutcome.ATTACHED, True),
+        # It may have been looked at just before.
+        (DatasetStatus.VALIDATING, QueueOutcome.RETRY, False),
+        # It has been found to need no leave.
+        (DatasetStatus.PROCESSING, QueueOutcome.ATTACHED, False),
+    ],
+)
+async def test_whoever_attaches_allows_the_running_dataset_what_it_would_be_allowed(
+    store: Store, status: DatasetStatus, outcome: QueueOutcome, *, is_allowed: bool
+) -> None:
+    link = await store.connection()
+    running = await store.queued(link)
+    if status is not DatasetStatus.QUEUED:
+        await store.bring_to(running, status)
+    [refused] = await queue(store, an_item(link, allow_mass_deletion=True))
+    [plain] = await queue(store, an_item(link, attach=True))
+    assert (refused.outcome, plain.outcome) == (QueueOutcome.ACTIVE, QueueOutcome.ATTACHED)
+    assert not (await store.dataset(running)).allow_mass_deletion
+
+    [attached] = await queue(store, an_item(link, attach=True, allow_mass_deletion=True))
+
+    assert (attached.outcome, attached.dataset_id) == (outcome, running)
+    assert (await store.dataset(running)).allow_mass_deletion is is_allowed
+
+
+async def test_what_is_allowed_already_can_be_attached_to_at_any_time(store: Store) -> None:
+    link = await store.connection()
+    item = an_item(link, allow_mass_deletion=True)
+    await queue(store, item)
+    await store.bring_to(item.dataset_id, DatasetStatus.VALIDATING)
+    [attached] = await queue(store, an_item(link, attach=True, allow_mass_deletion=True))
+    assert (attached.outcome, attached.dataset_id) == (QueueOutcome.ATTACHED, item.dataset_id)
+
+
+async def test_whether_a_dataset_that_is_just_changing_may_be_allowed_more_is_not_decided(
+    store: Store,
+) -> None:
+    link = await store.connection()
+    running = await store.queued(link)
+    async with store.sql.transaction():
+        await store.sql.execute("SELECT FROM dataset WHERE id = $1 FOR UPDATE", running)
+        results = await queue(
+            store,
+            an_item(link, attach=True, allow_mass_deletion=True),
+            an_item(link, "bills", attach=True, allow_mass_deletion=True),
+        )
+    assert [one.outcome for one in results] == [QueueOutcome.RETRY, QueueOutcome.QUEUED]
+    assert not (await store.dataset(running)).allow_mass_deletion
+
+
 async def test_of_many_at_once_one_is_queued_and_all_learn_which(store: Store) -> None:
     link = await store.connection()
     results = [

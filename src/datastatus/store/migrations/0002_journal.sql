@@ -251,6 +251,32 @@ BEGIN
         LEFT JOIN connection c ON c.id = u.connection_id AND c.company_id = u.company_id AND c.deleted IS NULL
         LEFT JOIN dataset d
             ON d.connection_id = u.connection_id AND d.data_type = u.data_type AND d.completed IS NULL;
+
+        -- What the caller allows must be known before the dataset is validated, which looks once. While it does, nobody
+        -- can tell; and nobody waits for a lock here.
+        IF (SELECT bool_or(u.attach AND u.allow_mass_deletion) FROM unnest(items) u) THEN
+            WITH asked AS (
+                SELECT u.*, d.status, d.is_allowed
+                FROM unnest(items, decisions) WITH ORDINALITY u
+                LEFT JOIN LATERAL (
+                    SELECT d.status, d.allow_mass_deletion AS is_allowed FROM dataset d
+                    WHERE d.id = u.answer AND d.completed IS NULL AND u.outcome = 'ATTACHED' AND u.allow_mass_deletion
+                    FOR NO KEY UPDATE SKIP LOCKED
+                ) d ON true
+            ), allowed AS (
+                UPDATE dataset d SET allow_mass_deletion = true FROM asked a
+                WHERE d.id = a.answer AND NOT a.is_allowed AND a.status IN ('QUEUED', 'FETCHING', 'MAPPING')
+            )
+            SELECT array_agg(ROW(
+                CASE
+                    WHEN a.outcome = 'ATTACHED' AND a.allow_mass_deletion
+                        AND (a.status IS NULL OR NOT a.is_allowed AND a.status = 'VALIDATING') THEN 'RETRY'
+                    ELSE a.outcome
+                END,
+                a.answer, a.link, NULL, NULL)::queue_decision ORDER BY a.ordinality)
+            INTO decisions
+            FROM asked a;
+        END IF;
     END IF;
 
     IF have_request_ids THEN
