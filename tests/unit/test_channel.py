@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import grpc
 import pytest
+from grpc._cython import cygrpc
 
+from datastatus import channel
 from datastatus.channel import open_channel
+from datastatus.rpc import server
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +51,10 @@ async def test_a_proxy_is_on_the_way_to_other_machines_unless_told_not_to(
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await channel.unary_unary("/nothing")(b"")
         assert refused.value.code() is answer
+
+
+@pytest.mark.parametrize("options", [channel._OPTIONS, server._OPTIONS], ids=["client", "server"])
+def test_each_option_is_one_that_grpc_reads(options: Sequence[tuple[str, int]]) -> None:
+    """Of one that it does not know it says nothing, and goes by its default."""
+    library = Path(cygrpc.__file__).read_bytes()
+    assert [name for name, _ in options if name.encode() not in library] == []

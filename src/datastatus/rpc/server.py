@@ -55,7 +55,7 @@ _OPTIONS = (
     ("grpc.so_reuseport", 0),
     # Connectors and watchers ping through idle times; do not take that for abuse.
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     # A client that vanished without a word is missed, and what it held is free again.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
