@@ -147,15 +147,18 @@ async def refusal_of(
                 any_of=[
                     watch_pb2.StatusFilter(
                         company_ids=["x"], to_statuses=[cast(dataset_pb2.DatasetStatus.ValueType, 99)]
-                    )
+                    ),
+                    watch_pb2.StatusFilter(dataset_ids=["y"]),
                 ],
+                resume_token="not one either",
             ),
-            ["any_of[0].company_ids[0]", "any_of[0].to_statuses[0]"],
-        ),
-        (
-            "SyncService.WatchStatus",
-            watch_pb2.WatchStatusRequest(heartbeat=Duration(seconds=3600), max_batch_bytes=1),
-            ["heartbeat", "max_batch_bytes"],
+            [
+                "any_of[0].company_ids[0]",
+                "any_of[0].to_statuses[0]",
+                "any_of[1].dataset_ids[0]",
+                "heartbeat",
+                "max_batch_bytes",
+            ],
         ),
         (
             "CompanyService.CreateCompany",

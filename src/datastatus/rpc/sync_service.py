@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import timedelta
 
 import grpc
@@ -184,19 +185,12 @@ def _sync_request_or_error(
 
 
 def _watch_request(request: watch_pb2.WatchStatusRequest) -> watch.WatchRequest:
-    start: watch.Start | watch.ResumeToken = watch.Start.SNAPSHOT
-    match request.WhichOneof("start"):
-        case "resume_token":
-            start = watch.ResumeToken.parse(request.resume_token)
-        case "now":
-            start = watch.Start.NOW
-        case "earliest":
-            start = watch.Start.EARLIEST
     with Fields() as fields:
         any_of = fields.elements("any_of", request.any_of, at_most=_FILTERS_MAX)
-        return watch.WatchRequest(
-            start=start,
-            any_of=tuple(_status_filter(index, one) for index, one in enumerate(any_of)),
+        read = watch.WatchRequest(
+            any_of=tuple(
+                _status_filter(fields, f"any_of[{index}].", one) for index, one in enumerate(any_of)
+            ),
             heartbeat=fields.duration(
                 request,
                 "heartbeat",
@@ -212,15 +206,24 @@ def _watch_request(request: watch_pb2.WatchStatusRequest) -> watch.WatchRequest:
             or watch.BATCH_BYTES_DEFAULT,
             until_terminal=request.until_terminal,
         )
+    # Last: a token is wrong for another reason than a field is, and that would be told alone.
+    match request.WhichOneof("start"):
+        case "resume_token":
+            return replace(read, start=watch.ResumeToken.parse(request.resume_token))
+        case "now":
+            return replace(read, start=watch.Start.NOW)
+        case "earliest":
+            return replace(read, start=watch.Start.EARLIEST)
+        case _:
+            return read
 
 
-def _status_filter(index: int, one: watch_pb2.StatusFilter) -> watch.StatusFilter:
-    with Fields(f"any_of[{index}].") as fields:
-        at_most = _FILTER_VALUES_MAX
-        return watch.StatusFilter(
-            company_ids=fields.uuids("company_ids", one.company_ids, at_most=at_most),
-            connection_ids=fields.uuids("connection_ids", one.connection_ids, at_most=at_most),
-            data_types=frozenset(fields.elements("data_types", one.data_types, at_most=at_most)),
-            dataset_ids=fields.uuids("dataset_ids", one.dataset_ids, at_most=at_most),
-            to_statuses=fields.choices("to_statuses", one.to_statuses, convert.STATUSES, at_most=at_most),
-        )
+def _status_filter(fields: Fields, path: str, one: watch_pb2.StatusFilter) -> watch.StatusFilter:
+    at_most = _FILTER_VALUES_MAX
+    return watch.StatusFilter(
+        company_ids=fields.uuids(f"{path}company_ids", one.company_ids, at_most=at_most),
+        connection_ids=fields.uuids(f"{path}connection_ids", one.connection_ids, at_most=at_most),
+        data_types=frozenset(fields.elements(f"{path}data_types", one.data_types, at_most=at_most)),
+        dataset_ids=fields.uuids(f"{path}dataset_ids", one.dataset_ids, at_most=at_most),
+        to_statuses=fields.choices(f"{path}to_statuses", one.to_statuses, convert.STATUSES, at_most=at_most),
+    )
