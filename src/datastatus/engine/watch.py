@@ -34,6 +34,8 @@ from datastatus.store import datasets, journal
 from datastatus.store.database import Database, Executor
 
 _SCAN_TRANSITIONS = 1000
+# Nothing can be sent before the store has told where a watch begins: soon enough for clients to know why.
+_FIX_SECONDS_MAX = 10.0
 # What a message has beside its transitions, at most.
 _ENVELOPE_BYTES = 128
 _RETRY_AFTER_SECONDS_MAX = 5.0
@@ -43,8 +45,9 @@ _RUNS_MAX = 16
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """Where a watch is fixed: at `seq`, in one consistent view of the store."""
+    """Where a watch is fixed: at `seq`, in one consistent view of the store. `history` is the hub's."""
 
+    history: int
     bounds: journal.JournalBounds
     seq: int
     running: frozenset[UUID] = frozenset()
@@ -66,7 +69,7 @@ class Watches:
 
         Ends by itself with `until_terminal` once all named datasets are terminal, or after Closing.
         Once it is live, `is_authorized` is asked again at least every heartbeat. Raises DataTypeUnknown,
-        BadFilter, BadToken, DatasetNotFound, ResumeExpired, HistoryForked, TooManyWatchers, Draining.
+        BadFilter, BadToken, DatasetNotFound, ResumeExpired, HistoryForked, TooManyWatchers, Draining, StoreDown.
         """
         request.check()
         await self._hub.opened()
@@ -83,7 +86,11 @@ class Watches:
                         await asyncio.gather(filling, return_exceptions=True)
                     start = filling.result()
             else:
-                start = await self._fix(request)
+                try:
+                    async with asyncio.timeout(_FIX_SECONDS_MAX):
+                        start = await self._fix(request)
+                except TimeoutError as exc:
+                    raise errors.StoreDown from exc
                 # With a token: whoever breaks off before the first batch must not miss what lies between.
                 yield _opened(request, start.bounds, ResumeToken(start.bounds.epoch, start.seq))
             closes_at = time.monotonic() + self._age_max.total_seconds() * random.uniform(0.8, 1)
@@ -111,30 +118,36 @@ class Watches:
     async def _fill(self, request: WatchRequest, spool: Spool) -> _Start:
         """Read what has to be of one moment; nothing of the database is held afterwards."""
         is_small = request.any_of and all(one.dataset_ids for one in request.any_of)
+        history = self._hub.history
         async with self._snapshots.small_view() if is_small else self._snapshots.large_view() as view:
             bounds = await journal.journal_bounds(view)
             await spool.fill(view, request)
             running = await _running(view, request) if request.until_terminal else frozenset()
         await self._hub.reached(bounds)
-        return _Start(bounds, bounds.head_seq, running)
+        return _Start(history, bounds, bounds.head_seq, running)
 
     async def _fix(self, request: WatchRequest) -> _Start:
-        running = frozenset()
-        if request.until_terminal:
-            async with self._snapshots.small_view() as view:
-                bounds = await journal.journal_bounds(view)
-                running = await _running(view, request)
-        else:
-            bounds = await self._hub.bounds()
-        await self._hub.reached(bounds)
+        while True:
+            history = self._hub.history
+            running = frozenset()
+            if request.until_terminal:
+                async with self._snapshots.small_view() as view:
+                    bounds = await journal.journal_bounds(view)
+                    running = await _running(view, request)
+            else:
+                bounds = await self._hub.bounds()
+            await self._hub.reached(bounds)
+            if history == self._hub.history:
+                break
+            # Another history was found meanwhile: nobody knows of which of the two the bounds are.
         match request.start:
             case ResumeToken() as token:
                 self._hub.check_token(token, bounds)
-                return _Start(bounds, token.seq, running)
+                return _Start(history, bounds, token.seq, running)
             case Start.EARLIEST:
-                return _Start(bounds, bounds.oldest_seq - 1, running)
+                return _Start(history, bounds, bounds.oldest_seq - 1, running)
             case _:
-                return _Start(bounds, bounds.head_seq, running)
+                return _Start(history, bounds, bounds.head_seq, running)
 
 
 def _opened(request: WatchRequest, bounds: journal.JournalBounds, token: ResumeToken | None) -> WatchMessage:
@@ -222,6 +235,7 @@ class _Follower:
     ) -> None:
         self._hub = hub
         self._shared_batches = shared_batches
+        self._history = start.history
         self._subscription = subscription
         self._request = request
         self._is_authorized = is_authorized
@@ -238,8 +252,7 @@ class _Follower:
         while True:
             if self._is_over():
                 return
-            if self._hub.epoch != self._epoch or self._hub.head_seq < self._scanned_seq:
-                raise errors.HistoryForked(self._hub.fork_seq(self._epoch))
+            self._hub.check_history(self._history, self._epoch)
             if (reason := self._closing_reason()) is not None:
                 retry_after = timedelta(seconds=random.uniform(0, _RETRY_AFTER_SECONDS_MAX))
                 yield WatchMessage(Closing(reason, retry_after), self._token(self._sent_seq))

@@ -16,6 +16,7 @@ from datastatus.domain.dataset import Transition
 from datastatus.domain.watch import Entry, ResumeToken
 from datastatus.engine.batching import SelfBatcher
 from datastatus.engine.catch_up import CatchUp
+from datastatus.engine.pacing import Pacer
 from datastatus.engine.subscription import Subscription
 from datastatus.engine.transition_ring import Key, TransitionRing, keys_of
 from datastatus.store import epochs, journal
@@ -36,6 +37,9 @@ _CHECK_SECONDS = 1.0
 _PAGE_TRANSITIONS = 1000
 # A connection may be dead and not know it: the next read is over another one.
 _READ_SECONDS_MAX = 10.0
+# So many pages of transitions are handed to watchers in one turn of the event loop: a crowd that is behind would
+# have it to itself.
+_PAGES_IN_A_TURN = 4
 # The pages kept for watchers behind the ring may take this part of the ring's memory beside it.
 _CATCH_UP_SHARE = 4
 
@@ -50,7 +54,10 @@ class WatchHub:
         self._encode = encode
         self._ring = TransitionRing(ring_bytes_max)
         self._fresh_bounds = SelfBatcher(self._read_bounds, batch_items_max=watchers_max)
-        self._catch_up = CatchUp(database, encode, self.bounds, bytes_max=ring_bytes_max // _CATCH_UP_SHARE)
+        self._pacer = Pacer(_PAGES_IN_A_TURN)
+        self._catch_up = CatchUp(
+            database, encode, self.bounds, self._pacer, bytes_max=ring_bytes_max // _CATCH_UP_SHARE
+        )
         self._watchers_max = watchers_max
         self._bounds = JournalBounds(epoch=0, head_seq=0, oldest_seq=1)
         self._forks: list[tuple[int, int]] = []
@@ -67,8 +74,8 @@ class WatchHub:
         self._concerned_by_key: dict[Key, set[Subscription]] = {}
         self._watchers = 0
         self.draining = False
-        # Which of the histories that this process has followed: where none was begun anew, both have one number.
-        self.history = 1
+        # Where each history began that was found in the place of another, which may be of the same epoch.
+        self._began_seqs: list[int] = []
 
     @property
     def known_bounds(self) -> JournalBounds:
@@ -83,6 +90,11 @@ class WatchHub:
     def head_seq(self) -> int:
         """The newest transition that this process has seen; the store may be ahead."""
         return self._bounds.head_seq
+
+    @property
+    def history(self) -> int:
+        """Which of the histories that this process has followed is the present one."""
+        return len(self._began_seqs)
 
     def committed(self, tail: Tail | None) -> None:
         """Something was committed by this process; where it follows what we know it need not be read again."""
@@ -186,7 +198,7 @@ class WatchHub:
             _log.warning("history_forked", epoch=bounds.epoch, head_seq=bounds.head_seq, seen_seq=seen_seq)
             self._forks = await epochs.forks(self._database)
             self._bounds = bounds
-            self.history += 1
+            self._began_seqs.append(bounds.head_seq)
             self._ring.clear()
             self._ahead.clear()
             self._catch_up.forget()
@@ -307,6 +319,11 @@ class WatchHub:
         """Up to where the history of that epoch is ours too."""
         return min([self.head_seq, *(seq for later, seq in self._forks if later > epoch)])
 
+    def check_history(self, history: int, epoch: int) -> None:
+        """Raises HistoryForked where the history that was followed, of that epoch, is not the present one."""
+        if history != self.history:
+            raise errors.HistoryForked(min([self.fork_seq(epoch), *self._began_seqs[history:]]))
+
     def check_token(self, token: ResumeToken, bounds: JournalBounds) -> None:
         """Raises HistoryForked where the token's history is not ours, ResumeExpired where `bounds` forgets it."""
         # Of a history that was lost: nobody knows any more where it left ours.
@@ -341,13 +358,17 @@ class WatchHub:
                     entries = await self._catch_up.read(after_seq, self.head_seq, count_max)
             except TimeoutError:
                 return (), after_seq
+            await self._pacer.turn()
             return entries, entries[-1].transition.seq
         subscription.first_seq = None
         if subscription.keys is None:
             entries = self._ring.read(after_seq, count_max)
+            if len(entries) == count_max:
+                await self._pacer.turn()
             return entries, entries[-1].transition.seq
         entries = self._ring.select(after_seq, subscription.keys, count_max + 1)
         if len(entries) <= count_max:
             return entries, self.head_seq
         subscription.first_seq = entries[count_max].transition.seq
+        await self._pacer.turn()
         return entries[:count_max], entries[count_max - 1].transition.seq

@@ -162,6 +162,8 @@ async def test_a_restore_of_an_older_state_forks_what_was_seen_past_it(
             epoch = hub.epoch
             watch = watches.watch(a_request(Start.EARLIEST))
             assert len(await told_until(watch, 20)) == 20
+            not_looking = watches.watch(a_request(Start.EARLIEST))
+            assert len(await told_until(not_looking, 20)) == 20
 
             await cut_off(newest_server, name)
             await newest_server.execute(f"ALTER DATABASE {name} RENAME TO {name}_lost")
@@ -175,6 +177,14 @@ async def test_a_restore_of_an_older_state_forks_what_was_seen_past_it(
                 lambda: anext(watches.watch(a_request(ResumeToken(epoch, 10))))
             )
             assert opened.token == ResumeToken(epoch, 10)
+            # Whoever looks when there is as much as before is told, too.
+            await past_dead_connections(lambda: journaled(store, link, 20))
+            while hub.head_seq < 30:
+                hub.poke()
+                await asyncio.sleep(0)
+            with pytest.raises(errors.HistoryForked) as forked:
+                await told_until(not_looking, 30)
+            assert forked.value.metadata == {"fork_seq": "10"}
         await newest_server.execute(f"DROP DATABASE {name}_lost")
 
 

@@ -23,7 +23,7 @@ from datastatus.domain.watch import (
     StatusFilter,
     WatchProgress,
 )
-from datastatus.engine import watch_hub
+from datastatus.engine import watch, watch_hub
 from datastatus.engine.watch_hub import WatchHub
 from datastatus.rpc.watch_encoder import encode_transition
 from datastatus.store import journal
@@ -106,6 +106,52 @@ async def test_there_is_a_limit_on_watchers_and_who_leaves_makes_room(store: Sto
             await anext(third)
         await first.aclose()
         assert isinstance((await anext(watches.watch(a_request(Start.NOW)))).body, Opened)
+
+
+@pytest.mark.parametrize("start", [Start.NOW, Start.EARLIEST, ResumeToken(0, 0)], ids=str)
+async def test_a_watch_that_the_store_does_not_let_begin_ends_with_a_reason(
+    store: Store, monkeypatch: pytest.MonkeyPatch, start: Start | ResumeToken
+) -> None:
+    monkeypatch.setattr(watch, "_FIX_SECONDS_MAX", 0.05)
+    database = StallingDatabase(store.database)
+    async with running_watches(database) as (_, watches):
+        database.stall("journal_bounds")
+        with pytest.raises(errors.StoreDown):
+            await anext(watches.watch(a_request(start)))
+
+
+async def test_a_crowd_that_is_behind_leaves_others_their_turns_of_the_event_loop(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = await store.connection()
+    head_seq = await journaled(store, link, 3000)
+    read_in_this_turn = 0
+    counts: list[int] = []
+    read = WatchHub.read
+
+    async def counted(*arguments: Any) -> Any:
+        nonlocal read_in_this_turn
+        found = await read(*arguments)
+        read_in_this_turn += 1
+        return found
+
+    async def take_turns() -> None:
+        nonlocal read_in_this_turn
+        while True:
+            await asyncio.sleep(0)
+            counts.append(read_in_this_turn)
+            read_in_this_turn = 0
+
+    monkeypatch.setattr(WatchHub, "read", counted)
+    async with running_watches(store.database, ring_bytes_max=16 << 20) as (hub, watches):
+        crowd = [watches.watch(a_request(Start.EARLIEST)) for _ in range(200)]
+        await asyncio.gather(*(anext(one) for one in crowd))
+        await hub.reached(await hub.bounds())
+        others = asyncio.create_task(take_turns())
+        told = await asyncio.gather(*(told_until(one, head_seq) for one in crowd))
+        others.cancel()
+    assert {len(one) for one in told} == {head_seq}
+    assert max(counts) <= watch_hub._PAGES_IN_A_TURN
 
 
 async def test_a_transition_is_encoded_once_for_all_watchers(store: Store) -> None:
