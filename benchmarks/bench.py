@@ -26,8 +26,8 @@ from benchmarks import bare_server
 from benchmarks.programs import Program, migrate_command, program, run, serve_command
 from benchmarks.rounds import alternate
 from datastatus.embedded import embedded_postgres
-from datastatus.store.database import open_database
 from datastatus.store.journal_room import make_journal_room
+from datastatus.store.opening import open_database
 from datastatus.store.sql import migrations
 
 Result = TypeVar("Result")

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 
 import asyncpg
 
-from datastatus.store.database import open_database
 from datastatus.store.journal_room import make_journal_room
 from datastatus.store.migrate import migrate
+from datastatus.store.opening import open_database
 from postgres import PostgresServer
 
 # In the place of Postgres' own, in this database alone; before the migrations, whose defaults are bound to it.

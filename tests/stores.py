@@ -14,9 +14,10 @@ from uuid_utils.compat import uuid7
 
 from datastatus.domain.dataset import Dataset, DatasetStatus, Transition, Trigger
 from datastatus.store import companies, datasets, journal, journal_room
-from datastatus.store.database import Database, open_database
+from datastatus.store.database import Database
 from datastatus.store.journal import Change, ChangeOutcome, Grant, QueueItem, QueueOutcome
 from datastatus.store.migrate import migrate
+from datastatus.store.opening import open_database
 from postgres import PostgresServer
 
 _numbers = itertools.count(1)

@@ -22,8 +22,8 @@ from datastatus.integrations.registry import Registry, load_registry
 from datastatus.rpc.convert import encode_data_status
 from datastatus.rpc.server import serving
 from datastatus.rpc.watch_encoder import encode_snapshot, encode_transition
-from datastatus.store.database import open_database
 from datastatus.store.migrate import migrate
+from datastatus.store.opening import open_database
 from datastatus.tasks import is_asked_to_end
 
 _log = structlog.get_logger(__name__)

@@ -29,8 +29,8 @@ from datastatus.domain.data_types import DATA_TYPES
 from datastatus.domain.watch import ResumeToken
 from datastatus.engine.retention import JournalKeeper
 from datastatus.integrations.gnucash import GNUCASH
-from datastatus.store.database import open_database
 from datastatus.store.migrate import begin_new_epoch
+from datastatus.store.opening import open_database
 from datastatus.v1 import connection_pb2, connector_service_pb2, dataset_pb2, watch_pb2
 from datastatus.v1.connector_service_pb2_grpc import ConnectorServiceStub
 from running_service import RunningService, client_of, linked, running_services

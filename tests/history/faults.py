@@ -16,9 +16,9 @@ import asyncpg
 from datastatus.domain.dataset import Trigger
 from datastatus.engine.retention import JournalKeeper
 from datastatus.store import journal, journal_room
-from datastatus.store.database import open_database
 from datastatus.store.journal import QueueItem
 from datastatus.store.migrate import begin_new_epoch
+from datastatus.store.opening import open_database
 from datastatus.store.sql import queries
 from history.cluster import Cluster
 

@@ -18,9 +18,9 @@ from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.scheduler import Scheduler
 from datastatus.integrations.registry import load_registry
 from datastatus.store import companies, datasets, journal
-from datastatus.store.database import open_database
 from datastatus.store.datasets import DatasetFilter
 from datastatus.store.journal import Change
+from datastatus.store.opening import open_database
 from datastatus.store.settings import update_settings
 from moved_clock import MovedClock, moved_clock
 from postgres import postgres_server

@@ -32,9 +32,9 @@ from datastatus.integrations.registry import load_registry
 from datastatus.rpc.convert import encode_data_status
 from datastatus.rpc.watch_encoder import encode_transition
 from datastatus.store import datasets
-from datastatus.store.database import open_database
 from datastatus.store.datasets import DatasetFilter
 from datastatus.store.journal import Change, Grant
+from datastatus.store.opening import open_database
 from watching import StallingDatabase
 
 TOKEN, HOLDER = UUID(int=1), UUID(int=2)

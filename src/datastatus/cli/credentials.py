@@ -16,8 +16,8 @@ from datastatus.credentials_keys import add_key, key_file, key_source
 from datastatus.embedded import EmbeddedPostgresError, embedded_postgres
 from datastatus.engine.credentials import CredentialsVault, KeyInvalid, Rotation
 from datastatus.engine.credentials import generate_key as new_key
-from datastatus.store.database import DatabaseUnusable, open_database
 from datastatus.store.migrate import check_schema
+from datastatus.store.opening import DatabaseUnusable, open_database
 
 app = App(name="credentials")
 

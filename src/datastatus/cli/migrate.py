@@ -11,9 +11,9 @@ from datastatus import errors
 from datastatus.cli.exits import EXIT_OK, EXIT_SERVER
 from datastatus.cli.output import console, exit_with_usage, print_error
 from datastatus.config import SettingsInvalid, settings_of
-from datastatus.store.database import DatabaseUnusable
 from datastatus.store.migrate import begin_new_epoch
 from datastatus.store.migrate import migrate as migrate_database
+from datastatus.store.opening import DatabaseUnusable
 
 
 def migrate(

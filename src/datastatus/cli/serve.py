@@ -20,7 +20,7 @@ from datastatus.embedded import EmbeddedPostgresError
 from datastatus.engine.credentials import KeyInvalid
 from datastatus.integrations.registry import IntegrationUnusable
 from datastatus.rpc.server import ListenFailed
-from datastatus.store.database import DatabaseUnusable
+from datastatus.store.opening import DatabaseUnusable
 
 _EXPECTED = (
     ListenFailed,

@@ -8,7 +8,7 @@ from hashlib import sha256
 import asyncpg
 
 from datastatus.store import epochs
-from datastatus.store.database import DatabaseUnusable, first_line, open_connection, open_database
+from datastatus.store.opening import DatabaseUnusable, first_line, open_connection, open_database
 from datastatus.store.sql import migrations
 
 # Held while migrating, so that of several servers starting at once one migrates and the others wait.

@@ -13,8 +13,8 @@ from datastatus.domain.dataset import DatasetStatus
 from datastatus.domain.watch import Opened, ResumeToken, Start, WatchProgress
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.retention import JournalKeeper
-from datastatus.store.database import open_database
 from datastatus.store.journal import Change
+from datastatus.store.opening import open_database
 from stores import Store, an_item, small_partitions
 from watching import (
     StallingDatabase,

@@ -10,8 +10,9 @@ from uuid_utils.compat import uuid7
 
 from datastatus import errors
 from datastatus.store.announcements import Announcement, announce_transitions
-from datastatus.store.database import Database, open_database
+from datastatus.store.database import Database
 from datastatus.store.journal import QueueOutcome, queue_datasets
+from datastatus.store.opening import open_database
 from stores import Store, an_item
 
 

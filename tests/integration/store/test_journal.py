@@ -13,9 +13,9 @@ from datastatus.domain.dataset import DatasetStatus
 from datastatus.domain.retention import PARTITIONS_MAX, JournalPartition
 from datastatus.engine.retention import JournalKeeper, RecordKeeper
 from datastatus.store import epochs, journal, journal_room
-from datastatus.store.database import open_database
 from datastatus.store.journal import Change
 from datastatus.store.migrate import begin_new_epoch, migrate
+from datastatus.store.opening import open_database
 from limits import LARGEST
 from postgres import PostgresServer
 from stores import Store, an_item, small_partitions

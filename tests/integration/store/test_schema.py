@@ -11,8 +11,8 @@ from uuid_utils.compat import uuid7
 
 from datastatus.domain.connection import ConnectionStatus
 from datastatus.domain.dataset import TRANSITIONS, DatasetStatus, Trigger
-from datastatus.store.database import DatabaseUnusable
 from datastatus.store.migrate import _LOCK, SchemaUnusable, migrate
+from datastatus.store.opening import DatabaseUnusable
 from datastatus.store.sql import migrations, queries
 from datastatus.v1 import connection_pb2, dataset_pb2
 from postgres import PostgresServer
