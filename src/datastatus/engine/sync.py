@@ -51,21 +51,19 @@ class SyncEngine:
     def link_url(self, connection_id: UUID) -> str:
         return f"{self._link_url_base.rstrip('/')}/{connection_id}"
 
-    async def queue_sync(
-        self, request: SyncRequest, *, trigger: Trigger = Trigger.API, caller: str = ""
-    ) -> Dataset:
+    async def queue_sync(self, request: SyncRequest, *, caller: str = "") -> Dataset:
         """The new dataset; the active one with ATTACH; the first one's for a repeated request."""
-        [result] = await self.queue_syncs([request], trigger=trigger, caller=caller)
+        [result] = await self.queue_syncs([request], caller=caller)
         if isinstance(result, errors.DatastatusError):
             raise result
         return result
 
     async def queue_syncs(
-        self, requests: Sequence[SyncRequest], *, trigger: Trigger = Trigger.API, caller: str = ""
+        self, requests: Sequence[SyncRequest], *, caller: str = ""
     ) -> list[Dataset | errors.DatastatusError]:
         """A dataset or what was wrong, for each request in order; requests fail alone."""
         states = await self._companies.remembered([request.company_id for request in requests])
-        attempts = await self._attempt(requests, states, trigger, caller)
+        attempts = await self._attempt(requests, states, caller)
         # What could not be done may be out of date knowledge.
         again = [
             index
@@ -76,7 +74,7 @@ class SyncEngine:
             left = [requests[index] for index in again]
             fresh = await self._companies.fresh([request.company_id for request in left])
             unchecked = [replace(state, revision=None) for state in fresh]
-            for index, one in zip(again, await self._attempt(left, unchecked, trigger, caller), strict=True):
+            for index, one in zip(again, await self._attempt(left, unchecked, caller), strict=True):
                 attempts[index] = one
         existing = await self._existing([one.result for one in attempts if one.result])
         return [
@@ -87,11 +85,10 @@ class SyncEngine:
         ]
 
     async def _attempt(
-        self, requests: Sequence[SyncRequest], states: Sequence[KnownCompany], trigger: Trigger, caller: str
+        self, requests: Sequence[SyncRequest], states: Sequence[KnownCompany], caller: str
     ) -> list[_Attempt]:
         attempts = [
-            self._prepare(request, state, trigger, caller)
-            for request, state in zip(requests, states, strict=True)
+            self._prepare(request, state, caller) for request, state in zip(requests, states, strict=True)
         ]
         ready = [one for one in attempts if one.item]
         results = await self._writer.queue([one.item for one in ready if one.item]) if ready else []
@@ -131,15 +128,13 @@ class SyncEngine:
             must_be_data_types(selected.data_type)
         return await datasets.list_datasets(self._database, selected, before_id, count_max)
 
-    def _prepare(self, request: SyncRequest, state: KnownCompany, trigger: Trigger, caller: str) -> _Attempt:
+    def _prepare(self, request: SyncRequest, state: KnownCompany, caller: str) -> _Attempt:
         try:
-            return _Attempt(request, state, self._queue_item(request, state, trigger, caller))
+            return _Attempt(request, state, self._queue_item(request, state, caller))
         except errors.DatastatusError as exc:
             return _Attempt(request, state, refusal=exc)
 
-    def _queue_item(
-        self, request: SyncRequest, company: KnownCompany, trigger: Trigger, caller: str
-    ) -> QueueItem:
+    def _queue_item(self, request: SyncRequest, company: KnownCompany, caller: str) -> QueueItem:
         must_be_data_types(request.data_type)
         if request.connection_id is None:
             connection = choose_connection(
@@ -158,7 +153,7 @@ class SyncEngine:
             company_id=request.company_id,
             connection_id=connection.id,
             data_type=request.data_type,
-            trigger=trigger,
+            trigger=Trigger.API,
             sync_order=company.settings[request.data_type].sync_order,
             supported=supported,
             attach=request.on_active is OnActive.ATTACH,
