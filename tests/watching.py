@@ -14,9 +14,17 @@ import asyncpg
 
 from datastatus import errors
 from datastatus.domain.dataset import Transition
-from datastatus.domain.watch import Batch, ResumeToken, Start, StatusFilter, WatchMessage, WatchRequest
+from datastatus.domain.watch import (
+    Batch,
+    EncodeTransition,
+    ResumeToken,
+    Start,
+    StatusFilter,
+    WatchMessage,
+    WatchRequest,
+)
 from datastatus.engine.watch import Watches
-from datastatus.engine.watch_hub import Encode, WatchHub
+from datastatus.engine.watch_hub import WatchHub
 from datastatus.rpc.watch_encoder import encode_snapshot, encode_transition
 from datastatus.store import journal
 from datastatus.store.database import Database, Row, View
@@ -94,7 +102,7 @@ async def running_watches(
     ring_bytes_max: int = 1 << 20,
     watchers_max: int = 2000,
     age_max: float = 3600,
-    encode: Encode = encode_transition,
+    encode: EncodeTransition = encode_transition,
 ) -> AsyncIterator[tuple[WatchHub, Watches]]:
     """For the length of the `with`; a ring of one byte holds one transition."""
     hub = WatchHub(database, encode, ring_bytes_max=ring_bytes_max, watchers_max=watchers_max)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -130,7 +131,7 @@ async def _kept_running(connector: ConnectorRuntime) -> None:
 
 
 @asynccontextmanager
-async def _running(work) -> AsyncIterator[None]:
+async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Run a coroutine beside the body; its failure ends the body, the body's end cancels it."""
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(work)

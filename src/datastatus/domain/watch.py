@@ -127,12 +127,15 @@ class WatchRequest:
             )
 
 
+EncodeTransition = Callable[[Transition], bytes]
+
+
 class Entry:
     """A transition, and the bytes in which it is sent: encoded once for all watchers, when the first is told."""
 
     __slots__ = ("_encode", "_encoded", "transition")
 
-    def __init__(self, transition: Transition, encode: Callable[[Transition], bytes]) -> None:
+    def __init__(self, transition: Transition, encode: EncodeTransition) -> None:
         self.transition = transition
         self._encode = encode
         self._encoded: bytes | None = None

@@ -8,8 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from datastatus import errors
-from datastatus.domain.dataset import Transition
-from datastatus.domain.watch import Entry
+from datastatus.domain.watch import EncodeTransition, Entry
 from datastatus.engine.pacing import Pacer
 from datastatus.engine.transition_ring import held_bytes
 from datastatus.store import journal
@@ -47,7 +46,7 @@ class CatchUp:
     def __init__(
         self,
         database: Database,
-        encode: Callable[[Transition], bytes],
+        encode: EncodeTransition,
         bounds: Callable[[], Awaitable[JournalBounds]],
         pacer: Pacer,
         *,

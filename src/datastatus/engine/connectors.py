@@ -24,7 +24,7 @@ from datastatus.engine.connector_session import (
 )
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.progress import ProgressBoard
-from datastatus.engine.reports import Report, Reporter
+from datastatus.engine.reports import Answer, Report, Reporter
 from datastatus.engine.watch_hub import WatchHub
 from datastatus.integrations.registry import Registry, find_integration
 from datastatus.store import companies, datasets, settings, staging
@@ -166,10 +166,8 @@ class ConnectorHub:
             reason = RevokeReason.CANCELLED if is_cancelled else RevokeReason.LEASE_LOST
             session.revoke(dataset_id, reason, lease_token)
 
-    async def report(
-        self, session: ConnectorSession, reports: Sequence[Report]
-    ) -> list[DatasetStatus | errors.DatastatusError | None]:
-        """What became of each report, in order: the new status, None for mere progress, or the refusal."""
+    async def report(self, session: ConnectorSession, reports: Sequence[Report]) -> list[Answer]:
+        """One answer a report, in order."""
         session.hear()
         assignments = [session.in_hand.get(report.dataset_id) for report in reports]
         answers = await self._reporter.report(reports, assignments)

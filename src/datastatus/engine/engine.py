@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from datastatus.domain.dataset import Dataset, Transition
+from datastatus.domain.watch import EncodeTransition
 from datastatus.engine.announcements import Announcements
 from datastatus.engine.connections import ConnectionEngine
 from datastatus.engine.connectors import ConnectorHub
@@ -23,6 +23,7 @@ from datastatus.engine.reports import Reporter
 from datastatus.engine.retention import JournalKeeper, RecordKeeper
 from datastatus.engine.scheduler import Scheduler
 from datastatus.engine.settings import SettingsEngine
+from datastatus.engine.snapshots import EncodeSnapshot
 from datastatus.engine.sync import SyncEngine
 from datastatus.engine.watch import Watches
 from datastatus.engine.watch_hub import WatchHub
@@ -52,8 +53,8 @@ class EngineOptions:
 class Encoding:
     """How clients are told: given by whoever sends it, so that the engine knows no wire format."""
 
-    transition: Callable[[Transition], bytes]
-    snapshot: Callable[[Sequence[Dataset]], bytes]
+    transition: EncodeTransition
+    snapshot: EncodeSnapshot
     data_status: EncodeDataStatus
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,7 +13,7 @@ import structlog
 
 from datastatus import errors
 from datastatus.domain.dataset import Transition
-from datastatus.domain.watch import Entry, ResumeToken
+from datastatus.domain.watch import EncodeTransition, Entry, ResumeToken
 from datastatus.engine.batching import SelfBatcher
 from datastatus.engine.catch_up import CatchUp
 from datastatus.engine.pacing import Pacer
@@ -43,13 +43,13 @@ _PAGES_IN_A_TURN = 4
 # The pages kept for watchers behind the ring may take this part of the ring's memory beside it.
 _CATCH_UP_SHARE = 4
 
-Encode = Callable[[Transition], bytes]
-
 
 class WatchHub:
     """A bounded ring of the newest transitions; watchers hold positions in it, no queues of their own."""
 
-    def __init__(self, database: Database, encode: Encode, *, ring_bytes_max: int, watchers_max: int) -> None:
+    def __init__(
+        self, database: Database, encode: EncodeTransition, *, ring_bytes_max: int, watchers_max: int
+    ) -> None:
         self._database = database
         self._encode = encode
         self._ring = TransitionRing(ring_bytes_max)
