@@ -160,12 +160,11 @@ class _Parser:
         path = self._path()
         found = _COMPARATOR.match(self._text, self._at)
         if found is None:
-            problem = (
-                "functions are not supported"
-                if self._text[self._at : self._at + 1] == "("
-                else ("a comparison is missing: write field = value, or field:* for a field that is there")
+            if self._text.startswith("(", self._at):
+                raise self._refuse("functions are not supported")
+            raise self._refuse(
+                "a comparison is missing: write field = value, or field:* for a field that is there"
             )
-            raise self._refuse(problem)
         try:
             field = find_field(self._model, path)
         except UnknownField as exc:
@@ -201,7 +200,8 @@ class _Parser:
     def _argument(self) -> tuple[str, bool]:
         """The text, and whether it was quoted."""
         quote = self._text[self._at : self._at + 1]
-        if quote in ('"', "'"):
+        quoted = quote in ('"', "'")
+        if quoted:
             end = self._at + 1
             while end < len(self._text) and self._text[end] != quote:
                 end += 2 if self._text[end] == "\\" else 1
@@ -218,7 +218,7 @@ class _Parser:
         if "\0" in text:
             raise self._refuse("a value has no NUL in it")
         self._skip_space()
-        return text, quote != "" and quote in "\"'"
+        return text, quoted
 
     def _next_is(self, keyword: str) -> bool:
         end = self._at + len(keyword)
@@ -252,11 +252,9 @@ def _misfit(field: Field, comparator: Comparator) -> str | None:
     if field.kind is Kind.OBJECT:
         return f"{field.path} holds other fields: name one of them, or ask for {field.path}:*"
     if field.is_repeated:
-        return (
-            None
-            if comparator is Comparator.HAS
-            else f"a record has several {field.path}: look among them with :"
-        )
+        if comparator is Comparator.HAS:
+            return None
+        return f"a record has several {field.path}: look among them with :"
     if comparator is Comparator.HAS:
         return None if field.kind is Kind.TEXT else f"{field.path} is one value: compare it with ="
     if field.kind in (Kind.ENUM, Kind.BOOLEAN) and comparator not in (Comparator.EQUALS, Comparator.DIFFERS):
