@@ -143,8 +143,7 @@ class DatastatusClient:
         )
         return await call(
             self._line,
-            SyncServiceStub,
-            lambda stub, seconds: stub.QueueSync(request, timeout=seconds),
+            lambda channel, seconds: SyncServiceStub(channel).QueueSync(request, timeout=seconds),
             timeout_seconds,
         )
 
@@ -153,8 +152,7 @@ class DatastatusClient:
         request = sync_service_pb2.CancelSyncRequest(dataset_id=str(dataset_id))
         return await call(
             self._line,
-            SyncServiceStub,
-            lambda stub, seconds: stub.CancelSync(request, timeout=seconds),
+            lambda channel, seconds: SyncServiceStub(channel).CancelSync(request, timeout=seconds),
             timeout_seconds,
         )
 
@@ -163,8 +161,7 @@ class DatastatusClient:
         request = sync_service_pb2.GetDatasetRequest(dataset_id=str(dataset_id))
         return await call(
             self._line,
-            SyncServiceStub,
-            lambda stub, seconds: stub.GetDataset(request, timeout=seconds),
+            lambda channel, seconds: SyncServiceStub(channel).GetDataset(request, timeout=seconds),
             timeout_seconds,
         )
 
@@ -177,8 +174,7 @@ class DatastatusClient:
         )
         return await call(
             self._line,
-            SyncServiceStub,
-            lambda stub, seconds: stub.GetDataStatus(request, timeout=seconds),
+            lambda channel, seconds: SyncServiceStub(channel).GetDataStatus(request, timeout=seconds),
             timeout_seconds,
         )
 
@@ -237,8 +233,7 @@ class DatastatusClient:
         )
         return await call(
             self._line,
-            RecordServiceStub,
-            lambda stub, seconds: stub.GetRecord(request, timeout=seconds),
+            lambda channel, seconds: RecordServiceStub(channel).GetRecord(request, timeout=seconds),
             timeout_seconds,
         )
 

@@ -19,7 +19,6 @@ _RETRY_SECONDS_MAX = 5.0
 # After which an answer is no longer expected over this connection.
 _ATTEMPT_SECONDS_MAX = 10.0
 
-Stub = TypeVar("Stub")
 Response = TypeVar("Response")
 
 
@@ -82,11 +81,10 @@ def jittered(failures: int) -> float:
 
 async def call(
     line: Line,
-    service: Callable[[grpc.aio.Channel], Stub],
-    invoke: Callable[[Stub, float], Awaitable[Response]],
+    invoke: Callable[[grpc.aio.Channel, float], Awaitable[Response]],
     timeout_seconds: float,
 ) -> Response:
-    """`invoke` with a stub of `service` and a deadline in seconds.
+    """`invoke` with a channel and a deadline in seconds.
 
     And again, while the time lasts, where the failure may pass: only for calls that may be repeated. With math.inf
     for ever. Raises the last failure.
@@ -97,7 +95,7 @@ async def call(
         left_seconds = max(end - time.monotonic(), 0.001)
         async with line.channel() as channel:
             try:
-                return await invoke(service(channel), min(left_seconds, _ATTEMPT_SECONDS_MAX))
+                return await invoke(channel, min(left_seconds, _ATTEMPT_SECONDS_MAX))
             except grpc.aio.AioRpcError as exc:
                 failure = translate(exc)
                 pause_seconds = jittered(failures)

@@ -46,7 +46,6 @@ class RecordListing:
         request.MergeFrom(self._request)
         return await call(
             self._line,
-            RecordServiceStub,
-            lambda stub, seconds: stub.ListRecords(request, timeout=seconds),
+            lambda channel, seconds: RecordServiceStub(channel).ListRecords(request, timeout=seconds),
             self._timeout_seconds,
         )
