@@ -8,6 +8,7 @@ bench           what every benchmark is given: Postgres, services, bare servers,
 programs        server programs, each in a process of its own
 bare_server     the gRPC server that does nothing: the limit of most figures
 loads           what load processes do: unary calls, counted and timed
+sql             connections to Postgres beside the service's own
 seed, history   connections to work on, and years of history, written by COPY
 queueing, watching, reading, lifecycle, records, startup, growth, scaling
                 the figures, a module for each group

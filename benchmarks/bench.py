@@ -20,11 +20,10 @@ from threading import Event
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg
-
 from benchmarks import bare_server
 from benchmarks.programs import Program, migrate_command, program, run, serve_command
 from benchmarks.rounds import alternate
+from benchmarks.sql import connected
 from datastatus.embedded import embedded_postgres
 from datastatus.store.journal_room import make_journal_room
 from datastatus.store.opening import open_database
@@ -117,12 +116,9 @@ class Bench:
             await self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     async def exists(self, database: str) -> bool:
-        connection = await asyncpg.connect(self._admin_dsn)
-        try:
+        async with connected(self._admin_dsn) as connection:
             query = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)"
             return await connection.fetchval(query, database)
-        finally:
-            await connection.close()
 
     async def rename(self, dsn: str, name: str) -> None:
         """Keep a database beyond the run, under a name of its own."""
@@ -161,11 +157,8 @@ class Bench:
 
     async def execute(self, statement: str) -> None:
         """Run a statement as the administrator, outside any transaction."""
-        connection = await asyncpg.connect(self._admin_dsn)
-        try:
+        async with connected(self._admin_dsn) as connection:
             await connection.execute(statement, timeout=600)
-        finally:
-            await connection.close()
 
 
 def schema_fingerprint() -> str:
@@ -213,10 +206,7 @@ async def open_bench(data_folder: Path, *, quick: bool, rounds: int) -> AsyncIte
 
 
 async def _check_durability(dsn: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
+    async with connected(dsn) as connection:
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):
             if (found := await connection.fetchval(f"SHOW {setting}")) != "on":
                 raise NotDurable(f"{setting} is {found}")
-    finally:
-        await connection.close()

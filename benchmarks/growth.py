@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import grpc
 from google.protobuf.message import Message
 
@@ -23,6 +22,7 @@ from benchmarks.loads import received, unary
 from benchmarks.plans import Touched, touched
 from benchmarks.queueing import STUB, function_arguments
 from benchmarks.seed import Link
+from benchmarks.sql import connected
 from datastatus.domain.data_types import DATA_TYPES
 from datastatus.store.sql import queries
 from datastatus.v1 import connector_pb2, connector_service_pb2_grpc, dataset_pb2
@@ -113,11 +113,8 @@ async def history_template(bench: Bench, types: Sequence[str], companies: int, d
 
 
 async def _links(dsn: str) -> list[Link]:
-    connection = await asyncpg.connect(dsn)
-    try:
+    async with connected(dsn) as connection:
         rows = await connection.fetch("SELECT company_id, id FROM connection ORDER BY id")
-    finally:
-        await connection.close()
     return [Link(str(row["company_id"]), str(row["id"])) for row in rows]
 
 
@@ -191,10 +188,7 @@ async def touched_by_calls(store: GrownStore) -> dict[str, Touched]:
         "claimable_datasets": ([], connection_ids, [], UUID(int=0), 10),
         "read_transitions": (10_000, 100),
     }
-    connection = await asyncpg.connect(store.service.dsn)
-    try:
+    async with connected(store.service.dsn) as connection:
         return {
             name: await touched(connection, queries()[name], *arguments) for name, arguments in calls.items()
         }
-    finally:
-        await connection.close()

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 
 from benchmarks.seed import INTEGRATION, Link, seed_links
+from benchmarks.sql import connected
 
 _COMPLETE = ("QUEUED", "FETCHING", "MAPPING", "VALIDATING", "PROCESSING", "COMPLETE")
 _FAILED = ("QUEUED", "FETCHING", "FETCH_ERROR")
@@ -122,8 +123,7 @@ async def build_history(dsn: str, companies: int, types: Sequence[str], datasets
     """Fill a migrated and otherwise empty database."""
     links = await seed_links(dsn, companies)
     history = History(links, types, datasets, datetime.now(UTC) - _SPAN)
-    connection = await asyncpg.connect(dsn, command_timeout=_COPY_SECONDS_MAX)
-    try:
+    async with connected(dsn, command_timeout=_COPY_SECONDS_MAX) as connection:
         # Foreign keys hold by construction; checks are made all the same.
         await connection.execute("SET session_replication_role = replica")
         await _copy(connection, "dataset", _dataset_rows(history), _DATASET_COLUMNS)
@@ -137,8 +137,6 @@ async def build_history(dsn: str, companies: int, types: Sequence[str], datasets
         # As autovacuum leaves it: nothing measured has to do this in passing.
         await connection.execute("VACUUM (FREEZE, ANALYZE)")
         await connection.execute("CHECKPOINT")
-    finally:
-        await connection.close()
     return history
 
 
@@ -178,8 +176,7 @@ async def _chunks(rows: Iterator[str]) -> AsyncIterator[bytes]:
 
 async def read_journal(dsn: str, transitions: int, page: int) -> float:
     """Transitions a second that asyncpg reads, from the beginning of the journal."""
-    connection = await asyncpg.connect(dsn)
-    try:
+    async with connected(dsn) as connection:
         statement = await connection.prepare("SELECT * FROM transition WHERE seq > $1 ORDER BY seq LIMIT $2")
         seq = 0
         begun = time.monotonic()
@@ -187,5 +184,3 @@ async def read_journal(dsn: str, transitions: int, page: int) -> float:
             rows = await statement.fetch(seq, page)
             seq = rows[-1]["seq"]
         return seq / (time.monotonic() - begun)
-    finally:
-        await connection.close()

@@ -13,6 +13,7 @@ import grpc
 from google.protobuf.message import Message
 
 from benchmarks.figures import percentile
+from benchmarks.sql import connected
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +103,8 @@ class StreamEnded(Exception):
 
 
 async def run_sql(dsn: str, statement: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
+    async with connected(dsn) as connection:
         await connection.execute(statement)
-    finally:
-        await connection.close()
 
 
 async def _in_turn(

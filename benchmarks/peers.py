@@ -17,6 +17,8 @@ from typing import Any
 
 import asyncpg
 
+from benchmarks.sql import connected
+
 # What was fastest here, of 10 (its default) to 1000 jobs that a worker takes at once.
 _PGQUEUER_TUNED_BATCH_JOBS = 500
 _PGQUEUER_DEFAULT_BATCH_JOBS = 10
@@ -46,20 +48,18 @@ async def _pgqueuer_install(dsn: str) -> None:
     from pgqueuer.db import AsyncpgDriver  # pyright: ignore[reportMissingImports]
     from pgqueuer.queries import Queries  # pyright: ignore[reportMissingImports]
 
-    connection = await asyncpg.connect(dsn)
-    await Queries(AsyncpgDriver(connection)).install()
-    await connection.close()
+    async with connected(dsn) as connection:
+        await Queries(AsyncpgDriver(connection)).install()
 
 
 async def _pgqueuer_enqueue(dsn: str, jobs: int, batch: int) -> None:
     from pgqueuer.db import AsyncpgDriver  # pyright: ignore[reportMissingImports]
     from pgqueuer.queries import Queries  # pyright: ignore[reportMissingImports]
 
-    connection = await asyncpg.connect(dsn)
-    queries = Queries(AsyncpgDriver(connection))
-    for _ in range(0, jobs, batch):
-        await queries.enqueue(["nothing"] * batch, [None] * batch, [0] * batch)
-    await connection.close()
+    async with connected(dsn) as connection:
+        queries = Queries(AsyncpgDriver(connection))
+        for _ in range(0, jobs, batch):
+            await queries.enqueue(["nothing"] * batch, [None] * batch, [0] * batch)
 
 
 async def _pgqueuer_work(dsn: str, jobs: int, ready: Event, *, batch_size: int) -> float:

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
 
-import asyncpg
 import grpc
 import psutil
 
@@ -17,6 +16,7 @@ from benchmarks.bench import Bench, Service
 from benchmarks.figures import Figure, Reach, Series
 from benchmarks.loads import received
 from benchmarks.seed import Link, seed_links
+from benchmarks.sql import connected
 from datastatus.client import DatastatusClient
 from datastatus.v1 import (
     connector_pb2,
@@ -69,14 +69,11 @@ async def records(bench: Bench) -> list[Figure]:
 
 async def _stages(dsn: str, link: Link) -> list[tuple[str, float]]:
     """(status, seconds in it) of the connection's only sync, as the journal has it, from FETCHING on."""
-    connection = await asyncpg.connect(dsn)
-    try:
+    async with connected(dsn) as connection:
         rows = await connection.fetch(
             "SELECT to_status, occurred FROM transition WHERE connection_id = $1 ORDER BY version",
             link.connection_id,
         )
-    finally:
-        await connection.close()
     return [
         (entered["to_status"], (left["occurred"] - entered["occurred"]).total_seconds())
         for entered, left in pairwise(rows[1:])
@@ -182,8 +179,7 @@ async def _beat(stream: grpc.aio.StreamStreamCall, seconds: float) -> None:
 
 async def copy(dsn: str, count: int) -> float:
     """Records a second, by COPY into a table of its own."""
-    connection = await asyncpg.connect(dsn)
-    try:
+    async with connected(dsn) as connection:
         await connection.execute("DROP TABLE IF EXISTS copied")
         await connection.execute("CREATE TABLE copied (record bytea)")
         begun = time.monotonic()
@@ -191,5 +187,3 @@ async def copy(dsn: str, count: int) -> float:
             "copied", records=((record,) for page in _raw_pages(count) for record in page)
         )
         return count / (time.monotonic() - begun)
-    finally:
-        await connection.close()

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import asyncpg
 import grpc
 from uuid_utils.compat import uuid7
 
+from benchmarks.sql import connected
 from datastatus.v1 import sync_service_pb2, sync_service_pb2_grpc
 from datastatus.v1.sync_service_pb2 import SyncRequest
 
@@ -36,8 +36,7 @@ async def seed_links(
     now = datetime.now(UTC)
     company_ids = [uuid7() for _ in range(companies)]
     links = [(company_id, uuid7()) for _ in range(connections_each) for company_id in company_ids]
-    connection = await asyncpg.connect(dsn)
-    try:
+    async with connected(dsn) as connection:
         await connection.copy_records_to_table(
             "company", records=[(one, "Acme") for one in company_ids], columns=["id", "name"]
         )
@@ -47,8 +46,6 @@ async def seed_links(
             columns=["id", "company_id", "integration_key", "status", "first_linked", "authorized"],
         )
         await connection.execute("ANALYZE company, connection")
-    finally:
-        await connection.close()
     return [Link(str(company), str(link)) for company, link in links]
 
 
