@@ -29,7 +29,7 @@ from datastatus.v1 import (
     watch_pb2,
 )
 from messages import fill_with_nonsense
-from running_service import RunningService, client_of, linked, reason_of, running_service, violations_of
+from running_service import RunningService, linked, reason_of, running_service, violations_of
 
 NONSENSE_CALLS_PER_METHOD = 60
 SEED = int(os.environ.get("NONSENSE_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
@@ -55,12 +55,6 @@ METHODS = [
 async def service() -> AsyncIterator[RunningService]:
     async with running_service() as service:
         yield service
-
-
-@pytest.fixture
-async def client(service: RunningService) -> AsyncIterator[Client]:
-    async with client_of(service) as client:
-        yield client
 
 
 @pytest.fixture

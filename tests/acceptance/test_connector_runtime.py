@@ -56,13 +56,6 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-async def service(scripts: Path) -> AsyncIterator[RunningService]:
-    environment = {"PYTHONPATH": str(PLUGINS), "SCRIPTED_SOURCE_FOLDER": str(scripts)}
-    async with running_service("--lease-seconds", "2", environment=environment) as service:
-        yield service
-
-
 @pytest.fixture
 async def client(service: RunningService) -> AsyncIterator[Client]:
     async with client_of(service) as client:

@@ -25,7 +25,6 @@ from datastatus.v1 import (
 from raw_connector import RawConnector, raw_connector
 from running_service import (
     RunningService,
-    client_of,
     ended,
     linked,
     reason_of,
@@ -43,12 +42,6 @@ MAPPING, COMPLETE = dataset_pb2.DATASET_STATUS_MAPPING, dataset_pb2.DATASET_STAT
 async def service() -> AsyncIterator[RunningService]:
     async with running_service("--lease-seconds", "2") as service:
         yield service
-
-
-@pytest.fixture
-async def client(service: RunningService) -> AsyncIterator[Client]:
-    async with client_of(service) as client:
-        yield client
 
 
 async def claimed_on(client: Client, connection: connection_pb2.Connection) -> list[str]:

@@ -19,7 +19,7 @@ from datastatus.v1 import (
     dataset_pb2,
     sync_service_pb2,
 )
-from running_service import RunningService, client_of, linked, running_service
+from running_service import RunningService, linked, running_service
 
 STAGES = (
     dataset_pb2.DATASET_STATUS_FETCHING,
@@ -34,12 +34,6 @@ STAGES = (
 async def service() -> AsyncIterator[RunningService]:
     async with running_service() as service:
         yield service
-
-
-@pytest.fixture
-async def client(service: RunningService) -> AsyncIterator[Client]:
-    async with client_of(service) as client:
-        yield client
 
 
 @pytest.fixture
