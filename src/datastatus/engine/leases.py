@@ -62,7 +62,6 @@ class Reaper:
                     dataset_id,
                     status,
                     only_expired=True,
-                    description=message if status is DatasetStatus.QUEUED else None,
                     error_message=message,
                     error_code=code,
                 )

@@ -187,7 +187,6 @@ class Pipeline:
             raise errors.LeaseLost(str(work.dataset_id))
 
     async def _settle(self, work: Work, status: DatasetStatus, message: str, code: str) -> None:
-        requeued = status is DatasetStatus.QUEUED
         # The last counts: without the lease they cannot be noted any more.
         await self._progress.flush()
         # It may quote what stands at the source.
@@ -196,7 +195,6 @@ class Pipeline:
             work.dataset_id,
             status,
             held_token=work.lease_token,
-            description=message if requeued else None,
             error_message=message,
             error_code=code,
         )

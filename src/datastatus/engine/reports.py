@@ -280,7 +280,7 @@ def _given_back(assignment: Assignment, report: Report) -> Change:
         assignment.dataset_id,
         status,
         held_token=assignment.lease_token,
-        description=report.description or (message if status is DatasetStatus.QUEUED else None),
+        description=report.description,
         error_message=message,
         error_code=code,
         records_fetched=report.records_fetched,

@@ -281,8 +281,12 @@ async def deauthorize_connection(executor: Executor, change: Change) -> ChangeRe
 
 
 def describe(change: Change) -> str:
-    """The description that the journal keeps for the change."""
-    return change.description or DESCRIPTIONS[change.to_status]
+    """The description that the journal keeps for the change; of one back to QUEUED, what went wrong."""
+    if change.description:
+        return change.description
+    if change.to_status is DatasetStatus.QUEUED and change.error_message:
+        return change.error_message
+    return DESCRIPTIONS[change.to_status]
 
 
 _QUEUE_OUTCOMES = {str(outcome): outcome for outcome in QueueOutcome}
