@@ -41,10 +41,6 @@ class DatasetStatus(StrEnum):
         return not TRANSITIONS[self]
 
     @property
-    def is_error(self) -> bool:
-        return self.endswith("_ERROR")
-
-    @property
     def may_have_error(self) -> bool:
         """Whether a change to it may say what went wrong: an end without success, or another attempt."""
         return self is DatasetStatus.QUEUED or (self.is_terminal and self is not DatasetStatus.COMPLETE)

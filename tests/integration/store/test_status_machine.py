@@ -153,7 +153,7 @@ class StatusMachine(RuleBasedStateMachine):
             to_status,
             held_token=None if to_status in (DatasetStatus.CANCELLED, DatasetStatus.QUEUED) else token,
             only_expired=to_status is DatasetStatus.QUEUED,
-            error_message="it failed" if to_status.is_error else None,
+            error_message="it failed" if to_status.may_have_error else None,
         )
 
     @rule(seed=seeds, contested=st.booleans())
