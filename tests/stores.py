@@ -93,6 +93,14 @@ class Store:
         while not await self.sql.fetchval(blocks):
             pass
 
+    @asynccontextmanager
+    async def uncommitted(self, query: str, *arguments: Any) -> AsyncIterator[None]:
+        """Somebody has carried out `query`, and commits it once what begins in the `with` waits for that."""
+        async with self.sql.transaction():
+            await self.sql.execute(query, *arguments)
+            yield
+            await self.until_it_blocks()
+
     async def head_seq(self) -> int:
         return (await journal.journal_bounds(self.database)).head_seq
 
@@ -138,6 +146,17 @@ def an_item(link: Link, data_type: str = "invoices", **changes: Any) -> QueueIte
 
 def claim(dataset_id: UUID, token: UUID, *, seconds: float = 60) -> Change:
     return Change(dataset_id, DatasetStatus.FETCHING, grant=Grant(token, UUID(int=1), seconds))
+
+
+# What calls do, for `Store.uncommitted`: $1 is the dataset.
+CHANGE = """
+    SELECT first_seq FROM transition_datasets(ARRAY[
+        ROW($1, $2, NULL, false, '', NULL, NULL, NULL, NULL, NULL, NULL, NULL)::requested_change])
+"""
+QUEUE = """
+    SELECT first_seq FROM queue_datasets(ARRAY[
+        ROW($1, $2, $3, $4, 'API', 1, true, false, false, 'a', $5, $6, NULL)::queue_item], '', '', 24)
+"""
 
 
 # Each finds what must never be, at any moment of any store.

@@ -122,7 +122,30 @@ async def test_what_is_queued_says_what_it_waits_for(store: Store) -> None:
             assert await reason() is None
         await companies.drain_connector_session(store.database, session)
         assert await reason() is WaitReason.WAITING_FOR_SYNC
+        # Its server renews it no more.
+        assert await companies.renew_connector_session(store.database, session, -1)
+        assert await reason() is WaitReason.WAITING_FOR_CONNECTOR
     assert await reason() is WaitReason.WAITING_FOR_CONNECTOR
+
+
+async def test_what_was_lost_right_after_its_claim_is_not_handed_out(store: Store) -> None:
+    link = await store.connection()
+    lost, kept = await queue(store, link, "bills", "items")
+    async with online(store, link) as session:
+        await claim(store, session, lost, kept)
+        await store.change(Change(lost, DatasetStatus.CANCELLED))
+        found = await datasets.claimed_datasets(store.database, [lost, kept])
+        assert [assignment.dataset_id for assignment in found] == [kept]
+
+
+async def test_of_several_connectors_that_which_is_online_longest_is_shown(store: Store) -> None:
+    link = await store.connection()
+    async with online(store, link) as first, online(store, keys=["gnucash"]):
+        await store.sql.execute("UPDATE connector_session SET connector_name = 'first' WHERE id = $1", first)
+        connection = await companies.get_connection(store.database, link.connection_id)
+        assert connection is not None
+        assert connection.connector is not None
+        assert (connection.connector.connector_name, connection.connector.connectors) == ("first", 2)
 
 
 async def test_a_company_that_has_its_share_waits_while_another_does_not(own_store: Store) -> None:

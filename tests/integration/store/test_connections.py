@@ -14,8 +14,9 @@ from datastatus.domain.dataset import DatasetStatus, Trigger
 from datastatus.engine.credentials import CredentialsVault, KeyRing, Rotation, generate_key
 from datastatus.store import companies, credentials, datasets, journal
 from datastatus.store.credentials import SealedCredentials
+from datastatus.store.ids import NIL
 from datastatus.store.journal import Change, ChangeOutcome
-from stores import Link, Store
+from stores import CHANGE, QUEUE, Link, Store
 
 
 async def connection_of(store: Store, link: Link) -> Connection:
@@ -117,6 +118,19 @@ async def test_an_error_is_kept_once_and_is_resolved_by_the_next_link(store: Sto
     await authorized(store, link)
     [resolved] = (await connection_of(store, link)).errors
     assert resolved.resolved is not None
+    await authorized(store, link)
+    assert (await connection_of(store, link)).errors == (resolved,)
+
+
+async def test_of_many_errors_the_newest_are_shown(store: Store) -> None:
+    link = await store.connection()
+    await store.sql.execute(
+        "INSERT INTO connection_error (connection_id, occurred, code, message)"
+        " SELECT $1, clock_timestamp() + make_interval(secs => n), 'E' || n, '' FROM generate_series(1, 12) n",
+        link.connection_id,
+    )
+    shown = [one.code for one in (await connection_of(store, link)).errors]
+    assert shown == [f"E{number}" for number in range(12, 2, -1)]
 
 
 async def test_a_refusal_of_earlier_credentials_says_nothing_of_the_present_ones(store: Store) -> None:
@@ -150,6 +164,74 @@ async def test_where_the_present_credentials_were_refused_too_an_earlier_refusal
     assert await auth_error(store, fetching, token) is ChangeOutcome.DONE
     dataset = await store.dataset(fetching)
     assert (dataset.status, dataset.error_code) == (DatasetStatus.AUTH_ERROR, "REVOKED")
+
+
+async def test_what_waits_for_another_attempt_is_refused_by_whoever_reports_without_a_lease(
+    store: Store,
+) -> None:
+    link = await store.connection()
+    dataset_id = await store.queued(link)
+    token = await store.bring_to(dataset_id, DatasetStatus.FETCHING)
+    await store.change(Change(dataset_id, DatasetStatus.QUEUED, held_token=token))
+    # Its last attempt had the credentials of before; the one that is refused has not begun.
+    await authorized(store, link, b"new")
+
+    assert await auth_error(store, dataset_id, NIL) is ChangeOutcome.DONE
+    assert (await store.dataset(dataset_id)).status is DatasetStatus.AUTH_ERROR
+    assert (await connection_of(store, link)).status is ConnectionStatus.DEAUTHORIZED
+
+
+async def test_a_refusal_waits_for_the_link_that_replaces_what_was_refused(store: Store) -> None:
+    link = await store.connection()
+    dataset_id = await store.queued(link)
+    token = await store.bring_to(dataset_id, DatasetStatus.FETCHING)
+    relink = "SELECT link_connection($1, $2, 'LINKED', $3, 'key', '{}', '{}', 'RELINK', '{}', '')"
+    async with store.uncommitted(relink, link.connection_id, link.company_id, b"new"):
+        refused = asyncio.create_task(auth_error(store, dataset_id, token))
+    assert await refused is ChangeOutcome.DONE
+    assert (await store.dataset(dataset_id)).status is DatasetStatus.QUEUED
+    assert (await connection_of(store, link)).status is ConnectionStatus.LINKED
+    assert await kept(store, link) == b"new"
+
+
+async def test_a_refusal_of_what_is_just_being_cancelled_leaves_the_connection_alone(store: Store) -> None:
+    link = await store.connection()
+    dataset_id = await store.queued(link)
+    token = await store.bring_to(dataset_id, DatasetStatus.FETCHING)
+    async with store.uncommitted(CHANGE, dataset_id, DatasetStatus.CANCELLED):
+        refused = asyncio.create_task(auth_error(store, dataset_id, token))
+    assert await refused is ChangeOutcome.LEASE_LOST
+    connection = await connection_of(store, link)
+    assert (connection.status, connection.errors) == (ConnectionStatus.LINKED, ())
+
+
+@pytest.mark.parametrize("status", [DatasetStatus.MAPPING, DatasetStatus.FETCH_ERROR])
+async def test_what_is_just_being_changed_is_unlinked_as_it_is_then(
+    store: Store, status: DatasetStatus
+) -> None:
+    link = await store.connection()
+    dataset_id = await store.queued(link)
+    await store.bring_to(dataset_id, DatasetStatus.FETCHING)
+    async with store.uncommitted(CHANGE, dataset_id, status):
+        unlinked = asyncio.create_task(
+            companies.unlink_connection(store.database, link.connection_id, delete=False, description="Gone.")
+        )
+    assert await unlinked
+    told = [(one.from_status, one.to_status) for one in await store.transitions(dataset_id)][2:]
+    changed = (DatasetStatus.FETCHING, status)
+    assert told == ([changed] if status.is_terminal else [changed, (status, DatasetStatus.CANCELLED)])
+
+
+async def test_what_is_just_being_queued_is_unlinked_too(store: Store) -> None:
+    link = await store.connection()
+    dataset_id = uuid7()
+    queueing = (dataset_id, link.company_id, link.connection_id, "invoices", None, None)
+    async with store.uncommitted(QUEUE, *queueing):
+        unlinked = asyncio.create_task(
+            companies.unlink_connection(store.database, link.connection_id, delete=False, description="Gone.")
+        )
+    assert await unlinked
+    assert (await store.dataset(dataset_id)).status is DatasetStatus.CANCELLED
 
 
 async def test_a_link_that_was_overtaken_changes_nothing(store: Store) -> None:
@@ -208,6 +290,7 @@ async def test_strays_of_a_connection_are_ended_unless_it_was_linked_again(store
         await auth_error(store, failing, await store.bring_to(failing, DatasetStatus.FETCHING))
         is ChangeOutcome.DONE
     )
+    assert await datasets.connections_with_strays(store.database, 10) == [], "it is still in hand"
     await store.change(Change(stray, DatasetStatus.QUEUED, held_token=token))
     assert await datasets.connections_with_strays(store.database, 10) == [link.connection_id]
 

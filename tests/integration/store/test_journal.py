@@ -180,6 +180,29 @@ async def test_a_partition_in_use_is_dropped_later_and_no_writer_waits_for_it(ow
     assert await own_store.sql.fetchval("SELECT min(seq) FROM transition") == 101
 
 
+async def test_what_is_still_told_of_is_not_dropped_whoever_asks(own_store: Store) -> None:
+    await small_partitions(own_store.sql, 2)
+    await fill(own_store, 2)
+    await journal_room.make_journal_room(own_store.database, 2)
+    await journal_room.raise_oldest_seq(own_store.database, 2)
+    assert await journal_room.drop_journal_partition(own_store.database, 1)
+    assert [one.seq for one in await own_store.transitions()] == [1, 2]
+
+
+async def test_a_journal_that_was_emptied_goes_on_where_it_was(own_store: Store) -> None:
+    await small_partitions(own_store.sql, 2)
+    await fill(own_store, 2)
+    await journal_room.make_journal_room(own_store.database, 2)
+    for oldest_seq in (3, 1):
+        # A server that would keep more does not bring back what another has given up.
+        await journal_room.raise_oldest_seq(own_store.database, oldest_seq)
+    assert await journal_room.drop_journal_partition(own_store.database, 1)
+    assert await own_store.transitions() == []
+    assert await own_store.head_seq() == 2
+    await fill(own_store, 2)
+    assert [one.seq for one in await own_store.transitions()] == [3, 4]
+
+
 async def test_there_are_never_many_partitions(own_store: Store) -> None:
     await small_partitions(own_store.sql, 2)
     keeper = JournalKeeper(own_store.database, retention=TEN_YEARS, partition_transitions=2)
@@ -200,6 +223,15 @@ async def test_a_new_epoch_begins_after_the_newest_transition(own_store: Store) 
     assert (epoch > first, fork_seq) == (True, 10)
     assert await epochs.forks(own_store.database) == [(first, 0), (epoch, 10)]
     assert (await journal.journal_bounds(own_store.database)).epoch == epoch
+
+
+async def test_what_a_call_tells_is_of_the_newest_epoch(own_store: Store) -> None:
+    link = await own_store.connection()
+    epoch, _ = await begin_new_epoch(own_store.dsn)
+    item = an_item(link)
+    queued = journal.written(await journal.queue_datasets(own_store.database, [item]))
+    cancelled = journal.written(await own_store.change(Change(item.dataset_id, DatasetStatus.CANCELLED)))
+    assert [one and one.epoch for one in (queued, cancelled)] == [epoch, epoch]
 
 
 async def test_an_epoch_that_was_lost_does_not_come_again(own_store: Store) -> None:

@@ -14,10 +14,10 @@ from uuid_utils.compat import uuid7
 from datastatus.domain.connection import ConnectionStatus
 from datastatus.domain.dataset import DatasetStatus
 from datastatus.domain.settings import built_in_setting
-from datastatus.store import companies, journal, settings
+from datastatus.store import companies, datasets, journal, settings
 from datastatus.store.journal import Change, ChangeOutcome, QueueItem, QueueOutcome, QueueResult
 from datastatus.store.sql import queries
-from stores import Store, an_item
+from stores import QUEUE, Store, an_item
 
 
 async def queue(store: Store, *items: QueueItem) -> list[QueueResult]:
@@ -183,6 +183,64 @@ async def test_calls_with_the_same_items_in_opposite_orders_do_not_wait_for_each
             *(Change(winner, DatasetStatus.CANCELLED) for winner in winners if winner is not None)
         )
         assert {result.outcome for result in cancelled} == {ChangeOutcome.DONE}
+
+
+async def test_whoever_waits_for_one_slot_holds_none_that_comes_after_it(store: Store) -> None:
+    first, second = await store.connection(), await store.connection()
+    transaction = store.sql.transaction()
+    await transaction.start()
+    await store.sql.execute(
+        "INSERT INTO dataset (id, company_id, connection_id, integration_key, data_type, trigger, sync_order)"
+        " VALUES ($1, $2, $3, 'gnucash', 'invoices', 'API', 1)",
+        uuid7(),
+        first.company_id,
+        first.connection_id,
+    )
+    both = asyncio.create_task(queue(store, an_item(second), an_item(first)))
+    await store.until_it_blocks()
+    # Waiting for it would hang here.
+    [taken] = await queue(store, an_item(second))
+    await transaction.rollback()
+    assert taken.outcome is QueueOutcome.QUEUED
+    assert [result.outcome for result in await both] == [QueueOutcome.ACTIVE, QueueOutcome.QUEUED]
+
+
+async def test_a_connection_that_somebody_else_has_locked_is_left_for_later(store: Store) -> None:
+    locked, free = await store.connection(), await store.connection()
+    async with store.sql.transaction():
+        await store.sql.execute("SELECT FROM connection WHERE id = $1 FOR UPDATE", locked.connection_id)
+        # Waiting for it would hang here.
+        results = await queue(store, an_item(locked), an_item(free))
+    assert [result.outcome for result in results] == [QueueOutcome.RETRY, QueueOutcome.QUEUED]
+
+
+async def test_of_two_requests_with_one_id_at_once_the_later_changes_nothing(store: Store) -> None:
+    link = await store.connection()
+    item = an_item(link, "bills", caller="a", request_id=uuid7(), fingerprint=b"later")
+    quicker = (uuid7(), link.company_id, link.connection_id, "invoices", item.request_id, b"quicker")
+    async with store.uncommitted(QUEUE, *quicker):
+        queueing = asyncio.create_task(queue(store, item))
+    [undecided] = await queueing
+    assert undecided.outcome is QueueOutcome.RETRY
+    assert await datasets.datasets_by_id(store.database, [item.dataset_id]) == {}
+    [refused] = await queue(store, item)
+    assert (refused.outcome, refused.dataset_id) == (QueueOutcome.REUSED, quicker[0])
+
+
+async def test_of_two_requests_with_one_id_that_attach_in_one_call_the_second_is_refused(
+    store: Store,
+) -> None:
+    link = await store.connection()
+    running = await store.queued(link)
+    request_id = uuid7()
+    first, second = [
+        an_item(link, attach=True, caller="a", request_id=request_id, fingerprint=fingerprint)
+        for fingerprint in (b"first", b"second")
+    ]
+    outcomes = [result.outcome for result in await queue(store, first, second)]
+    assert outcomes == [QueueOutcome.ATTACHED, QueueOutcome.RETRY]
+    [refused] = await queue(store, second)
+    assert (refused.outcome, refused.dataset_id) == (QueueOutcome.REUSED, running)
 
 
 async def test_a_request_sent_twice_at_once_queues_once(store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from uuid import UUID
 
 import asyncpg
@@ -10,8 +11,15 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from datastatus.domain.connection import ConnectionStatus
-from datastatus.domain.dataset import TRANSITIONS, DatasetStatus, Trigger
-from datastatus.store import companies, datasets, journal
+from datastatus.domain.dataset import (
+    TRANSITIONS,
+    DatasetStatus,
+    Progress,
+    Trigger,
+    ValidationCounts,
+    WaitReason,
+)
+from datastatus.store import companies, datasets, journal, validation
 from datastatus.store.datasets import ProgressReport
 from datastatus.store.journal import Change, ChangeOutcome, Grant, QueueOutcome
 from stores import PIPELINE, Store, an_item, claim
@@ -44,6 +52,7 @@ async def test_items_of_one_call_succeed_and_fail_alone(store: Store) -> None:
     token = await store.bring_to(leased, DatasetStatus.FETCHING)
     finished = await store.queued(link, "items")
     await store.change(Change(finished, DatasetStatus.CANCELLED))
+    waiting = await store.queued(link, "items")
     head_seq = await store.head_seq()
 
     results = await store.change(
@@ -53,6 +62,8 @@ async def test_items_of_one_call_succeed_and_fail_alone(store: Store) -> None:
         Change(leased, DatasetStatus.CANCELLED),
         Change(fine, DatasetStatus.CANCELLED),
         Change(fine, DatasetStatus.CANCELLED),
+        # Nobody would hold its lease.
+        Change(waiting, DatasetStatus.FETCHING),
     )
 
     assert [result.outcome for result in results] == [
@@ -63,6 +74,7 @@ async def test_items_of_one_call_succeed_and_fail_alone(store: Store) -> None:
         ChangeOutcome.RETRY,
         ChangeOutcome.DONE,
         ChangeOutcome.RETRY,
+        ChangeOutcome.ILLEGAL,
     ]
     assert results[4].seq == head_seq + 1 == await store.head_seq()
     assert (await store.dataset(leased)).status is DatasetStatus.FETCHING
@@ -157,6 +169,9 @@ async def test_a_lease_is_given_back_only_once_it_has_run_out(store: Store) -> N
     assert (dataset_id, 1) in await datasets.expired_leases(store.database, 1000)
     [done] = await store.change(back)
     assert done.outcome is ChangeOutcome.DONE
+    # Another reaper that has seen it expired too.
+    [late] = await store.change(Change(dataset_id, DatasetStatus.INTERNAL_ERROR, only_expired=True))
+    assert late.outcome is ChangeOutcome.NOT_EXPIRED
 
     now = await store.dataset(dataset_id)
     assert (now.status, now.attempt) == (DatasetStatus.QUEUED, 2)
@@ -196,6 +211,34 @@ async def test_progress_is_kept_under_its_lease_and_begins_anew_with_an_attempt(
     assert (await store.dataset(dataset_id)).progress.fetched == 0
 
 
+async def test_a_change_ends_a_wait_and_keeps_the_counts_until_another_attempt(store: Store) -> None:
+    dataset_id = await store.queued(await store.connection())
+    token = await store.bring_to(dataset_id, DatasetStatus.FETCHING)
+    soon = await journal.store_time(store.database)
+    told = ProgressReport(
+        dataset_id, token, fetched=9, total=9, wait_reason=WaitReason.RATE_LIMITED, retry_time=soon
+    )
+    await datasets.record_progress(store.database, [told])
+    assert (await store.dataset(dataset_id)).wait_reason is WaitReason.RATE_LIMITED
+
+    for step in (DatasetStatus.MAPPING, DatasetStatus.VALIDATING):
+        await store.change(Change(dataset_id, step, held_token=token))
+    moving = await store.dataset(dataset_id)
+    assert (moving.wait_reason, moving.retry_time) == (None, None)
+    assert moving.progress == Progress(fetched=9, total=9)
+
+    await datasets.record_progress(store.database, [ProgressReport(dataset_id, token, mapped=8, validated=7)])
+    await validation.note_validation(store.database, dataset_id, token, 2, 1)
+    await store.change(Change(dataset_id, DatasetStatus.PROCESSING, held_token=token))
+    stored = await store.dataset(dataset_id)
+    assert stored.progress == Progress(fetched=9, mapped=8, validated=7, total=9)
+    assert stored.validation == ValidationCounts(errors=2, warnings=1)
+
+    await store.change(Change(dataset_id, DatasetStatus.QUEUED, held_token=token))
+    again = await store.dataset(dataset_id)
+    assert (replace(again.progress, total=None), again.validation) == (Progress(), None)
+
+
 async def test_a_refused_connection_ends_what_waits_and_nothing_else(store: Store) -> None:
     link = await store.connection()
     refused, working, waiting = [await store.queued(link, one) for one in ("bills", "invoices", "items")]
@@ -203,7 +246,12 @@ async def test_a_refused_connection_ends_what_waits_and_nothing_else(store: Stor
     token = await store.bring_to(refused, DatasetStatus.FETCHING)
     await store.bring_to(working, DatasetStatus.MAPPING)
     report = Change(
-        refused, DatasetStatus.AUTH_ERROR, held_token=token, error_message="expired", error_code="E1"
+        refused,
+        DatasetStatus.AUTH_ERROR,
+        held_token=token,
+        error_message="expired",
+        error_code="E1",
+        records_fetched=7,
     )
     wrong = await journal.deauthorize_connection(
         store.database, Change(refused, DatasetStatus.AUTH_ERROR, held_token=uuid7())
@@ -221,6 +269,8 @@ async def test_a_refused_connection_ends_what_waits_and_nothing_else(store: Stor
         DatasetStatus.QUEUED,
     ]
     assert (await store.dataset(waiting)).error_message == "expired"
+    fetched = [(await store.dataset(one)).progress.fetched for one in (refused, waiting)]
+    assert fetched == [7, 0]
     connection = await companies.get_connection(store.database, link.connection_id)
     assert connection is not None
     assert connection.status is ConnectionStatus.DEAUTHORIZED
@@ -288,6 +338,15 @@ async def test_a_connection_is_linked_once_together_with_its_first_datasets(stor
     linked = await companies.get_connection(store.database, link.connection_id)
     assert linked is not None
     assert (linked.status, linked.first_linked is not None) == (ConnectionStatus.LINKED, True)
+
+
+async def test_a_change_of_what_is_not_there_leaves_no_gap(store: Store) -> None:
+    with pytest.raises(asyncpg.CardinalityViolationError):
+        await store.sql.execute(
+            "SELECT FROM append_transitions(ARRAY[ROW($1, 'QUEUED', 'CANCELLED', '', NULL, NULL, NULL, NULL, NULL,"
+            " NULL, NULL)::change])",
+            uuid7(),
+        )
 
 
 async def test_a_killed_backend_leaves_all_of_its_call_or_nothing(store: Store) -> None:
