@@ -82,6 +82,26 @@ async def test_a_live_stream_of_an_old_epoch_ends_and_is_told_nothing_of_the_new
             await anext(watches.watch(a_request(ResumeToken(old, 11))))
 
 
+async def test_what_was_read_of_a_history_that_is_lost_is_told_to_nobody(store: Store) -> None:
+    link = await store.connection()
+    await journaled(store, link, 20)
+    # So small a ring has but one of them: the table is read, and what was read is kept.
+    async with running_watches(store.database, ring_bytes_max=1) as (hub, watches):
+        lost = await told_until(watches.watch(a_request(Start.EARLIEST)), 20)
+        await store.sql.execute("SET session_replication_role = replica")
+        await store.sql.execute("DELETE FROM transition WHERE seq > 10")
+        await store.sql.execute("SET session_replication_role = DEFAULT")
+        epoch, _ = await begin_new_epoch(store.dsn)
+        await journaled(store, link, 10)
+        while hub.epoch != epoch:
+            hub.poke()
+            await asyncio.sleep(0)
+        told = await told_until(watches.watch(a_request(Start.EARLIEST)), 20)
+    assert told == await store.transitions()
+    assert told[:10] == lost[:10]
+    assert told[10:] != lost[10:]
+
+
 @asynccontextmanager
 async def falling_behind(
     store: Store, link: Link

@@ -154,6 +154,15 @@ async def test_a_crowd_that_is_behind_leaves_others_their_turns_of_the_event_loo
     assert max(counts) <= watch_hub._PAGES_IN_A_TURN
 
 
+async def test_nothing_is_kept_of_a_watcher_who_has_left(store: Store) -> None:
+    async with running_watches(store.database) as (hub, watches):
+        watch = watches.watch(a_request(Start.NOW, NOBODY))
+        await anext(watch)
+        assert len(hub._concerned_by_key) == 1
+        await watch.aclose()
+        assert hub._concerned_by_key == {}
+
+
 async def test_a_transition_is_encoded_once_for_all_watchers(store: Store) -> None:
     encoded = Counter[int]()
 
@@ -193,6 +202,22 @@ async def test_what_concerns_nobody_wakes_nobody(store: Store) -> None:
     await asyncio.gather(running, return_exceptions=True)
 
 
+async def test_of_more_than_is_looked_at_in_one_go_the_rest_follows(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datastatus.engine.watch._SCAN_TRANSITIONS", 3)
+    link = await store.connection()
+    async with running_watches(store.database) as (hub, watches):
+        following = watches.watch(a_request(Start.NOW, of_company(link)))
+        await anext(following)
+        head_seq = await journaled(store, link, 20)
+        while hub.head_seq < head_seq:
+            hub.poke()
+            await asyncio.sleep(0)
+        told = await told_until(following, head_seq)
+    assert [one.seq for one in told] == list(range(1, head_seq + 1))
+
+
 async def test_what_this_process_commits_is_told_without_being_read(store: Store) -> None:
     link = await store.connection()
     database = StallingDatabase(store.database)
@@ -229,6 +254,7 @@ async def test_what_this_process_commits_behind_others_is_read(
         hub.committed(tails[1])
         told = await told_until(watch, tails[2].transitions[-1].seq)
         assert told == [one for tail in tails for one in tail.transitions]
+        assert hub._ahead == {}, "what has been read is not waited for any more"
 
 
 async def test_what_this_process_commits_untold_does_not_wait_for_what_others_do(

@@ -73,6 +73,21 @@ async def test_where_several_ask_at_once_those_on_their_way_are_let_in(
     assert calls.batches == [list(first), *then]
 
 
+async def test_whoever_goes_away_takes_all_that_was_not_sent_along() -> None:
+    calls = Calls()
+    batcher: SelfBatcher[str, str] = SelfBatcher(calls)
+    async with running(batcher):
+        first = asyncio.create_task(batcher.submit(["a"]))
+        await calls.begun.wait()
+        gone = asyncio.create_task(batcher.submit(["b", "c"]))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.wait([gone])
+        calls.may_end.set()
+        assert await asyncio.gather(first, batcher.submit(["d"])) == [["a"], ["d"]]
+    assert calls.batches == [["a"], ["d"]]
+
+
 async def test_of_equal_keys_one_goes_into_a_batch_and_the_others_follow_in_order() -> None:
     calls = Calls()
     calls.may_end.set()

@@ -79,5 +79,7 @@ def test_what_concerns_an_earlier_lease_leaves_the_present_one_alone() -> None:
     assert not one.drop(assignment.dataset_id, uuid7())
     one.revoke(assignment.dataset_id, RevokeReason.LEASE_LOST, uuid7())
     assert list(one.in_hand) == [assignment.dataset_id]
+    assert not one.wake.is_set()
     assert one.drop(assignment.dataset_id, assignment.lease_token)
     assert one.in_hand == {}
+    assert one.wake.is_set(), "there is room for another one"
