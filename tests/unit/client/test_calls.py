@@ -59,9 +59,12 @@ def test_an_error_inside_the_service_can_be_found_in_its_log() -> None:
 
 def test_a_reason_that_is_not_known_here_is_a_failed_call() -> None:
     detail = any_pb2.Any()
-    detail.Pack(error_details_pb2.ErrorInfo(reason="OF_THE_FUTURE", domain="datastatus"))
+    # Whatever it tells beside it.
+    info = error_details_pb2.ErrorInfo(reason="OF_THE_FUTURE", domain="datastatus", metadata={"code": "C1"})
+    detail.Pack(info)
     arrived = translate(refusal(status_pb2.Status(code=9, message="no", details=[detail])))
     assert isinstance(arrived, CallFailed)
+    assert arrived.code is grpc.StatusCode.FAILED_PRECONDITION
     assert not may_pass(arrived)
 
 

@@ -13,6 +13,7 @@ from unittest.mock import AsyncMock
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import BaseModel
 
 from datastatus import errors
@@ -23,6 +24,7 @@ from datastatus.connector.runtime import ConnectorRuntime
 from datastatus.domain.fetching import FetchScope
 from datastatus.domain.records import StandardRecord
 from datastatus.integrations.base import RawRecord, Retrying, Source
+from datastatus.integrations.encoding import encode_record
 from datastatus.integrations.gnucash import GNUCASH
 from datastatus.tasks import is_asked_to_end
 from datastatus.v1 import connector_pb2, connector_service_pb2, dataset_pb2
@@ -85,14 +87,15 @@ async def fetched(
     credentials_of: CredentialsOf | None = None,
     presence: Presence | None = None,
     lease_seconds: float = 600,
+    **scope: Any,
 ) -> connector_pb2.StatusReport:
-    """How the fetch of an assignment ends."""
+    """How the fetch of an assignment ends; `scope` limits what is asked for."""
 
     async def report(progress: connector_pb2.StatusReport) -> None: ...
 
     stub: Any = service or Service()
     fetcher = Fetcher(source, {}, credentials_of, stub, report, presence or online())
-    assignment = connector_pb2.Assignment(dataset_id="d", data_type="customers")
+    assignment = connector_pb2.Assignment(dataset_id="d", data_type="customers", **scope)
     assignment.lease.ttl.FromTimedelta(timedelta(seconds=lease_seconds))
     return await fetcher.fetch(assignment, is_asked_to_end)
 
@@ -122,6 +125,30 @@ async def test_an_error_of_the_source_is_never_taken_for_one_of_the_service(erro
 
 async def one_page() -> Pages:
     yield [{"id": "1"}]
+
+
+async def test_only_who_was_asked_for_everything_says_that_it_saw_everything() -> None:
+    changes = await fetched(ScriptedSource(one_page), modified_since=Timestamp(seconds=1))
+    assert (changes.to_status, changes.fetch_complete) == (MAPPING, False)
+    whole = await fetched(ScriptedSource(one_page))
+    assert (whole.fetch_complete, whole.complete_from) == (True, "")
+    from_a_day_on = await fetched(ScriptedSource(one_page), sync_from="2025-01-31")
+    assert (from_a_day_on.fetch_complete, from_a_day_on.complete_from) == (True, "2025-01-31")
+
+
+async def test_pages_are_as_full_as_the_service_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, large = {"id": "1"}, {"id": "1" * 20}
+    monkeypatch.setattr(fetching, "_PAGE_RECORDS_MAX", 3)
+    monkeypatch.setattr(fetching, "_PAGE_BYTES_MAX", len(encode_record(small)) + len(encode_record(large)))
+
+    async def several() -> Pages:
+        yield [small] * 7
+        yield [large, small, large, large]
+
+    service = Service()
+    report = await fetched(ScriptedSource(several), service)
+    assert [len(page) for page in service.pages] == [3, 3, 1, 2, 1, 1]
+    assert report.records_fetched == 11
 
 
 class Refusing(Service):

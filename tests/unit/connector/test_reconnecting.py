@@ -17,7 +17,7 @@ from datastatus.cli.process import first_cause
 from datastatus.connector import runtime
 from datastatus.connector.runtime import ConnectorRuntime
 from datastatus.integrations.gnucash import GNUCASH
-from datastatus.v1 import connector_pb2, connector_service_pb2_grpc
+from datastatus.v1 import connector_pb2, connector_service_pb2_grpc, dataset_pb2
 
 
 class FailingService(connector_service_pb2_grpc.ConnectorServiceServicer):
@@ -189,3 +189,67 @@ async def test_a_drain_before_the_welcome_ends_with_it(service: FailingService) 
         await connector.drain(0)
         service.may_welcome.set()
         await running
+
+
+class OneStream:
+    """A service, and its stream: it says so much, and ends it."""
+
+    def __init__(self, *said: connector_pb2.ConnectResponse) -> None:
+        self._said = said
+
+    def Connect(self, requests: object) -> OneStream:
+        return self
+
+    async def __aiter__(self) -> AsyncIterator[connector_pb2.ConnectResponse]:
+        for one in self._said:
+            yield one
+
+    def cancel(self) -> None:
+        pass
+
+
+class EndlessFetcher:
+    async def fetch(self, *_: object) -> None:
+        await asyncio.Event().wait()
+
+
+async def serve(connector: ConnectorRuntime, *said: connector_pb2.ConnectResponse) -> None:
+    stream: Any = OneStream(*said)
+    fetcher: Any = EndlessFetcher()
+    async with asyncio.TaskGroup() as tasks:
+        await connector._serve(tasks, stream, fetcher)
+        for work in connector._work.values():
+            work.cancel()
+
+
+@pytest.mark.parametrize(("token", "left"), [("earlier", {"d": "t"}), ("t", {})])
+async def test_a_revocation_takes_away_what_is_in_hand_under_its_lease_alone(
+    service: FailingService, token: str, left: dict[str, str]
+) -> None:
+    connector = connector_of(service)
+    assignment = connector_pb2.Assignment(dataset_id="d", lease=connector_pb2.Lease(token="t"))
+    revoke = connector_pb2.Revocation(dataset_id="d", lease_token=token)
+    await serve(
+        connector,
+        connector_pb2.ConnectResponse(assignment=assignment),
+        connector_pb2.ConnectResponse(revoke=revoke),
+    )
+    assert connector._leases == left
+
+
+async def test_what_the_stream_before_has_swallowed_is_reported_again(service: FailingService) -> None:
+    connector = connector_of(service)
+    report = connector_pb2.StatusReport(
+        dataset_id="d", lease_token="t", to_status=dataset_pb2.DATASET_STATUS_MAPPING
+    )
+    connector._unanswered["d"] = report
+    await serve(connector, connector_pb2.ConnectResponse(welcome=connector_pb2.ConnectorWelcome()))
+    assert connector._reports.get_nowait() == report
+
+
+async def test_a_drain_ends_a_stream_of_which_the_service_reads_nothing(service: FailingService) -> None:
+    connector = connector_of(service)
+    outgoing = connector._outgoing = asyncio.Queue(1)
+    outgoing.put_nowait(connector_pb2.ConnectRequest())
+    await connector.drain(0)
+    assert outgoing.get_nowait() is None

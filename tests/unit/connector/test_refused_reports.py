@@ -67,6 +67,13 @@ def test_what_is_refused_at_the_end_is_given_back_and_that_once() -> None:
     assert (refused.is_in_hand, refused.said()) == (False, None)
 
 
+def test_an_answer_of_a_lease_that_is_lost_says_nothing_of_the_present_one() -> None:
+    refused = Refused(MAPPING)
+    refused.runtime._settle(connector_pb2.ReportResult(dataset_id="d", lease_token="earlier", status=MAPPING))
+    assert refused.is_in_hand
+    assert refused.runtime._unanswered["d"] == Refused.report(MAPPING)
+
+
 @pytest.mark.parametrize("last", [MAPPING, QUEUED])
 def test_what_could_not_be_decided_is_kept_for_the_next_stream(
     last: dataset_pb2.DatasetStatus.ValueType,
