@@ -181,16 +181,13 @@ class Change(NamedTuple):
 
 
 class ChangeResult(NamedTuple):
-    """`status` is the dataset's after the call, None where it was not looked at; the rest where DONE.
+    """`status` is the dataset's after the call, None where it was not looked at.
 
-    `transitions` is what was journaled in `epoch`; of a deauthorisation it is not told.
+    `transitions` is what was journaled in `epoch` where DONE; of a deauthorisation it is not told.
     """
 
     outcome: ChangeOutcome
     status: DatasetStatus | None
-    seq: int | None
-    version: int | None
-    occurred: datetime | None
     epoch: int | None = None
     transitions: tuple[Transition, ...] = ()
 
@@ -200,7 +197,7 @@ async def transition_datasets(executor: Executor, changes: Sequence[Change]) -> 
     [row] = await executor.rows("transition_datasets", [_requested(change) for change in changes])
     done = itertools.count()
     return [
-        _changed(change, row, next(done), judged) if judged["outcome"] == "DONE" else _refused(judged)
+        _changed(change, row, next(done), judged) if judged["outcome"] == "DONE" else _untold(judged)
         for change, judged in zip(changes, row["judged"] or (), strict=True)
     ]
 
@@ -238,20 +235,13 @@ def _changed(change: Change, row: Row, place: int, judged: Row) -> ChangeResult:
         change.error_message,
         change.error_code,
     )
-    return ChangeResult(
-        ChangeOutcome.DONE,
-        transition.to_status,
-        transition.seq,
-        transition.version,
-        transition.occurred,
-        row["epoch"],
-        (transition,),
-    )
+    return ChangeResult(ChangeOutcome.DONE, transition.to_status, row["epoch"], (transition,))
 
 
-def _refused(judged: Row) -> ChangeResult:
-    status = STATUSES[judged["status"]] if judged["status"] else None
-    return ChangeResult(_CHANGE_OUTCOMES[judged["outcome"]], status, None, None, None)
+def _untold(row: Row) -> ChangeResult:
+    """What became of a change, without what was journaled."""
+    status = STATUSES[row["status"]] if row["status"] else None
+    return ChangeResult(_CHANGE_OUTCOMES[row["outcome"]], status)
 
 
 async def deauthorize_connection(executor: Executor, change: Change) -> ChangeResult:
@@ -271,13 +261,7 @@ async def deauthorize_connection(executor: Executor, change: Change) -> ChangeRe
         f"{DESCRIPTIONS[DatasetStatus.AUTH_ERROR]} Found by dataset {change.dataset_id}.",
         "The connection was authorised since this attempt began: it is fetched again.",
     )
-    return ChangeResult(
-        _CHANGE_OUTCOMES[row["outcome"]],
-        STATUSES[row["status"]] if row["status"] else None,
-        row["seq"],
-        row["version"],
-        row["occurred"],
-    )
+    return _untold(row)
 
 
 def describe(change: Change) -> str:

@@ -144,7 +144,8 @@ async def test_a_crowd_that_is_behind_leaves_others_their_turns_of_the_event_loo
 
     monkeypatch.setattr(WatchHub, "read", counted)
     async with running_watches(store.database, ring_bytes_max=16 << 20) as (hub, watches):
-        crowd = [watches.watch(a_request(Start.EARLIEST)) for _ in range(200)]
+        request = a_request(Start.EARLIEST, heartbeat=timedelta(seconds=60))
+        crowd = [watches.watch(request) for _ in range(200)]
         await asyncio.gather(*(anext(one) for one in crowd))
         await hub.reached(await hub.bounds())
         others = asyncio.create_task(take_turns())

@@ -82,7 +82,6 @@ BEGIN
             records_total = coalesce(item.records_total, d.records_total),
             records_mapped = CASE WHEN item.to_status = 'QUEUED' THEN 0 ELSE d.records_mapped END,
             records_validated = CASE WHEN item.to_status = 'QUEUED' THEN 0 ELSE d.records_validated END,
-            records_stored = CASE WHEN item.to_status = 'QUEUED' THEN 0 ELSE d.records_stored END,
             validation_errors = CASE WHEN item.to_status <> 'QUEUED' THEN d.validation_errors END,
             validation_warnings = CASE WHEN item.to_status <> 'QUEUED' THEN d.validation_warnings END
         FROM unnest(changes) WITH ORDINALITY AS item (

@@ -108,8 +108,9 @@ $$;
 -- dataset's afterwards.
 CREATE FUNCTION deauthorize_connection(
     dataset uuid, held_token uuid, description text, error_message text, error_code text, records_fetched bigint,
-    records_total bigint, cascade_description text, again_description text
-) RETURNS TABLE (outcome text, status dataset_status, seq bigint, version integer, occurred timestamptz)
+    records_total bigint, cascade_description text, again_description text,
+    OUT outcome text, OUT status dataset_status
+)
 LANGUAGE plpgsql
 AS $$
 #variable_conflict use_variable
@@ -118,12 +119,11 @@ DECLARE
     link uuid;
     is_linked boolean;
     last_authorized timestamptz;
-    to_status dataset_status := 'AUTH_ERROR';
     victims change[];
 BEGIN
     SELECT d.connection_id INTO link FROM dataset d WHERE d.id = dataset;
     IF NOT FOUND THEN
-        RETURN QUERY SELECT 'UNKNOWN', NULL::dataset_status, NULL::bigint, NULL::integer, NULL::timestamptz;
+        outcome := 'UNKNOWN';
         RETURN;
     END IF;
     SELECT c.status = 'LINKED', c.authorized INTO is_linked, last_authorized
@@ -132,13 +132,14 @@ BEGIN
     SELECT d.* INTO current FROM dataset d WHERE d.id = dataset;
     outcome := judge_change(
         current.status, current.lease_token, current.lease_expires, 'AUTH_ERROR', held_token, false, NULL);
+    status := current.status;
     IF outcome <> 'DONE' THEN
-        RETURN QUERY SELECT outcome, current.status, NULL::bigint, NULL::integer, NULL::timestamptz;
         RETURN;
     END IF;
 
+    status := 'AUTH_ERROR';
     IF is_linked AND current.status = 'FETCHING' AND current.claimed < last_authorized THEN
-        to_status := 'QUEUED';
+        status := 'QUEUED';
     ELSE
         UPDATE connection c SET status = 'DEAUTHORIZED' WHERE c.id = link AND c.status = 'LINKED';
         -- Of several fetches that are refused together the first tells.
@@ -149,9 +150,10 @@ BEGIN
         END IF;
     END IF;
 
-    SELECT array_agg(ROW(d.id, d.status, to_status,
+    -- The cause first.
+    SELECT array_agg(ROW(d.id, d.status, status,
             CASE
-                WHEN to_status = 'QUEUED' THEN again_description
+                WHEN status = 'QUEUED' THEN again_description
                 WHEN d.id = dataset THEN description
                 ELSE cascade_description
             END,
@@ -161,10 +163,8 @@ BEGIN
     INTO victims
     FROM dataset d
     WHERE d.connection_id = link AND d.completed IS NULL
-        AND (d.id = dataset OR (d.status = 'QUEUED' AND to_status = 'AUTH_ERROR'));
-    RETURN QUERY
-    SELECT 'DONE', to_status, a.first_seq, current.version + 1, a.occurred
-    FROM append_transitions(victims) a;
+        AND (d.id = dataset OR (d.status = 'QUEUED' AND status = 'AUTH_ERROR'));
+    PERFORM append_transitions(victims);
 END
 $$;
 

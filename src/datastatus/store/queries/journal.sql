@@ -6,7 +6,7 @@ FROM queue_datasets($1, $2, $3, $4);
 SELECT first_seq, occurred, epoch, judged FROM transition_datasets($1);
 
 -- name: deauthorize_connection
-SELECT outcome, status, seq, version, occurred FROM deauthorize_connection($1, $2, $3, $4, $5, $6, $7, $8, $9);
+SELECT outcome, status FROM deauthorize_connection($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- name: journal_bounds
 SELECT epoch, seq AS head_seq, oldest_seq FROM journal_head;
