@@ -41,7 +41,7 @@ from running_service import (
     synced,
 )
 
-COMPLETE = dataset_pb2.DATASET_STATUS_COMPLETE
+COMPLETE, MAP_ERROR = dataset_pb2.DATASET_STATUS_COMPLETE, dataset_pb2.DATASET_STATUS_MAP_ERROR
 
 
 def suppliers(count: int, *, name: str = "Supplier") -> list[dict[str, Any]]:
@@ -110,6 +110,21 @@ async def test_everything_wrong_is_listed_and_counted_on_the_dataset(
         + [("CURRENCY_CODE", f"s{n:05}", "defaultCurrency", "Euro") for n in (1, 3, 5)]
         + [("ENUM_VALUE", f"s{n:05}", "status", "Odd") for n in (1, 3, 5)]
     )
+
+
+async def test_a_record_that_was_mapped_to_nothing_fails_the_dataset_and_is_not_dropped(
+    client: Client, scripts: Path, scripted: connection_pb2.Connection
+) -> None:
+    records = suppliers(2)
+    script(scripts, "suppliers", records=records)
+    assert (await synced(client, scripted.company_id, "suppliers")).status == COMPLETE
+    script(scripts, "suppliers", records=[records[0], {**records[1], "map": "answers nothing"}])
+
+    dataset = await synced(client, scripted.company_id, "suppliers")
+
+    assert (dataset.status, dataset.error_code) == (MAP_ERROR, "RECORD_NOT_MAPPABLE")
+    assert "record s00001, field (whole record): was not mapped to a Supplier" in dataset.error_message
+    assert await names(client, scripted.company_id) == ["Supplier 0", "Supplier 1"]
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,10 @@ from pydantic_core import PydanticSerializationError, from_json
 
 from datastatus import errors
 from datastatus.domain import validation
-from datastatus.domain.records import MODELS
+from datastatus.domain.records import MODELS, StandardRecord
 from datastatus.domain.records.keys import party_id
 from datastatus.domain.validation import Books, Finding
-from datastatus.integrations.base import Integration
+from datastatus.integrations.base import Integration, RawRecord
 from datastatus.integrations.registry import Registry, find_integration, load_registry
 from datastatus.store.staging import MappedColumns
 
@@ -127,18 +127,14 @@ def map_page(integration: Integration[Any], job: MappingJob, raw_records: Sequen
     """Raises MappingFailed naming the record and the field that cannot be mapped."""
     columns = MappedColumns()
     findings: list[Finding] = []
-    model = MODELS[job.data_type]
     for raw in raw_records:
         parsed = _parse(raw)
-        raw_id = parsed["id"]
         record, found = validation.validated(
-            raw_id, job.books, lambda parsed=parsed: integration.map(job.data_type, parsed)
+            parsed["id"], job.books, lambda parsed=parsed: _mapped(integration, job.data_type, parsed)
         )
         findings += found
         if record is None:
             continue
-        if type(record) is not model:
-            raise errors.MappingFailed(raw_id, "(whole record)", f"was not mapped to a {model.__name__}")
         try:
             body = record.to_json()
         except PydanticSerializationError as exc:
@@ -151,6 +147,15 @@ def map_page(integration: Integration[Any], job: MappingJob, raw_records: Sequen
         columns.party_ids.append(party_id(record))
         columns.references.update(target for _, target in validation.namings(record))
     return MappedPage(columns, findings, len(raw_records) - len(columns.record_ids))
+
+
+def _mapped(integration: Integration[Any], data_type: str, raw: RawRecord) -> StandardRecord:
+    record = integration.map(data_type, raw)
+    model = MODELS[data_type]
+    # It may be anything, and None too.
+    if type(record) is not model:
+        raise errors.MappingFailed(raw["id"], "(whole record)", f"was not mapped to a {model.__name__}")
+    return record
 
 
 def _parse(raw: bytes) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 It stands in for sources that fail in ways which no real one can be made to fail in on demand. The folder is
 named by SCRIPTED_SOURCE_FOLDER; `{data_type}.json` holds `{"records": [...]}`, `{"error": "SourceAuthFailed"}`,
 with a `message` and a `code` or without, or `{"gate": "name"}` together with records: the fetch goes on once the
-file `name` exists.
+file `name` exists. A record with a `map` says what mapping it does.
 
 `keyed` is the same behind a key: it accepts those in the file `keys`, a line each, and is careless with them
 in what it says. While there is a file `away` it is not to be had, for the reason that the file names.
@@ -74,6 +74,9 @@ class ScriptedIntegration:
     def map(self, data_type: str, raw: RawRecord) -> StandardRecord:
         if problem := raw.get("unmappable"):
             raise errors.MappingFailed(str(raw["id"]), "unmappable", problem)
+        match raw.get("map"):
+            case "answers nothing":
+                return None  # type: ignore[return-value] (that is what it does wrong)
         return MODELS[data_type].model_validate_json(json.dumps(raw))
 
 
