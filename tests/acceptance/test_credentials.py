@@ -109,6 +109,7 @@ def kept(connection: connection_pb2.Connection) -> connection_pb2.Connection:
         ({"server": "erp", "apiKey": WRONG}, grpc.StatusCode.INVALID_ARGUMENT, "CREDENTIALS_REFUSED"),
         ({"server": "down", "apiKey": WRONG}, grpc.StatusCode.UNAVAILABLE, "SOURCE_UNAVAILABLE"),
         ({"server": "broken", "apiKey": WRONG}, grpc.StatusCode.UNAVAILABLE, "SOURCE_UNAVAILABLE"),
+        ({"server": "exits", "apiKey": WRONG}, grpc.StatusCode.UNAVAILABLE, "SOURCE_UNAVAILABLE"),
     ],
     ids=lambda value: str(value.get("server")) if isinstance(value, dict) else None,
 )

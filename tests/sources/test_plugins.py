@@ -123,6 +123,7 @@ def broken(folder: Path, module: str) -> None:
     [
         ("no_such_module:IT", "ModuleNotFoundError: No module named 'no_such_module'"),
         ("json:dumps", "is no integration: it has no `info`"),
+        ("exiting:IT", "cannot be loaded: SystemExit: 3"),
         ("datastatus_till:TILL", "offers the integration 'till'"),
     ],
 )
@@ -130,6 +131,7 @@ async def test_what_cannot_be_used_is_named_with_its_reason(
     installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, told: str
 ) -> None:
     broken(tmp_path, module)
+    (tmp_path / "exiting.py").write_text("raise SystemExit(3)")
     monkeypatch.setenv("PYTHONPATH", f"{installed}{os.pathsep}{tmp_path}")
 
     listed = await datastatus(None, "integrations", "list")

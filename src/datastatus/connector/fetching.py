@@ -22,6 +22,7 @@ from datastatus.domain.dataset import WaitReason
 from datastatus.domain.fetching import FetchScope
 from datastatus.domain.texts import CODE_CHARACTERS_MAX, TEXT_CHARACTERS_MAX, shortened
 from datastatus.integrations.base import Integration, RawRecord
+from datastatus.integrations.boundary import contained
 from datastatus.integrations.encoding import RECORD_BYTES_MAX, encode_record
 from datastatus.integrations.raw import show
 from datastatus.integrations.reading import fetching
@@ -97,8 +98,9 @@ class Fetcher:
             # What an integration raises may be wrong in itself.
             try:
                 scope = _scope(assignment)
-                credentials = await self._credentials(assignment.connection_id)
-                report.records_fetched = await self._upload_all(assignment, scope, credentials)
+                with contained():
+                    credentials = await self._credentials(assignment.connection_id)
+                    report.records_fetched = await self._upload_all(assignment, scope, credentials)
                 report.to_status = dataset_pb2.DATASET_STATUS_MAPPING
                 report.fetch_complete = scope.modified_since is None
                 if scope.sync_from is not None:

@@ -18,6 +18,7 @@ from datastatus.domain.dataset import DatasetStatus, Trigger
 from datastatus.domain.settings import SyncSetting
 from datastatus.engine.credentials import CredentialsVault
 from datastatus.integrations.base import IntegrationInfo
+from datastatus.integrations.boundary import contained
 from datastatus.integrations.registry import Registry, find_integration
 from datastatus.store import companies, datasets, settings
 from datastatus.store.credentials import SealedCredentials
@@ -161,7 +162,8 @@ class ConnectionEngine:
         sealed = self._vault.seal(connection.id, values)
         try:
             async with asyncio.timeout(_VERIFY_SECONDS_MAX):
-                await integration.verify(credentials)
+                with contained():
+                    await integration.verify(credentials)
         except TimeoutError:
             problem = f"it has not answered within {_VERIFY_SECONDS_MAX} s"
             raise errors.SourceNotAsked(key, problem, "SOURCE_TIMEOUT") from None

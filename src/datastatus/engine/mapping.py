@@ -26,6 +26,7 @@ from datastatus.domain.records import MODELS, StandardRecord
 from datastatus.domain.records.keys import party_id
 from datastatus.domain.validation import Books, Finding
 from datastatus.integrations.base import Integration, RawRecord
+from datastatus.integrations.boundary import contained
 from datastatus.integrations.registry import Registry, find_integration, load_registry
 from datastatus.store.staging import MappedColumns
 
@@ -150,7 +151,8 @@ def map_page(integration: Integration[Any], job: MappingJob, raw_records: Sequen
 
 
 def _mapped(integration: Integration[Any], data_type: str, raw: RawRecord) -> StandardRecord:
-    record = integration.map(data_type, raw)
+    with contained():
+        record = integration.map(data_type, raw)
     model = MODELS[data_type]
     # It may be anything, and None too.
     if type(record) is not model:

@@ -71,7 +71,7 @@ def _load(entry_point: EntryPoint) -> Integration[Any]:
     where = f"entry point {entry_point.name} = {entry_point.value}"
     try:
         integration = entry_point.load()
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:
         # Anything can go wrong in somebody else's module.
         raise IntegrationUnusable(f"{where} cannot be loaded: {type(exc).__name__}: {exc}") from exc
     info = getattr(integration, "info", None)

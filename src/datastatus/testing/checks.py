@@ -18,6 +18,7 @@ from datastatus.domain.data_types import DATA_TYPES
 from datastatus.domain.fetching import EVERYTHING, FetchScope
 from datastatus.domain.records import MODELS
 from datastatus.integrations.base import RawRecord
+from datastatus.integrations.boundary import contained
 from datastatus.integrations.encoding import encode_record
 from datastatus.integrations.reading import fetching
 from datastatus.integrations.registry import installed_integrations
@@ -44,8 +45,9 @@ async def find_problems(subject: Subject, *names: str) -> dict[str, list[str]]:
     for name in names or CHECKS:
         problems = []
         try:
-            async for problem in CHECKS[name](examination):
-                problems.append(problem)
+            with contained():
+                async for problem in CHECKS[name](examination):
+                    problems.append(problem)
         except (Exception, asyncio.CancelledError) as exc:
             if is_asked_to_end():
                 raise

@@ -16,6 +16,7 @@ from datastatus.domain import validation
 from datastatus.domain.credentials import without_secrets
 from datastatus.domain.records import MODELS, StandardRecord
 from datastatus.integrations.base import RawRecord
+from datastatus.integrations.boundary import contained
 
 # What is put in the place of anything in a raw record.
 _JUNK: tuple[Any, ...] = (None, "", "x\0y", "NaN", -1, 2.5, True, [], {}, [1], {"id": 1})
@@ -63,7 +64,8 @@ def damage_problem(mapper: Mapper, data_type: str, raw: dict[str, Any]) -> str |
         for junk in _JUNK:
             place = ".".join(map(str, path))
             try:
-                record = mapper(data_type, _damaged(raw, path, junk))
+                with contained():
+                    record = mapper(data_type, _damaged(raw, path, junk))
             except (errors.MappingFailed, ValidationError):
                 continue
             except Exception as exc:

@@ -3,7 +3,8 @@
 It stands in for sources that fail in ways which no real one can be made to fail in on demand. The folder is
 named by SCRIPTED_SOURCE_FOLDER; `{data_type}.json` holds `{"records": [...]}`, `{"error": "SourceAuthFailed"}`,
 with a `message` and a `code` or without, or `{"gate": "name"}` together with records: the fetch goes on once the
-file `name` exists. A record with a `map` says what mapping it does.
+file `name` exists; `{"exit": "count"}` or `{"exit": "fetch"}` ends the whole program there. A record with a `map`
+says what mapping it does.
 
 `keyed` is the same behind a key: it accepts those in the file `keys`, a line each, and is careless with them
 in what it says. While there is a file `away` it is not to be had, for the reason that the file names.
@@ -33,7 +34,10 @@ class ScriptedSource:
         self._folder = folder
 
     async def count(self, data_type: str, scope: FetchScope) -> int | None:
-        return len(self._script(data_type).get("records", ()))
+        script = self._script(data_type)
+        if script.get("exit") == "count":
+            raise SystemExit("nothing can be counted")
+        return len(script.get("records", ()))
 
     async def fetch(self, data_type: str, scope: FetchScope) -> AsyncIterator[Sequence[RawRecord]]:
         script = self._script(data_type)
@@ -43,6 +47,8 @@ class ScriptedSource:
             raise getattr(errors, script["error"])(f"the source says: {said}", code=code)
         if "crash" in script:
             raise RuntimeError(script["crash"])
+        if "exit" in script:
+            raise SystemExit("nothing can be fetched")
         records = script["records"]
         yield records[:1]
         while "gate" in script and not (self._folder / script["gate"]).exists():  # noqa: ASYNC110
@@ -75,6 +81,8 @@ class ScriptedIntegration:
         if problem := raw.get("unmappable"):
             raise errors.MappingFailed(str(raw["id"]), "unmappable", problem)
         match raw.get("map"):
+            case "exits":
+                raise SystemExit("it cannot be mapped")
             case "answers nothing":
                 return None  # type: ignore[return-value] (that is what it does wrong)
         return MODELS[data_type].model_validate_json(json.dumps(raw))
@@ -108,6 +116,8 @@ class KeyedIntegration:
         key = credentials.api_key.get_secret_value()
         if credentials.server == "broken":
             raise RuntimeError(f"cannot handle {key}")
+        if credentials.server == "exits":
+            raise SystemExit(f"cannot handle {key}")
         if credentials.server == "down":
             raise errors.SourceOutOfReach(f"down does not answer {key}", code="DOWN")
         if key not in (_folder() / "keys").read_text().splitlines():

@@ -123,6 +123,16 @@ async def test_an_error_of_the_source_is_never_taken_for_one_of_the_service(erro
     assert (report.to_status, report.error_code) == (FETCH_ERROR, "INTEGRATION_FAILED")
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), BaseException()])
+async def test_what_would_end_the_program_is_the_integrations_failure(error: BaseException) -> None:
+    async def ending() -> Pages:
+        yield [{"id": "1"}]
+        raise error
+
+    report = await fetched(ScriptedSource(ending))
+    assert (report.to_status, report.error_code) == (FETCH_ERROR, "INTEGRATION_FAILED")
+
+
 async def one_page() -> Pages:
     yield [{"id": "1"}]
 

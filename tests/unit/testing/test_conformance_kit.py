@@ -320,6 +320,17 @@ def by_the_clock(shelf: Shelf, data_type: str, raw: Any) -> StandardRecord:
     return record
 
 
+def exits(shelf: Shelf, data_type: str, raw: Any) -> StandardRecord:
+    raise SystemExit(3)
+
+
+def exits_on_damage(shelf: Shelf, data_type: str, raw: Any) -> StandardRecord:
+    try:
+        return Shelf.map(shelf, data_type, raw)
+    except errors.MappingFailed as exc:
+        raise SystemExit(3) from exc
+
+
 def crashes_on_damage(shelf: Shelf, data_type: str, raw: Any) -> StandardRecord:
     return shelf.record(data_type, raw)
 
@@ -425,9 +436,11 @@ PLANTED = [
     Planted("MAPPED", mapping(to_another_id), "always the same"),
     Planted("MAPPED", mapping(to_what_does_not_balance), "JOURNAL_BALANCES"),
     Planted("MAPPED", with_row(name="", changed="never"), "MappingFailed"),
+    Planted("MAPPED", mapping(exits), "SystemExit would have ended the whole program"),
     Planted("MAPPED_ALIKE", mapping(spoils_the_raw), "changed the raw record"),
     Planted("MAPPED_ALIKE", mapping(by_the_clock), "otherwise the second time"),
     Planted("DAMAGE_NAMED", mapping(crashes_on_damage), "mapping raised"),
+    Planted("DAMAGE_NAMED", mapping(exits_on_damage), "mapping raised IntegrationExited: SystemExit"),
     Planted("SYNCED_FROM", lambda: selecting(ignores_sync_from), "was fetched, dated 2026-02-01"),
     Planted("SYNCED_FROM", lambda: selecting(is_late_by_a_day), "was left out, dated 2026-02-02"),
     Planted("CHANGES_TOLD", lambda: selecting(ignores_changes), "was not changed since"),
