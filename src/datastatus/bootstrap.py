@@ -64,6 +64,7 @@ async def running_service(settings: Settings) -> AsyncIterator[Service]:
             journal_retention=timedelta(days=settings.journal_retention_days),
             journal_partition_transitions=settings.journal_partition_transitions,
             mapping_processes=settings.mapping_processes,
+            mapping_page_seconds_max=settings.mapping_page_seconds_max,
             mass_deletion_share_max=settings.mass_deletion_share_max,
             superseded_records_seconds=settings.superseded_records_seconds,
             credentials_keys=keys,

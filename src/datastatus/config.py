@@ -76,6 +76,8 @@ class Settings(BaseSettings):
     """Transitions in a new partition of the journal: room is given back by whole ones, and 20 are kept at most."""
     mapping_processes: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=0, le=256)
     """Processes that map and check large datasets beside the server; absent: as many as processors, up to 4."""
+    mapping_page_seconds_max: float = Field(default=60, ge=0.1, le=3600)
+    """How long an integration may map one page of some hundred records before its dataset ends MAP_ERROR."""
     mass_deletion_share_max: float = Field(default=0.5, ge=0, le=1)
     """How much of a data type a sync may mark deleted without being asked to, from 20 records on."""
     superseded_records_seconds: float = Field(default=3600, ge=1, le=31_536_000)

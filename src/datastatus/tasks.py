@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 
 def is_asked_to_end() -> bool:
@@ -18,3 +24,23 @@ async def is_set_within(event: asyncio.Event, timeout_seconds: float) -> bool:
             return await event.wait()
     except TimeoutError:
         return False
+
+
+async def in_daemon_thread(work: Callable[[], Result]) -> Result:
+    """What `work` answers, in a thread of its own.
+
+    Unlike those of asyncio.to_thread one that never ends takes the place of no other, and the program ends without
+    it. Once nobody waits any more its answer is dropped.
+    """
+    answer: Future[Result] = Future()
+    # From now on it cannot be cancelled, and so can always be answered.
+    answer.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            answer.set_result(work())
+        except BaseException as exc:
+            answer.set_exception(exc)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await asyncio.wrap_future(answer)

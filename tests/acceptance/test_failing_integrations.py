@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,23 @@ import pytest
 
 from datastatus.cli.client import Client
 from datastatus.v1 import connection_pb2, dataset_pb2
-from running_service import RunningService, script, synced
+from running_service import (
+    PLUGINS,
+    RunningService,
+    client_of,
+    first_synced,
+    linked,
+    running_service,
+    script,
+    synced,
+)
 
 COMPLETE, MAP_ERROR = dataset_pb2.DATASET_STATUS_COMPLETE, dataset_pb2.DATASET_STATUS_MAP_ERROR
 FETCH_ERROR = dataset_pb2.DATASET_STATUS_FETCH_ERROR
+
+
+# More than are mapped at once.
+MANY = 5
 
 
 def supplier(**says: Any) -> dict[str, Any]:
@@ -46,3 +61,65 @@ async def test_what_would_end_the_program_ends_its_dataset_only(
     assert "SystemExit would have ended the whole program" in service.log
     script(scripts, "suppliers", records=[supplier()])
     assert (await synced(client, scripted.company_id, "suppliers")).status == COMPLETE
+
+
+async def test_an_error_that_is_wrong_in_itself_ends_its_dataset_only(
+    client: Client, scripts: Path, scripted: connection_pb2.Connection
+) -> None:
+    script(scripts, "suppliers", records=[supplier(map="fails oddly")])
+    dataset = await synced(client, scripted.company_id, "suppliers")
+    assert (dataset.status, dataset.error_code) == (MAP_ERROR, "RECORD_NOT_MAPPABLE")
+    script(scripts, "suppliers", records=[supplier()])
+    assert (await synced(client, scripted.company_id, "suppliers")).status == COMPLETE
+
+
+@pytest.fixture
+async def impatient(tmp_path: Path) -> AsyncIterator[RunningService]:
+    """A service whose integrations have a second for a page; it is stopped in time, whatever they do."""
+    environment = {
+        "PYTHONPATH": str(PLUGINS),
+        "SCRIPTED_SOURCE_FOLDER": str(tmp_path),
+        "DATASTATUS_MAPPING_PAGE_SECONDS_MAX": "1",
+        "DATASTATUS_MAPPING_PROCESSES": "1",
+    }
+    async with running_service("--lease-seconds", "2", environment=environment) as service:
+        yield service
+
+
+async def test_mapping_that_hangs_ends_its_dataset_and_holds_up_no_other(
+    impatient: RunningService, tmp_path: Path
+) -> None:
+    script(tmp_path, "suppliers", records=[supplier(map="hangs")])
+    async with client_of(impatient) as client:
+        connections = [await linked(client, "scripted") for _ in range(MANY)]
+        hung = [await first_synced(client, one.company_id, "suppliers") for one in connections]
+        [again, other] = [
+            await synced(client, connections[0].company_id, data_type)
+            for data_type in ("suppliers", "customers")
+        ]
+
+    assert {(one.status, one.error_code) for one in [*hung, again]} == {(MAP_ERROR, "MAPPING_TIMED_OUT")}
+    assert "the page of 1 records that begins with s1 within 1 s" in hung[0].error_message
+    assert other.status == COMPLETE
+    async with asyncio.timeout(10):
+        await impatient.logged(again.id)
+    assert impatient.log.count("mapping_timed_out") == MANY + 1
+    # Once it is known to hang it is mapped where it can be ended.
+    assert 1 <= impatient.log.count("a thread cannot be ended") < MANY
+
+
+async def test_mapping_that_ends_the_server_does_so_once(impatient: RunningService, tmp_path: Path) -> None:
+    script(tmp_path, "suppliers", records=[supplier(map="dies")])
+    async with client_of(impatient) as client:
+        connection = await linked(client, "scripted")
+        async with asyncio.timeout(30):
+            await impatient.process.wait()
+
+    await impatient.start()
+
+    async with client_of(impatient) as client:
+        dataset = await first_synced(client, connection.company_id, "suppliers")
+        assert dataset.status == dataset_pb2.DATASET_STATUS_INTERNAL_ERROR
+        assert "The process that mapped it died, in the last of 3 attempts" in dataset.error_message
+        script(tmp_path, "suppliers", records=[supplier()])
+        assert (await synced(client, connection.company_id, "suppliers")).status == COMPLETE

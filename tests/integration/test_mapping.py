@@ -1,19 +1,30 @@
-"""Pages are mapped alike in a thread and in a process; a process that dies is told of and replaced."""
+"""Pages are mapped alike in a thread and in a process; what dies or hangs is told of and replaced."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from datastatus import errors
 from datastatus.domain.validation import Books
-from datastatus.engine.mapping import MapPage, MapperDied, Mappers, MappingJob
+from datastatus.engine.mapping import (
+    MapPage,
+    MapperDied,
+    MapperFailed,
+    Mappers,
+    MappingJob,
+    MappingTimedOut,
+)
 from datastatus.integrations.registry import load_registry
+from running_service import PLUGINS
 
 JOB = MappingJob("gnucash", "taxRates", Books())
+SCRIPTED = MappingJob("scripted", "suppliers", Books())
 MANY = 1_000_000
 
 
@@ -25,7 +36,7 @@ def tax_rate(key: str, kind: int = 2, name: str = "VAT") -> bytes:
 async def test_pages_are_mapped_alike_wherever_it_is_done() -> None:
     pages = [[tax_rate(f"t{n}") for n in range(start, start + 50)] for start in (0, 50)]
     pages[1].append(tax_rate("nul", name="a\0b"))
-    mappers = Mappers(load_registry(), processes=1)
+    mappers = Mappers(load_registry(), processes=1, page_seconds_max=60)
     async with mappers.mapper(JOB, 100) as in_thread, mappers.mapper(JOB, MANY) as in_process:
         for page in pages:
             assert await in_thread(page) == await in_process(page)
@@ -49,7 +60,7 @@ async def pages_until_it_fails(mapper: MapPage) -> None:
 
 
 async def test_a_process_that_is_killed_is_told_of_and_replaced() -> None:
-    mappers = Mappers(load_registry(), processes=1)
+    mappers = Mappers(load_registry(), processes=1, page_seconds_max=60)
     async with mappers.mapper(JOB, MANY) as mapper:
         before = await mapper([tax_rate("t1")])
         assert mappers.process_ids
@@ -60,3 +71,74 @@ async def test_a_process_that_is_killed_is_told_of_and_replaced() -> None:
         assert await mapper([tax_rate("t1")]) == before
     mappers.end()
     assert not mappers.process_ids
+
+
+async def test_a_ctrl_c_that_every_process_of_a_terminal_gets_fails_no_page() -> None:
+    mappers = Mappers(load_registry(), processes=1, page_seconds_max=60)
+    async with mappers.mapper(JOB, MANY) as mapper:
+        before = await mapper([tax_rate("t1")])
+        for process_id in mappers.process_ids:
+            os.kill(process_id, signal.SIGINT)
+        assert await mapper([tax_rate("t1")]) == before
+    mappers.end()
+
+
+@pytest.fixture
+def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the scripted source, which is installed."""
+    monkeypatch.syspath_prepend(PLUGINS)
+    monkeypatch.setenv("SCRIPTED_SOURCE_FOLDER", str(tmp_path))
+    return tmp_path
+
+
+def supplier(key: str, **says: Any) -> bytes:
+    return json.dumps({"id": key, "supplierName": key, "status": "Active", **says}).encode()
+
+
+async def test_a_process_whose_page_is_late_is_replaced(scripts: Path) -> None:
+    mappers = Mappers(load_registry(), processes=1, page_seconds_max=1)
+    async with mappers.mapper(SCRIPTED, MANY) as mapper:
+        await mapper([supplier("s1")])
+        before = mappers.process_ids
+        with pytest.raises(MappingTimedOut) as late:
+            await mapper([supplier("s2"), supplier("s3", map="hangs")])
+        assert (late.value.record_id, late.value.records) == ("s2", 2)
+        assert (await mapper([supplier("s4")])).columns.record_ids == ["s4"]
+        assert len(before) == len(mappers.process_ids) == 1
+        assert before != mappers.process_ids
+    mappers.end()
+
+
+@pytest.mark.parametrize("suspect", [{"map": "hangs"}, {"map": "dies"}], ids=["hangs", "dies"])
+async def test_an_integration_that_hung_or_died_is_mapped_apart_from_then_on(
+    scripts: Path, suspect: dict[str, str]
+) -> None:
+    mappers = Mappers(load_registry(), processes=1, page_seconds_max=1)
+    try:
+        async with mappers.mapper(SCRIPTED, 1, apart=suspect["map"] == "dies") as mapper:
+            with pytest.raises((MappingTimedOut, MapperDied)):
+                await mapper([supplier("s1", **suspect)])
+        async with mappers.mapper(SCRIPTED, 1) as apart, mappers.mapper(JOB, 1) as in_thread:
+            await in_thread([tax_rate("t1")])
+            assert not mappers.process_ids
+            await apart([supplier("s1")])
+            assert mappers.process_ids
+    finally:
+        # The thread hangs until then.
+        (scripts / "go").touch()
+        mappers.end()
+
+
+@pytest.mark.parametrize("records", [1, MANY])
+async def test_an_error_that_is_wrong_in_itself_is_the_integrations_failure(
+    scripts: Path, records: int
+) -> None:
+    mappers = Mappers(load_registry(), processes=1, page_seconds_max=60)
+    async with mappers.mapper(SCRIPTED, records) as mapper:
+        with pytest.raises(errors.MappingFailed) as named:
+            await mapper([supplier("s1", map="fails oddly")])
+        assert (named.value.record_id, named.value.field, named.value.problem) == ("7", "None", "3.5")
+        with pytest.raises(MapperFailed, match="SystemExit: it cannot be mapped"):
+            await mapper([supplier("s1", map="exits")])
+        assert (await mapper([supplier("s1")])).columns.record_ids == ["s1"]
+    mappers.end()

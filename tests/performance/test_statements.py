@@ -170,7 +170,7 @@ async def test_connectors_look_only_for_what_is_theirs(parts: Parts, monkeypatch
     monkeypatch.setattr(connectors, "_CLAIM_AGAIN_SECONDS", 3600)
     database, writer, registry = parts.database, parts.writer, load_registry()
     progress = ProgressBoard(database)
-    pipeline = Pipeline(database, writer, progress, Mappers(registry, 0), PipelineOptions(60, 0.5))
+    pipeline = Pipeline(database, writer, progress, Mappers(registry, 0, 60), PipelineOptions(60, 0.5))
     reporter = Reporter(database, writer, pipeline, progress, registry)
     hub = connectors.ConnectorHub(database, writer, parts.hub, reporter, progress, registry, 60)
     running = asyncio.create_task(hub.run())

@@ -43,6 +43,7 @@ class EngineOptions:
     journal_retention: timedelta
     journal_partition_transitions: int
     mapping_processes: int
+    mapping_page_seconds_max: float
     mass_deletion_share_max: float
     superseded_records_seconds: float
     credentials_keys: Callable[[], KeyRing]
@@ -78,7 +79,7 @@ class Engine:
             database,
             writer,
             progress,
-            Mappers(registry, options.mapping_processes),
+            Mappers(registry, options.mapping_processes, options.mapping_page_seconds_max),
             PipelineOptions(options.lease_seconds, options.mass_deletion_share_max),
         )
         self.reporter = Reporter(database, writer, pipeline, progress, registry)

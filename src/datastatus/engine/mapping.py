@@ -1,7 +1,8 @@
 """Maps pages of raw records, and checks each record while its model is at hand.
 
 Few records are mapped in a thread; many in processes of their own, started when they are needed, so that the server
-goes on serving beside them and uses more than one processor.
+goes on serving beside them and uses more than one processor. Only a process can be ended when an integration hangs:
+one that has, or has died, is mapped in processes alone from then on.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ import asyncio
 import hashlib
 import multiprocessing
 import os
+import signal
 import threading
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
 from typing import Any
 
+import structlog
 from pydantic_core import PydanticSerializationError, from_json
 
 from datastatus import errors
@@ -29,15 +33,37 @@ from datastatus.integrations.base import Integration, RawRecord
 from datastatus.integrations.boundary import contained
 from datastatus.integrations.registry import Registry, find_integration, load_registry
 from datastatus.store.staging import MappedColumns
+from datastatus.tasks import in_daemon_thread
+
+_log = structlog.get_logger(__name__)
 
 # Starting a process takes as long as mapping thousands of records.
 _PROCESSES_FROM_RECORDS = 5_000
 # So they stay a while: where one dataset is large the next one may be.
 _IDLE_SECONDS = 60.0
+_START_SECONDS_MAX = 60.0
+_THREAD_HANGS = (
+    "a thread cannot be ended: it takes processor time until this server is started again; unless "
+    "DATASTATUS_MAPPING_PROCESSES is 0 the integration is mapped in processes from now on"
+)
 
 
 class MapperDied(Exception):
     """A mapping process was killed, or ran out of memory; the page may be mapped again."""
+
+
+class MapperFailed(Exception):
+    """An integration has raised what it should not. The message is the trace."""
+
+
+class MappingTimedOut(Exception):
+    """An integration has not mapped a page of so many records in time; `record_id` is the first of them."""
+
+    def __init__(self, record_id: str, records: int, seconds: float) -> None:
+        super().__init__(record_id, records, seconds)
+        self.record_id = record_id
+        self.records = records
+        self.seconds = seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,69 +85,158 @@ class MappingJob:
 
 
 MapPage = Callable[[Sequence[bytes]], Awaitable[MappedPage]]
-"""Raises MappingFailed, MapperDied."""
+"""Raises MappingFailed, MapperDied, MapperFailed, MappingTimedOut."""
+
+_Outcome = MappedPage | tuple[str, str, str] | str
+"""A page, or what MappingFailed is made of, or the trace of another error. Errors themselves may not travel."""
 
 
 class Mappers:
-    """Where pages are mapped. `processes` 0: always in threads."""
+    """Where pages are mapped, each within `page_seconds_max`. `processes` 0: always in threads."""
 
-    def __init__(self, registry: Registry, processes: int) -> None:
+    def __init__(self, registry: Registry, processes: int, page_seconds_max: float) -> None:
         self._registry = registry
-        self._processes = processes
-        self._pool: ProcessPoolExecutor | None = None
+        self._processes_max = processes
+        self._page_seconds_max = page_seconds_max
+        self._places = asyncio.Semaphore(processes)
+        self._processes: set[_MappingProcess] = set()
+        self._idle: list[_MappingProcess] = []
+        # Integrations that have hung or died.
+        self._suspects: set[str] = set()
         self._users = 0
         self._ending: asyncio.TimerHandle | None = None
 
     @property
     def at_once(self) -> int:
         """How many pages of one dataset are worth having on the way: while one is mapped another comes or goes."""
-        return 2 * self._processes or 1
+        return 2 * self._processes_max or 1
 
     @property
     def process_ids(self) -> list[int]:
         """Of the processes that there are now."""
-        return list(self._pool._processes or ()) if self._pool else []
+        return [process.id for process in self._processes]
 
     @asynccontextmanager
-    async def mapper(self, job: MappingJob, records: int) -> AsyncIterator[MapPage]:
-        """Maps the pages of a dataset of so many records."""
-        if self._processes == 0 or records < _PROCESSES_FROM_RECORDS:
-            integration = find_integration(self._registry, job.integration_key)
-            yield lambda raw_records: asyncio.to_thread(map_page, integration, job, raw_records)
+    async def mapper(self, job: MappingJob, records: int, *, apart: bool = False) -> AsyncIterator[MapPage]:
+        """Maps the pages of a dataset of so many records; `apart` from the server however few they are."""
+        apart = apart or records >= _PROCESSES_FROM_RECORDS or job.integration_key in self._suspects
+        if not apart or self._processes_max == 0:
+            yield partial(self._in_thread, asyncio.Lock(), job)
             return
         self._users += 1
         if self._ending is not None:
             self._ending.cancel()
         try:
-            yield lambda raw_records: self._in_process(job, raw_records)
+            yield partial(self._in_process, job)
         finally:
             self._users -= 1
             if self._users == 0:
                 self._ending = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self.end)
 
     def end(self) -> None:
-        """Send the processes home."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+        """End the processes, of which none is mapping any more."""
+        for process in self._idle:
+            self._end(process)
+        self._idle.clear()
+
+    async def _in_thread(
+        self, turn: asyncio.Lock, job: MappingJob, raw_records: Sequence[bytes]
+    ) -> MappedPage:
+        # One of a dataset at a time: more would only share the interpreter, and each that hangs stays.
+        async with turn:
+            try:
+                outcome = await self._in_time(job, raw_records, partial(_outcome, self._registry))
+            except MappingTimedOut:
+                _log.warning("mapping_thread_hangs", integration=job.integration_key, hint=_THREAD_HANGS)
+                raise
+        return _page(outcome)
 
     async def _in_process(self, job: MappingJob, raw_records: Sequence[bytes]) -> MappedPage:
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                self._processes, multiprocessing.get_context("spawn"), _begin_process
-            )
-        pool = self._pool
+        async with self._places:
+            process = self._idle.pop() if self._idle else self._begin()
+            try:
+                await process.ready()
+                outcome = await self._in_time(job, raw_records, process.outcome)
+            except BaseException:
+                # It is late, dead, or in the middle of a page that nobody waits for any more.
+                self._end(process)
+                raise
+            self._idle.append(process)
+        return _page(outcome)
+
+    async def _in_time(
+        self,
+        job: MappingJob,
+        raw_records: Sequence[bytes],
+        outcome: Callable[[MappingJob, Sequence[bytes]], _Outcome],
+    ) -> _Outcome:
         try:
-            result = await asyncio.get_running_loop().run_in_executor(
-                pool, _map_in_process, job, list(raw_records)
-            )
-        except BrokenProcessPool as exc:
-            if self._pool is pool:
-                self._pool = None
-            raise MapperDied(str(exc)) from exc
-        if isinstance(result, tuple):
-            raise errors.MappingFailed(*result)
-        return result
+            async with asyncio.timeout(self._page_seconds_max):
+                return await in_daemon_thread(partial(outcome, job, raw_records))
+        except TimeoutError:
+            self._suspects.add(job.integration_key)
+            first = _parse(raw_records[0])["id"]
+            raise MappingTimedOut(first, len(raw_records), self._page_seconds_max) from None
+        except MapperDied:
+            self._suspects.add(job.integration_key)
+            raise
+
+    def _begin(self) -> _MappingProcess:
+        process = _MappingProcess()
+        self._processes.add(process)
+        return process
+
+    def _end(self, process: _MappingProcess) -> None:
+        self._processes.discard(process)
+        process.kill()
+
+
+class _MappingProcess:
+    """A process beside the server that maps a page at a time, with a pipe to it."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_map_pages, args=(theirs,), daemon=True)
+        self._process.start()
+        # Theirs alone is left, so that the pipe ends with the process.
+        theirs.close()
+        self._is_ready = False
+
+    @property
+    def id(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    async def ready(self) -> None:
+        """Until it can map. Raises MapperDied."""
+        if self._is_ready:
+            return
+        try:
+            async with asyncio.timeout(_START_SECONDS_MAX):
+                await in_daemon_thread(self._receive)
+        except TimeoutError:
+            raise MapperDied(f"it has not started within {_START_SECONDS_MAX:g} s") from None
+        self._is_ready = True
+
+    def outcome(self, job: MappingJob, raw_records: Sequence[bytes]) -> _Outcome:
+        """What becomes of a page; blocks. Raises MapperDied."""
+        try:
+            self._pipe.send((job, list(raw_records)))
+        except OSError as exc:
+            raise MapperDied(repr(exc)) from exc
+        return self._receive()
+
+    def kill(self) -> None:
+        # The pipe is left alone: a thread may wait at it, until it ends with the process.
+        self._process.kill()
+        threading.Thread(target=self._process.join, daemon=True).start()
+
+    def _receive(self) -> Any:
+        try:
+            return self._pipe.recv()
+        except (EOFError, OSError) as exc:
+            raise MapperDied(repr(exc)) from exc
 
 
 def map_page(integration: Integration[Any], job: MappingJob, raw_records: Sequence[bytes]) -> MappedPage:
@@ -170,14 +285,33 @@ def _parse(raw: bytes) -> dict[str, Any]:
     return parsed
 
 
-# Of a mapping process: what it was started with.
-_process_registry: Registry = {}
+def _outcome(registry: Registry, job: MappingJob, raw_records: Sequence[bytes]) -> _Outcome:
+    try:
+        with contained():
+            try:
+                return map_page(find_integration(registry, job.integration_key), job, raw_records)
+            except errors.MappingFailed as exc:
+                # What an integration raises may be wrong in itself.
+                return str(exc.record_id), str(exc.field), str(exc.problem)
+    except Exception:
+        return traceback.format_exc()
 
 
-def _begin_process() -> None:
-    global _process_registry  # noqa: PLW0603 (a process of its own, for this alone)
-    _process_registry = load_registry()
-    # A server that is killed cannot send its processes home: they look after themselves.
+def _page(outcome: _Outcome) -> MappedPage:
+    match outcome:
+        case MappedPage():
+            return outcome
+        case str():
+            raise MapperFailed(outcome)
+        case record_id, field, problem:
+            raise errors.MappingFailed(record_id, field, problem)
+
+
+def _map_pages(pipe: Connection) -> None:
+    """What a mapping process does, until it is killed."""
+    # A Ctrl-C at a terminal goes to all its processes; the server ends its own in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A server that is killed cannot end its processes: they look after themselves.
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -186,11 +320,10 @@ def _begin_process() -> None:
         os._exit(1)
 
     threading.Thread(target=follow_parent, daemon=True).start()
-
-
-def _map_in_process(job: MappingJob, raw_records: Sequence[bytes]) -> MappedPage | tuple[str, str, str]:
-    """The page, or what MappingFailed is made of: errors with arguments of their own do not travel."""
-    try:
-        return map_page(find_integration(_process_registry, job.integration_key), job, raw_records)
-    except errors.MappingFailed as exc:
-        return exc.record_id, exc.field, exc.problem
+    registry = load_registry()
+    # Without a server there is nobody to map for.
+    with suppress(EOFError, OSError):
+        pipe.send(None)
+        while True:
+            job, raw_records = pipe.recv()
+            pipe.send(_outcome(registry, job, raw_records))

@@ -17,7 +17,14 @@ from datastatus.domain.texts import TEXT_CHARACTERS_MAX, shortened
 from datastatus.domain.validation import MASS_DELETION, Books, Severity
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.leases import after_loss
-from datastatus.engine.mapping import MapPage, MappedPage, MapperDied, Mappers, MappingJob
+from datastatus.engine.mapping import (
+    MapPage,
+    MappedPage,
+    MapperDied,
+    Mappers,
+    MappingJob,
+    MappingTimedOut,
+)
 from datastatus.engine.progress import ProgressBoard
 from datastatus.engine.repeating import repeat
 from datastatus.engine.turns import CompanyTurns
@@ -169,6 +176,11 @@ class Pipeline:
         except MapperDied as exc:
             log.warning("mapper_died", stage=stage, error=str(exc))
             await self._settle(work, *after_loss(work.attempt, "The process that mapped it died"))
+        except MappingTimedOut as exc:
+            log.warning("mapping_timed_out", integration=work.integration_key, first_record=exc.record_id)
+            await self._settle(
+                work, DatasetStatus.MAP_ERROR, _hung(work.integration_key, exc), "MAPPING_TIMED_OUT"
+            )
         except errors.MappingFailed as exc:
             await self._settle(work, DatasetStatus.MAP_ERROR, _not_mapped(exc), exc.code)
         except _Invalid as exc:
@@ -220,7 +232,9 @@ class Pipeline:
         )
         books = Books(base_currency=await staging.base_currency(self._database, work.connection_id))
         job = MappingJob(work.integration_key, work.data_type, books)
-        async with self._mappers.mapper(job, staged.raw_records) as map_page:
+        # An attempt that was lost may have taken its server along.
+        apart = work.attempt > 1
+        async with self._mappers.mapper(job, staged.raw_records, apart=apart) as map_page:
             mapped = await self._map_pages(work, map_page, tally)
         if mapped != staged.raw_records:
             raise StagingLost(f"{mapped} of {staged.raw_records} raw records were there")
@@ -305,6 +319,15 @@ _FAILURES = {
     DatasetStatus.VALIDATING: DatasetStatus.VALIDATION_ERROR,
     DatasetStatus.PROCESSING: DatasetStatus.PROCESSING_ERROR,
 }
+
+
+def _hung(integration_key: str, error: MappingTimedOut) -> str:
+    first = shortened(error.record_id, ID_CHARACTERS_MAX)
+    return (
+        f"the {integration_key} integration has not mapped the page of {error.records} records that begins with "
+        f"{first} within {error.seconds:g} s. Tell its maker, or correct what is odd about one of them at the "
+        "source and sync again."
+    )
 
 
 def _not_mapped(error: errors.MappingFailed) -> str:

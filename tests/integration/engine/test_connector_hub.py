@@ -34,7 +34,7 @@ def connector_hub(store: Store, registry: Registry | None = None) -> ConnectorHu
     database, registry = store.database, load_registry() if registry is None else registry
     writer = JournalWriter(database, lambda tail: None)
     progress = ProgressBoard(database)
-    pipeline = Pipeline(database, writer, progress, Mappers(registry, 0), PipelineOptions(60, 0.5))
+    pipeline = Pipeline(database, writer, progress, Mappers(registry, 0, 60), PipelineOptions(60, 0.5))
     reporter = Reporter(database, writer, pipeline, progress, registry)
     watch_hub = WatchHub(database, encode_transition, ring_bytes_max=1 << 20, watchers_max=10)
     return ConnectorHub(database, writer, watch_hub, reporter, progress, registry, 60)

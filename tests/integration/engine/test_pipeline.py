@@ -43,7 +43,7 @@ async def test_a_dataset_that_others_go_before_says_so_until_its_turn(store: Sto
 
     progress, writer = ProgressBoard(store.database), JournalWriter(store.database, committed)
     options = PipelineOptions(lease_seconds=60, mass_deletion_share_max=0.5)
-    pipeline = Pipeline(store.database, writer, progress, Mappers(load_registry(), 0), options)
+    pipeline = Pipeline(store.database, writer, progress, Mappers(load_registry(), 0, 60), options)
     waiting = [await accepted(store, pipeline) for _ in range(AT_ONCE + 2)]
 
     await progress.flush()

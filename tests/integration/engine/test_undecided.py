@@ -74,7 +74,7 @@ async def test_a_cancel_that_was_not_made_is_not_answered_as_if_it_were(
 @pytest.fixture
 def reporter(store: Store, writer: JournalWriter) -> Reporter:
     registry, progress = load_registry(), ProgressBoard(store.database)
-    pipeline = Pipeline(store.database, writer, progress, Mappers(registry, 0), PipelineOptions(60, 0.5))
+    pipeline = Pipeline(store.database, writer, progress, Mappers(registry, 0, 60), PipelineOptions(60, 0.5))
     return Reporter(store.database, writer, pipeline, progress, registry)
 
 

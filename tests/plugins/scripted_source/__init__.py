@@ -4,7 +4,7 @@ It stands in for sources that fail in ways which no real one can be made to fail
 named by SCRIPTED_SOURCE_FOLDER; `{data_type}.json` holds `{"records": [...]}`, `{"error": "SourceAuthFailed"}`,
 with a `message` and a `code` or without, or `{"gate": "name"}` together with records: the fetch goes on once the
 file `name` exists; `{"exit": "count"}` or `{"exit": "fetch"}` ends the whole program there. A record with a `map`
-says what mapping it does.
+says what mapping it does; where it hangs, that is until the file `go` exists.
 
 `keyed` is the same behind a key: it accepts those in the file `keys`, a line each, and is careless with them
 in what it says. While there is a file `away` it is not to be had, for the reason that the file names.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -81,6 +82,14 @@ class ScriptedIntegration:
         if problem := raw.get("unmappable"):
             raise errors.MappingFailed(str(raw["id"]), "unmappable", problem)
         match raw.get("map"):
+            case "hangs":
+                # A turn at a time, or nothing else would run beside it.
+                while not (_folder() / "go").exists():
+                    time.sleep(0.01)
+            case "dies":
+                os._exit(1)
+            case "fails oddly":
+                raise errors.MappingFailed(7, None, 3.5)  # type: ignore[arg-type] (that is what it does wrong)
             case "exits":
                 raise SystemExit("it cannot be mapped")
             case "answers nothing":
