@@ -13,6 +13,7 @@ in what it says. While there is a file `away` it is not to be had, for the reaso
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import time
@@ -20,6 +21,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
@@ -124,13 +126,15 @@ class KeyedIntegration:
     async def verify(self, credentials: Key) -> None:
         key = credentials.api_key.get_secret_value()
         if credentials.server == "broken":
-            raise RuntimeError(f"cannot handle {key}")
+            raise KeyError(f"cannot handle {_careless(key)}")
         if credentials.server == "exits":
-            raise SystemExit(f"cannot handle {key}")
+            raise SystemExit(f"cannot handle {_careless(key)}")
         if credentials.server == "down":
-            raise errors.SourceOutOfReach(f"down does not answer {key}", code="DOWN")
+            raise errors.SourceOutOfReach(f"down does not answer {_careless(key)}", code="DOWN")
         if key not in (_folder() / "keys").read_text().splitlines():
-            raise errors.SourceAuthFailed(f"{credentials.server} does not know {key}", code="KEY_UNKNOWN")
+            raise errors.SourceAuthFailed(
+                f"{credentials.server} does not know {_careless(key)}", code="KEY_UNKNOWN"
+            )
 
     @asynccontextmanager
     async def open(
@@ -152,6 +156,12 @@ class KeyedIntegration:
 
 
 KEYED: Integration[Key] = KeyedIntegration()
+
+
+def _careless(key: str) -> str:
+    """A key as all those write it who do not think of it."""
+    basic = base64.b64encode(key.encode()).decode()
+    return f"{key} or {key!r} or {json.dumps(key)} or http://ada:{quote(key)}@erp or Basic {basic}"
 
 
 def _folder() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from pydantic import BaseModel, SecretStr, ValidationError
@@ -137,7 +139,10 @@ class ShelfSource:
             yield await self.retrying(lambda start=start: read(start))
 
 
-SUBJECT = Subject(Shelf(), credentials={"key": "open sesame"}, wrong_credentials=[{"key": "abracadabra"}])
+# What is written differently in a repr, in JSON, and in a URL.
+WRONG_KEY = 'abra\\cad"äbr@'
+
+SUBJECT = Subject(Shelf(), credentials={"key": "open sesame"}, wrong_credentials=[{"key": WRONG_KEY}])
 
 
 @pytest.fixture(autouse=True)
@@ -384,9 +389,12 @@ class TakesAnyKey(Shelf):
 
 
 class TellsTheKey(Shelf):
+    def __init__(self, form: Callable[[str], str]) -> None:
+        self.form = form
+
     async def verify(self, credentials: Any) -> None:
         if (key := credentials.key.get_secret_value()) != "open sesame":
-            raise errors.SourceAuthFailed(f"{key} does not open the shelf", code="KEY_REFUSED")
+            raise errors.SourceAuthFailed(f"{self.form(key)} does not open the shelf", code="KEY_REFUSED")
 
 
 class IsAwayInstead(Shelf):
@@ -404,6 +412,11 @@ class Planted:
     check: str
     subject: Callable[[], Subject]
     told: str
+
+
+def tells_the_key(form: Callable[[str], str]) -> Planted:
+    subject = replace(SUBJECT, integration=TellsTheKey(form))
+    return Planted("CREDENTIALS_TOLD", lambda: subject, "repeats a secret")
 
 
 PLANTED = [
@@ -449,7 +462,7 @@ PLANTED = [
     Planted("OTHERS_REFUSED", lambda: selecting(takes_any_type), "must raise SourceUnsupported"),
     Planted("OPTIONS_MISSED", needs_no_option, "without the option place"),
     Planted("CREDENTIALS_TOLD", lambda: replace(SUBJECT, integration=TakesAnyKey()), "accepts wrong"),
-    Planted("CREDENTIALS_TOLD", lambda: replace(SUBJECT, integration=TellsTheKey()), "repeats a secret"),
+    *map(tells_the_key, (str, repr, json.dumps, quote)),
     Planted("CREDENTIALS_TOLD", lambda: replace(SUBJECT, integration=IsAwayInstead()), "SourceAuthFailed"),
     Planted("CREDENTIALS_TOLD", lambda: replace(SUBJECT, wrong_credentials=()), "no wrong_credentials"),
     Planted("CREDENTIALS_TOLD", lambda: replace(SUBJECT, credentials={"key": "no"}), "the shelf stays shut"),
