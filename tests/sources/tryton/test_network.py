@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -56,6 +57,7 @@ class Waits:
         (Answer(500, body=b"<p>oops</p>"), WaitReason.SOURCE_UNAVAILABLE),
         (Hangup(), WaitReason.SOURCE_UNAVAILABLE),
         (Answer(200, body=b"[", cut_off=True), WaitReason.SOURCE_UNAVAILABLE),
+        (Answer(200, {"Content-Encoding": "gzip"}, body=b"[]"), WaitReason.SOURCE_UNAVAILABLE),
         (Answer(429, {"Retry-After": "0"}), WaitReason.RATE_LIMITED),
     ],
 )
@@ -96,6 +98,12 @@ async def test_a_server_that_does_not_answer_in_time_is_tried_again(
     [
         (Answer(503), errors.SourceOutOfReach, "SERVER_FAILED", "FETCH_ERROR"),
         (Hangup(), errors.SourceOutOfReach, "UNREACHABLE", "FETCH_ERROR"),
+        (
+            Answer(200, {"Content-Encoding": "gzip"}, body=gzip.compress(b"[]")[:-12] + b"?" * 12),
+            errors.SourceOutOfReach,
+            "ANSWER_BROKEN",
+            "FETCH_ERROR",
+        ),
         (Answer(429), errors.SourceRateLimited, "TOO_MANY_REQUESTS", "RATE_LIMIT_ERROR"),
     ],
 )
@@ -130,6 +138,16 @@ async def test_patience_ends(
         (Answer(200, body=b"<html>Hello"), errors.SourceUnavailable, "NOT_TRYTON", "FETCH_ERROR"),
         (Answer(200, body=b'{"not": "a list"}'), errors.SourceUnavailable, "NOT_TRYTON", "FETCH_ERROR"),
         (Answer(200, body=b"\xff\xfe"), errors.SourceUnavailable, "NOT_TRYTON", "FETCH_ERROR"),
+        (Answer(200, body=b"[" * 100_000), errors.SourceUnavailable, "NOT_TRYTON", "FETCH_ERROR"),
+        (Answer(400, body=b"[" * 100_000), errors.SourceUnavailable, "REQUEST_REFUSED", "FETCH_ERROR"),
+        # JSON that can be read, but is too deep to be looked through.
+        (Answer(200, body=b"[" * 900 + b"]" * 900), errors.SourceUnavailable, "NOT_TRYTON", "FETCH_ERROR"),
+        (
+            Answer(200, body=b'[{"__class__": "date", "year": 99999999999999999999, "month": 1, "day": 1}]'),
+            errors.SourceUnavailable,
+            "NOT_TRYTON",
+            "FETCH_ERROR",
+        ),
     ],
 )
 async def test_what_waiting_cannot_cure_ends_the_fetch_at_once(
@@ -151,7 +169,14 @@ async def test_what_waiting_cannot_cure_ends_the_fetch_at_once(
 
 @pytest.mark.parametrize(
     ("header", "at_least", "at_most"),
-    [("7", 7, 7.1), ("0.5", 0.5, 0.6), ("soon", 0, 0.1), (None, 0, 0.1)],
+    [
+        ("7", 7, 7.1),
+        ("0.5", 0.5, 0.6),
+        ("soon", 0, 0.1),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", 0, 0.1),
+        ("nan", 0, 0.1),
+        (None, 0, 0.1),
+    ],
 )
 async def test_what_the_server_asks_for_is_waited_for(
     proxy: FailingProxy,

@@ -26,6 +26,8 @@ TIMEOUT_SECONDS = 60.0
 _CONNECT_SECONDS = 10.0
 _RESPONSE_BYTES_MAX = 64 << 20
 _MESSAGE_CHARACTERS_MAX = 300
+# What reading JSON raises where it is none, or none of Tryton's: too deep, or with a year of twenty digits.
+_UNREADABLE = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
 
 Domain = list[Any]
 """A condition in Tryton's own notation; values may be dates and times."""
@@ -95,6 +97,11 @@ class TrytonClient:
                 f"{self._server} did not answer in time; the server is too slow or the way to it is broken",
                 code="TIMEOUT",
             ) from exc
+        except httpx.DecodingError as exc:
+            raise errors.SourceOutOfReach(
+                f"{self._server} answers with compressed data that is broken; check what is on the way to it",
+                code="ANSWER_BROKEN",
+            ) from exc
         except httpx.TransportError as exc:
             raise errors.SourceOutOfReach(
                 f"{self._server} cannot be reached ({exc or type(exc).__name__}); check that it runs and the url",
@@ -105,7 +112,7 @@ class TrytonClient:
         try:
             # Text instead of floating-point numbers: none of them passes through a float.
             return plain(json.loads(body, parse_float=str))
-        except (ValueError, KeyError, TypeError) as exc:
+        except _UNREADABLE as exc:
             raise self._not_tryton("answers with something that is no JSON of Tryton's") from exc
 
     async def _body(self, response: httpx.Response) -> bytes:
@@ -224,7 +231,7 @@ def _retry_after_seconds(header: str | None) -> float | None:
         pass
     try:
         return max(0.0, (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 
@@ -233,5 +240,5 @@ def _message(body: bytes) -> str:
     try:
         told = json.loads(body)
         return str(told["message"])[:_MESSAGE_CHARACTERS_MAX]
-    except (ValueError, KeyError, TypeError):
+    except _UNREADABLE:
         return "it does not say why"
