@@ -200,6 +200,23 @@ async def test_a_linked_connection_takes_new_credentials_and_queues_nothing(
     assert (await show(client, connection.id)).status == connection_pb2.CONNECTION_STATUS_LINKED
 
 
+async def test_a_linked_connection_is_left_alone_without_credentials_but_not_with_empty_ones(
+    client: Client, accept: Callable[..., None]
+) -> None:
+    connection = await pending(client)
+    await authorize(client, connection.id, server="erp", apiKey=FIRST)
+    await all_ended(client, connection.id)
+
+    error = await refusal(client, connection.id)
+    assert (error.code(), reason_of(error)) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+    assert set(violations_of(error)) == {"credentials.server", "credentials.apiKey"}
+
+    absent = company_service_pb2.AuthorizeConnectionRequest(connection_id=connection.id)
+    assert kept(await client.companies.AuthorizeConnection(absent)) == kept(await show(client, connection.id))
+    dataset = await synced(client, connection.company_id, "items")
+    assert dataset.status == dataset_pb2.DATASET_STATUS_COMPLETE
+
+
 async def test_credentials_are_given_in_a_file_or_on_standard_input_never_on_the_command_line(
     service: RunningService, client: Client, tmp_path: Path, accept: Callable[..., None]
 ) -> None:

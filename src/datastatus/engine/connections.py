@@ -113,7 +113,7 @@ class ConnectionEngine:
         """
         connection = await self.get_connection(connection_id)
         sealed: SealedCredentials | None = None
-        if credentials or connection.status is not ConnectionStatus.LINKED:
+        if credentials is not None or connection.status is not ConnectionStatus.LINKED:
             sealed = await self._accepted(connection, credentials or {})
         for _ in range(_LINK_TRIES_MAX):
             if connection.status is ConnectionStatus.LINKED and sealed is None:

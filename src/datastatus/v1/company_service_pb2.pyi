@@ -273,7 +273,7 @@ class AuthorizeConnectionRequest(_message.Message):
     @_builtins.property
     def credentials(self) -> _struct_pb2.Struct:
         """What the source asks for, by Integration.credentials_schema; at most 64 KiB. Absent: the integration needs none,
-        or the connection is linked and stays as it is.
+        or the connection is linked and stays as it is. Empty is not absent: what the schema requires is missing then.
         """
 
     def __init__(
