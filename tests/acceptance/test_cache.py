@@ -146,6 +146,16 @@ async def test_a_time_that_not_everybody_can_hold_is_found_and_the_cache_can_be_
     assert await names(client, scripted.company_id) == ["Supplier 0", "Supplier 1"]
 
 
+def paid_to(*accounts: str) -> list[dict[str, Any]]:
+    """Payments of 1 EUR, each to an account."""
+    payment = {"id": "p1", "currency": "EUR", "paidOnDate": "2024-03-02"}
+    allocation = {"currency": "EUR", "allocatedOnDate": "2024-03-02", "totalAmount": "1"}
+    return [
+        {"payment": payment | {"accountRef": {"id": account}}, "allocation": allocation}
+        for account in accounts
+    ]
+
+
 async def test_doubtful_references_are_warnings_and_known_only_of_what_is_cached(
     client: Client, scripts: Path, scripted: connection_pb2.Connection
 ) -> None:
@@ -154,6 +164,7 @@ async def test_doubtful_references_are_warnings_and_known_only_of_what_is_cached
         an_invoice("i2", "nobody", "sales"),
         an_invoice("i3", "c1", "old"),
         an_invoice("i4", "c1", "sales", currency="USD", dueDate="2024-01-01"),
+        an_invoice("i5", "c1", "sales", amountDue="7", paymentAllocations=paid_to("sales", "old", "nowhere")),
     ]
     script(scripts, "invoices", records=records)
     script(scripts, "company", records=[{"id": "me", "baseCurrency": "EUR"}])
@@ -166,14 +177,16 @@ async def test_doubtful_references_are_warnings_and_known_only_of_what_is_cached
 
     assert dataset.status == COMPLETE
     issues, error_count, warning_count = await issues_of(client, dataset.id)
-    assert (error_count, warning_count) == (0, 4)
-    assert (dataset.validation.error_count, dataset.validation.warning_count) == (0, 4)
+    assert (error_count, warning_count) == (0, 6)
+    assert (dataset.validation.error_count, dataset.validation.warning_count) == (0, 6)
     assert {one.severity for one in issues} == {validation_pb2.VALIDATION_SEVERITY_WARNING}
     assert {(one.rule_id, one.record_id, one.field, one.found) for one in issues} == {
         ("REFERENCE_DANGLING", "i2", "customerRef.id", "nobody"),
         ("ACCOUNT_ARCHIVED", "i3", "lineItems[0].accountRef.id", "old"),
         ("CURRENCY_RATE_PRESENT", "i4", "currencyRate", ""),
         ("DUE_AFTER_ISSUE", "i4", "dueDate", "2024-01-01"),
+        ("ACCOUNT_ARCHIVED", "i5", "paymentAllocations[1].payment.accountRef.id", "old"),
+        ("REFERENCE_DANGLING", "i5", "paymentAllocations[2].payment.accountRef.id", "nowhere"),
     }
 
 

@@ -21,6 +21,7 @@ from datastatus.domain.records import (
     AccountType,
     Allocation,
     BalanceSheet,
+    Bill,
     BillPayment,
     BillPaymentLine,
     BillPaymentLink,
@@ -85,8 +86,13 @@ def invoice(**changes: Any) -> Invoice:
     return Invoice(**fields | changes)
 
 
-def paid(amount: str) -> tuple[PaymentAllocation, ...]:
-    payment = PaymentReference(id="p1", currency="EUR", paid_on_date=date(2024, 3, 2))
+def paid(amount: str, *, account: str | None = None) -> tuple[PaymentAllocation, ...]:
+    payment = PaymentReference(
+        id="p1",
+        account_ref=Reference(id=account) if account else None,
+        currency="EUR",
+        paid_on_date=date(2024, 3, 2),
+    )
     allocation = Allocation(currency="EUR", allocated_on_date=date(2024, 3, 2), total_amount=money(amount))
     return (PaymentAllocation(payment=payment, allocation=allocation),)
 
@@ -303,6 +309,17 @@ def test_every_reference_is_named_with_its_field() -> None:
         ("lineItems[0].accountRef", Target("chartOfAccounts", "4400")),
         ("lineItems[0].itemRef", Target("items", "ink")),
         ("lineItems[0].taxRateRef", Target("taxRates", "vat")),
+    ]
+    document = dict(invoice(line_items=(), payment_allocations=paid("1") + paid("2", account="1200")))
+    money_from = ("paymentAllocations[1].payment.accountRef", Target("chartOfAccounts", "1200"))
+    assert list(validation.namings(Invoice(**document))) == [
+        ("customerRef", Target("customers", "c1")),
+        money_from,
+    ]
+    del document["customer_ref"], document["invoice_number"]
+    assert list(validation.namings(Bill(supplier_ref=Reference(id="s1"), **document))) == [
+        ("supplierRef", Target("suppliers", "s1")),
+        money_from,
     ]
     assert list(validation.namings(bill_payment())) == [
         ("supplierRef", Target("suppliers", "s1")),

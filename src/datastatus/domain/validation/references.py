@@ -15,6 +15,7 @@ from datastatus.domain.records import (
     JournalEntry,
     LineItem,
     Payment,
+    PaymentAllocation,
     PaymentLinkType,
     Reference,
     StandardRecord,
@@ -38,7 +39,8 @@ Naming = tuple[str, Target]
 def namings(record: StandardRecord) -> Iterator[Naming]:
     """Every record that this one names, field by field.
 
-    Not the payments in a document's allocations: where a source has no payments as such, those are other things.
+    Of a document's allocations the accounts, but not the payments: where a source has no payments as such, those
+    are other things.
     """
     finder = _FINDERS.get(type(record))
     return finder(record) if finder else iter(())
@@ -83,14 +85,21 @@ def _of_lines(lines: Sequence[LineItem]) -> Iterator[Naming]:
             yield f"lineItems[{index}].taxRateRef", Target("taxRates", line.tax_rate_ref.id)
 
 
+def _of_allocations(allocations: Sequence[PaymentAllocation]) -> Iterator[Naming]:
+    for index, one in enumerate(allocations):
+        yield from _of(f"paymentAllocations[{index}].payment.accountRef", _ACCOUNTS, one.payment.account_ref)
+
+
 def _of_invoice(invoice: Invoice) -> Iterator[Naming]:
     yield "customerRef", Target("customers", invoice.customer_ref.id)
     yield from _of_lines(invoice.line_items)
+    yield from _of_allocations(invoice.payment_allocations)
 
 
 def _of_bill(bill: Bill) -> Iterator[Naming]:
     yield "supplierRef", Target("suppliers", bill.supplier_ref.id)
     yield from _of_lines(bill.line_items)
+    yield from _of_allocations(bill.payment_allocations)
 
 
 def _of_payment(payment: Payment) -> Iterator[Naming]:
