@@ -20,9 +20,9 @@ HEAD = """# The standard model
 Written by `scripts/describe_data_model.py` from `domain/records/`.
 
 Whatever the source, a record of a data type has these fields, in JSON under these names. Decimals are strings in
-plain notation (`"1234.50"`), so that money stays exact; dates are ISO 8601, times with their offset; currencies are
-ISO 4217 codes. What is absent at the source is absent here, never an empty text or null: a `?` marks the fields
-that may be. Lists are always there, perhaps empty.
+plain notation (`"1234.50"`), so that money stays exact, with the decimal places that the source gives; dates are
+ISO 8601, times with their offset; currencies are ISO 4217 codes. What is absent at the source is absent here, never
+an empty text or null: a `?` marks the fields that may be. Lists are always there, perhaps empty.
 
 The cache adds to each record, when it is read:
 

@@ -117,6 +117,11 @@ def test_any_record_that_a_model_allows_survives_json(data: st.DataObject, data_
     assert again.to_json() == record.to_json()
 
 
+@pytest.mark.parametrize("text", ["1.5", "1.50", "0.00", "100"])
+def test_decimal_places_are_kept_as_the_source_gives_them(text: str) -> None:
+    assert json.loads(line(Decimal(text)).to_json())["netAmount"] == text
+
+
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=None, min_value=-(10**30), max_value=10**30))
 def test_any_amount_survives_json_exactly_and_without_an_exponent(amount: Decimal) -> None:
     if len(format(amount, "f")) > 64:
