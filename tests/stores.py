@@ -190,7 +190,11 @@ _VIOLATIONS_OF_WHOLE_JOURNAL = {
         WHERE (d.status, d.version) IS DISTINCT FROM (j.to_status, j.version)
             OR d.started IS DISTINCT FROM j.started
             OR d.completed IS DISTINCT FROM CASE WHEN is_terminal_status(j.to_status) THEN j.occurred END
-            OR (d.completed IS NOT NULL AND d.error_message IS DISTINCT FROM j.error_message)
+            OR (d.completed IS NOT NULL AND d.error_message IS DISTINCT FROM CASE
+                WHEN d.connection_id IN (SELECT id FROM connection WHERE erased IS NOT NULL)
+                    AND j.error_message IS NOT NULL THEN 'What went wrong was erased with the connection.'
+                ELSE j.error_message
+            END)
     """,
     "single flight": """
         SELECT connection_id, data_type FROM dataset WHERE NOT is_terminal_status(status)

@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     mass_deletion_share_max: float = Field(default=0.5, ge=0, le=1)
     """How much of a data type a sync may mark deleted without being asked to, from 20 records on."""
     superseded_records_seconds: float = Field(default=3600, ge=1, le=31_536_000)
-    """How long a reader may page through records that a newer sync has superseded."""
+    """How long a reader may page through superseded records, and what deleted connections had brought is kept."""
 
     @field_validator("listen")
     @classmethod

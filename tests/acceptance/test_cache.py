@@ -18,6 +18,7 @@ from datastatus import errors
 from datastatus.cli.client import Client
 from datastatus.client import DatastatusClient
 from datastatus.v1 import (
+    company_service_pb2,
     connection_pb2,
     dataset_pb2,
     record_service_pb2,
@@ -414,6 +415,39 @@ async def test_what_cannot_be_read_is_told_to_a_client(
         await anext(aiter(reader.records("acme", "suppliers")))
     with pytest.raises(errors.RecordNotFound):
         await reader.get_record(scripted.company_id, "suppliers", "nobody")
+
+
+async def test_of_a_deleted_company_no_data_is_left(tmp_path: Path) -> None:
+    customer = {
+        "id": "c1",
+        "customerName": "Jane Doe",
+        "status": "Active",
+        "emailAddress": "jane@example.org",
+    }
+    script(tmp_path, "customers", records=[customer])
+    environment = {
+        "PYTHONPATH": str(PLUGINS),
+        "SCRIPTED_SOURCE_FOLDER": str(tmp_path),
+        "DATASTATUS_SUPERSEDED_RECORDS_SECONDS": "1",
+    }
+    async with running_service(environment=environment) as service, client_of(service) as client:
+        connection = await first_syncs_ended(client, await linked(client, "scripted"))
+        dataset = await synced(client, connection.company_id, "customers")
+        await client.companies.DeleteCompany(
+            company_service_pb2.DeleteCompanyRequest(company_id=connection.company_id)
+        )
+        await service.logged("connection_erased")
+        async with service.database() as sql:
+            for table in (
+                "record",
+                "publication",
+                "record_set",
+                "validation_issue",
+                "connection_credentials",
+            ):
+                assert await sql.fetchval(f"SELECT count(*) FROM {table}") == 0, table
+        kept = await client.sync.GetDataset(sync_service_pb2.GetDatasetRequest(dataset_id=dataset.id))
+        assert kept.status == COMPLETE
 
 
 # Where a lock can stop a publication: at its set, a record that is to be superseded, one that is to vanish, the

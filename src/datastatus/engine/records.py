@@ -86,6 +86,9 @@ class RecordEngine:
             selection.company_id, selection.data_type, selection.connection_id
         )
         if record_set is None or listing is None:
+            if start is not None:
+                # Its connection was deleted, which ends no listing.
+                raise errors.PageTokenExpired
             return RecordPage((), None, None, 0, None)
         publication = await self._publication(record_set, start)
         listing = replace(
@@ -131,14 +134,16 @@ class RecordEngine:
         return issues, dataset.validation
 
     async def _publication(self, record_set: RecordSet, start: PageStart | None) -> Publication:
-        if start is None or start.publication == record_set.newest.number:
-            found = record_set.newest
-        else:
-            found = await records.publication(self._database, record_set.id, start.publication)
-        if start is not None and (
-            start.record_set_id != record_set.id or start.publication > record_set.newest.number
-        ):
-            raise errors.BadToken("page_token belongs to other records; begin without one")
+        if start is None:
+            return record_set.newest
+        if start.record_set_id != record_set.id:
+            # Those of a connection that was deleted; now another one alone has such records.
+            raise errors.PageTokenExpired
+        if start.publication > record_set.newest.number:
+            raise errors.BadToken("page_token is of a publication that never was; begin without one")
+        if start.publication == record_set.newest.number:
+            return record_set.newest
+        found = await records.publication(self._database, record_set.id, start.publication)
         if found is None:
             raise errors.PageTokenExpired
         return found

@@ -1,16 +1,18 @@
-"""Room for the journal ahead, and an end to it behind; and an end to records that were superseded."""
+"""Room for the journal ahead, and an end to it behind; and to what was superseded or deleted."""
 
 from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from uuid import UUID
 
 import structlog
 
 from datastatus.domain.retention import oldest_seq_to_keep
 from datastatus.engine.repeating import repeat
-from datastatus.store import journal, journal_room, records
+from datastatus.store import companies, datasets, journal, journal_room, records, validation
 from datastatus.store.database import Database
+from datastatus.store.ids import NIL
 
 _log = structlog.get_logger(__name__)
 
@@ -18,6 +20,10 @@ _LOOK_SECONDS = 1.0
 _RETAIN_SECONDS = 30.0
 _SETS_AT_ONCE = 100
 _VERSIONS_AT_ONCE = 5_000
+_CONNECTIONS_AT_ONCE = 100
+_DATASETS_AT_ONCE = 500
+
+_ERASED = "What went wrong was erased with the connection."
 
 
 class JournalKeeper:
@@ -86,3 +92,40 @@ class RecordKeeper:
                         self._database, record_set_id, oldest_publication, _VERSIONS_AT_ONCE
                     )
                 await records.note_swept(self._database, record_set_id, oldest_publication)
+
+
+class Eraser:
+    """Removes what deleted connections have brought, so that no data of theirs is left. Every server runs one.
+
+    In small steps, each of which may be the last before a crash: what is left is looked for, not remembered.
+    """
+
+    def __init__(self, database: Database, deleted_seconds: float) -> None:
+        self._database = database
+        self._deleted_seconds = deleted_seconds
+
+    async def run(self) -> None:
+        """Erase until cancelled."""
+        await repeat(self.erase, min(_RETAIN_SECONDS, self._deleted_seconds / 2))
+
+    async def erase(self) -> None:
+        """Erase what was deleted too long ago to be read by anybody still."""
+        for connection_id in await companies.connections_to_erase(
+            self._database, self._deleted_seconds, _CONNECTIONS_AT_ONCE
+        ):
+            while await records.erase_records(self._database, connection_id, _VERSIONS_AT_ONCE):
+                pass
+            await self._erase_of_datasets(connection_id)
+            if await companies.note_erased(self._database, connection_id):
+                _log.info("connection_erased", connection_id=str(connection_id))
+
+    async def _erase_of_datasets(self, connection_id: UUID) -> None:
+        """Datasets stay, but neither what was found in them nor a message, which may quote a record."""
+        after_id = NIL
+        while page := await datasets.erase_messages(
+            self._database, connection_id, after_id, _DATASETS_AT_ONCE, _ERASED
+        ):
+            for dataset_id, has_findings in page:
+                if has_findings:
+                    await validation.drop_validation_issues(self._database, dataset_id)
+            after_id, _ = page[-1]

@@ -197,6 +197,16 @@ async def unlink_connection(
     return row[0]
 
 
+async def connections_to_erase(executor: Executor, deleted_seconds: float, count_max: int) -> list[UUID]:
+    """Those deleted longer ago than that of which something may be left, the longest deleted first."""
+    return [row["id"] for row in await executor.rows("connections_to_erase", deleted_seconds, count_max)]
+
+
+async def note_erased(executor: Executor, connection_id: UUID) -> bool:
+    """Nothing is left of what a deleted connection had brought. False where that is not so, or known already."""
+    return bool(await executor.rows("note_erased", connection_id))
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectorSessionRow:
     """A connector's open stream, as everybody sees it. It takes `company_capacity` of one company at most."""

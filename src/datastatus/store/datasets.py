@@ -65,6 +65,14 @@ async def list_datasets(
     return [_dataset(row) for row in rows]
 
 
+async def erase_messages(
+    executor: Executor, connection_id: UUID, after_id: UUID, count_max: int, message: str
+) -> list[tuple[UUID, bool]]:
+    """Put `message` for whatever failed datasets say, of the next of a connection; (id, has findings) of each."""
+    rows = await executor.rows("erase_messages", connection_id, after_id, count_max, message)
+    return [(row["id"], row["has_findings"]) for row in rows]
+
+
 class CompanyVersion(NamedTuple):
     """The state of the store that a company was read in: the newest transition, and the company's revision."""
 

@@ -123,3 +123,9 @@ async def sweep_records(
 async def note_swept(executor: Executor, record_set_id: int, oldest_publication: int) -> None:
     """Nothing from before it is left."""
     await executor.rows("note_swept", record_set_id, oldest_publication)
+
+
+async def erase_records(executor: Executor, connection_id: UUID, count_max: int) -> bool:
+    """Remove up to `count_max` records of a deleted connection; whether to call again, see migration 0004."""
+    [row] = await executor.rows("erase_records", connection_id, count_max)
+    return row[0]

@@ -38,6 +38,11 @@ async def clear_validation_issues(executor: Executor, dataset_id: UUID, attempt:
     await executor.rows("clear_validation_issues", dataset_id, attempt)
 
 
+async def drop_validation_issues(executor: Executor, dataset_id: UUID) -> None:
+    """Forget what was found in a dataset, at once, so that nobody reads half of it."""
+    await executor.rows("drop_validation_issues", dataset_id)
+
+
 async def note_validation(
     executor: Executor, dataset_id: UUID, lease_token: UUID, error_count: int, warning_count: int
 ) -> None:

@@ -128,8 +128,8 @@ class CompanyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteCompany(self, request, context):
-        """Delete a company with its connections, as DeleteConnection does; its external_id is free again. The company goes
-        last: a call that was broken off is made again. Repeated, it is COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
+        """Delete a company with its connections, as DeleteConnection does, and its settings; its external_id is forgotten and
+        free again, while its name is kept where no call reads it. The company goes last: a call that was broken off is made again. Repeated, it is COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -183,8 +183,9 @@ class CompanyServiceServicer:
 
     def DeleteConnection(self, request, context):
         """Delete a connection; in the same transaction the credentials are forgotten and what is running is cancelled. Its
-        records can no longer be read,
-        its datasets and transitions can. Repeated, it is CONNECTION_NOT_FOUND. Errors: CONNECTION_NOT_FOUND.
+        records can no longer be read, its datasets and transitions can. An hour later, unless the operator has set it
+        otherwise, the records are erased, and so is what its datasets tell of them: what validation found, and what their
+        error_message said. Repeated, it is CONNECTION_NOT_FOUND. Errors: CONNECTION_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

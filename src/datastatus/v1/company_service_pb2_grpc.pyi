@@ -46,8 +46,8 @@ class CompanyServiceStub:
     ListCompanies: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.ListCompaniesRequest, _company_service_pb2.ListCompaniesResponse]
     """All companies, in order of creation. Errors: BAD_TOKEN."""
     DeleteCompany: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.DeleteCompanyRequest, _empty_pb2.Empty]
-    """Delete a company with its connections, as DeleteConnection does; its external_id is free again. The company goes
-    last: a call that was broken off is made again. Repeated, it is COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
+    """Delete a company with its connections, as DeleteConnection does, and its settings; its external_id is forgotten and
+    free again, while its name is kept where no call reads it. The company goes last: a call that was broken off is made again. Repeated, it is COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
     """
     CreateConnection: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.CreateConnectionRequest, _connection_pb2.Connection]
     """Create a connection, in PENDING_AUTH; a company may have several to one integration. Errors:
@@ -75,8 +75,9 @@ class CompanyServiceStub:
     """
     DeleteConnection: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.DeleteConnectionRequest, _empty_pb2.Empty]
     """Delete a connection; in the same transaction the credentials are forgotten and what is running is cancelled. Its
-    records can no longer be read,
-    its datasets and transitions can. Repeated, it is CONNECTION_NOT_FOUND. Errors: CONNECTION_NOT_FOUND.
+    records can no longer be read, its datasets and transitions can. An hour later, unless the operator has set it
+    otherwise, the records are erased, and so is what its datasets tell of them: what validation found, and what their
+    error_message said. Repeated, it is CONNECTION_NOT_FOUND. Errors: CONNECTION_NOT_FOUND.
     """
     ListIntegrations: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.ListIntegrationsRequest, _company_service_pb2.ListIntegrationsResponse]
     """The integrations that are installed, by key."""
@@ -97,8 +98,8 @@ class CompanyServiceAsyncStub(CompanyServiceStub):
     ListCompanies: _aio.UnaryUnaryMultiCallable[_company_service_pb2.ListCompaniesRequest, _company_service_pb2.ListCompaniesResponse]  # type: ignore[assignment]
     """All companies, in order of creation. Errors: BAD_TOKEN."""
     DeleteCompany: _aio.UnaryUnaryMultiCallable[_company_service_pb2.DeleteCompanyRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Delete a company with its connections, as DeleteConnection does; its external_id is free again. The company goes
-    last: a call that was broken off is made again. Repeated, it is COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
+    """Delete a company with its connections, as DeleteConnection does, and its settings; its external_id is forgotten and
+    free again, while its name is kept where no call reads it. The company goes last: a call that was broken off is made again. Repeated, it is COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
     """
     CreateConnection: _aio.UnaryUnaryMultiCallable[_company_service_pb2.CreateConnectionRequest, _connection_pb2.Connection]  # type: ignore[assignment]
     """Create a connection, in PENDING_AUTH; a company may have several to one integration. Errors:
@@ -126,8 +127,9 @@ class CompanyServiceAsyncStub(CompanyServiceStub):
     """
     DeleteConnection: _aio.UnaryUnaryMultiCallable[_company_service_pb2.DeleteConnectionRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Delete a connection; in the same transaction the credentials are forgotten and what is running is cancelled. Its
-    records can no longer be read,
-    its datasets and transitions can. Repeated, it is CONNECTION_NOT_FOUND. Errors: CONNECTION_NOT_FOUND.
+    records can no longer be read, its datasets and transitions can. An hour later, unless the operator has set it
+    otherwise, the records are erased, and so is what its datasets tell of them: what validation found, and what their
+    error_message said. Repeated, it is CONNECTION_NOT_FOUND. Errors: CONNECTION_NOT_FOUND.
     """
     ListIntegrations: _aio.UnaryUnaryMultiCallable[_company_service_pb2.ListIntegrationsRequest, _company_service_pb2.ListIntegrationsResponse]  # type: ignore[assignment]
     """The integrations that are installed, by key."""
@@ -169,8 +171,8 @@ class CompanyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _company_service_pb2.DeleteCompanyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Delete a company with its connections, as DeleteConnection does; its external_id is free again. The company goes
-        last: a call that was broken off is made again. Repeated, it is COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
+        """Delete a company with its connections, as DeleteConnection does, and its settings; its external_id is forgotten and
+        free again, while its name is kept where no call reads it. The company goes last: a call that was broken off is made again. Repeated, it is COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -234,8 +236,9 @@ class CompanyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Delete a connection; in the same transaction the credentials are forgotten and what is running is cancelled. Its
-        records can no longer be read,
-        its datasets and transitions can. Repeated, it is CONNECTION_NOT_FOUND. Errors: CONNECTION_NOT_FOUND.
+        records can no longer be read, its datasets and transitions can. An hour later, unless the operator has set it
+        otherwise, the records are erased, and so is what its datasets tell of them: what validation found, and what their
+        error_message said. Repeated, it is CONNECTION_NOT_FOUND. Errors: CONNECTION_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

@@ -281,7 +281,9 @@ class Dataset(_message.Message):
     status_description: _builtins.str
     """The status in words, for people."""
     error_message: _builtins.str
-    """What went wrong and what to do about it, for people. Absent: it has not failed."""
+    """What went wrong and what to do about it, for people; once its connection is erased, that it was. Absent: it has not
+    failed.
+    """
     error_code: _builtins.str
     """What went wrong, for programs; stable. Absent: it has not failed, or nothing more is known than the status."""
     wait_reason: Global___WaitReason.ValueType

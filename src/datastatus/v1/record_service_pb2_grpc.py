@@ -60,7 +60,8 @@ class RecordServiceServicer:
     def ListRecords(self, request, context):
         """The records of one publication, in order of id unless order_by says otherwise. All pages are of the publication
         that the first page read, whatever is synchronised meanwhile; a superseded one can be read for an hour, then
-        the next page is PAGE_TOKEN_EXPIRED: begin again. Errors: COMPANY_NOT_FOUND, CONNECTION_NOT_FOUND,
+        the next page is PAGE_TOKEN_EXPIRED: begin again. So it is where no connection was named and the one that the
+        records came over has been deleted. Errors: COMPANY_NOT_FOUND, CONNECTION_NOT_FOUND,
         DATA_TYPE_UNKNOWN, CONNECTION_REQUIRED{connection_ids} where several connections have such records,
         BAD_FILTER{position}, BAD_TOKEN, PAGE_TOKEN_EXPIRED.
         """

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from uuid_utils.compat import uuid7
 
 from datastatus import errors
 from datastatus.domain.dataset import DatasetStatus
@@ -28,7 +29,7 @@ from datastatus.domain.records import Invoice
 from datastatus.domain.records.keys import party_id
 from datastatus.engine.records import PageStart, RecordEngine, RecordSelection
 from datastatus.engine.retention import RecordKeeper
-from datastatus.store import staging
+from datastatus.store import companies, staging
 from datastatus.store.journal import Change
 from datastatus.store.record_query import Listing, page_query
 from datastatus.store.staging import MappedColumns
@@ -464,13 +465,35 @@ async def test_a_page_goes_on_in_its_own_records_only(store: Store) -> None:
     start = (await engine.list_records(selection, None, 5)).next_start
     assert start is not None
     others = RecordSelection(other.company_id, "invoices", order_by="totalAmount")
-    with pytest.raises(errors.BadToken):
+    with pytest.raises(errors.PageTokenExpired):
         await engine.list_records(others, start, 5)
     forged = PageStart(start.record_set_id, 1, 20, ("no number",), "i")
     with pytest.raises(errors.BadToken):
         await engine.list_records(selection, forged, 5)
     with pytest.raises(errors.BadToken):
         await engine.list_records(selection, PageStart(start.record_set_id, 99, 20, ("1",), "i"), 5)
+
+
+async def test_a_listing_that_its_connection_was_deleted_under_does_not_look_whole(store: Store) -> None:
+    link = await store.connection()
+    await publish(store, link, bodies(13, 20))
+    engine = RecordEngine(store.database)
+    of_company = RecordSelection(link.company_id, "invoices")
+    of_connection = RecordSelection(link.company_id, "invoices", link.connection_id)
+    start = (await engine.list_records(of_company, None, 5)).next_start
+    await companies.unlink_connection(store.database, link.connection_id, delete=True, description="deleted")
+    with pytest.raises(errors.PageTokenExpired):
+        await engine.list_records(of_company, start, 5)
+    with pytest.raises(errors.ConnectionNotFound):
+        await engine.list_records(of_connection, start, 5)
+
+    # Nor does it go on in the records of another one that has taken its place.
+    other = Link(link.company_id, uuid7())
+    await companies.create_connection(store.database, other.connection_id, link.company_id, "gnucash")
+    await store.link(other.connection_id)
+    await publish(store, other, bodies(13, 20))
+    with pytest.raises(errors.PageTokenExpired):
+        await engine.list_records(of_company, start, 5)
 
 
 async def test_what_is_asked_wrongly_is_told_even_of_an_empty_cache(store: Store) -> None:

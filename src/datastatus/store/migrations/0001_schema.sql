@@ -86,7 +86,10 @@ CREATE TABLE connection (
     authorized timestamptz,
     -- Kept, not removed: the transitions of its datasets stay readable.
     deleted timestamptz,
+    -- When the last of what it had brought was gone: its records, and what its datasets said of them.
+    erased timestamptz,
     UNIQUE (id, company_id, integration_key),
+    CHECK (erased IS NULL OR deleted IS NOT NULL),
     CHECK (status <> 'LINKED' OR (first_linked IS NOT NULL AND deleted IS NULL)),
     CHECK (num_nulls(first_linked, authorized) IN (0, 2))
 );
@@ -94,6 +97,7 @@ CREATE TABLE connection (
 CREATE INDEX connection_company ON connection (company_id, id) WHERE deleted IS NULL;
 CREATE INDEX connection_integration ON connection (integration_key, id) WHERE status = 'LINKED';
 CREATE INDEX connection_not_linked ON connection (id) WHERE status <> 'LINKED';
+CREATE INDEX connection_to_erase ON connection (deleted) WHERE deleted IS NOT NULL AND erased IS NULL;
 
 CREATE FUNCTION revise_company() RETURNS trigger
 LANGUAGE plpgsql AS $$

@@ -83,7 +83,7 @@ END
 $$;
 
 -- Unlink a connection, or delete it, forget its credentials and cancel its active datasets. False where there is
--- none.
+-- none. Of one that is deleted nobody reads any more what was wrong with it; the records, which may be many, go later.
 CREATE FUNCTION unlink_connection(connection uuid, delete boolean, description text) RETURNS boolean
 LANGUAGE plpgsql
 AS $$
@@ -96,6 +96,7 @@ BEGIN
         RETURN false;
     END IF;
     DELETE FROM connection_credentials k WHERE k.connection_id = connection;
+    DELETE FROM connection_error e WHERE e.connection_id = connection AND delete;
     PERFORM end_datasets(connection, false, 'CANCELLED', description, NULL, NULL);
     RETURN true;
 END

@@ -355,3 +355,28 @@ BEGIN
     RETURN readable;
 END
 $$;
+
+-- Remove up to `count_max` records of a deleted connection, and a set once it has none. Whether to call again: not where
+-- nothing is left, nor where another has what is left in hand, a server that does the same or a publication, which will
+-- fail.
+CREATE FUNCTION erase_records(connection uuid, count_max integer) RETURNS boolean
+LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+AS $$
+#variable_conflict use_variable
+DECLARE
+    target bigint;
+BEGIN
+    SELECT s.id INTO target FROM record_set s JOIN connection c ON c.id = s.connection_id
+    WHERE s.connection_id = connection AND c.deleted IS NOT NULL LIMIT 1 FOR UPDATE OF s SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    DELETE FROM record r
+    WHERE r.ctid = ANY (ARRAY(SELECT v.ctid FROM record v WHERE v.record_set_id = target LIMIT count_max));
+    -- Looked for, not counted: somebody may be sweeping superseded versions.
+    DELETE FROM record_set s
+    WHERE s.id = target AND NOT EXISTS (SELECT FROM record r WHERE r.record_set_id = target);
+    RETURN true;
+END
+$$;

@@ -82,6 +82,16 @@ SELECT linked, queued FROM link_connection($1, $2, $3, $4, $5, $6, $7, $8, $9, $
 -- name: unlink_connection
 SELECT unlink_connection($1, $2, $3);
 
+-- name: connections_to_erase
+SELECT id FROM connection
+WHERE deleted < clock_timestamp() - make_interval(secs => $1) AND erased IS NULL ORDER BY deleted LIMIT $2;
+
+-- name: note_erased
+UPDATE connection c SET erased = clock_timestamp()
+WHERE c.id = $1 AND c.deleted IS NOT NULL AND c.erased IS NULL
+    AND NOT EXISTS (SELECT FROM record_set s WHERE s.connection_id = c.id)
+RETURNING c.id;
+
 -- name: open_connector_session
 INSERT INTO connector_session (id, connector_name, version, address, integration_keys, connection_ids, capacity,
     company_capacity, expires)

@@ -12,6 +12,19 @@ WHERE ($1::uuid IS NULL OR d.company_id = $1)
     AND ($5::uuid IS NULL OR d.id < $5)
 ORDER BY d.id DESC LIMIT $6;
 
+-- name: erase_messages
+-- The next datasets of a connection, and whether each has findings. Locked in the order in which all others do.
+WITH following AS MATERIALIZED (
+    SELECT id FROM dataset WHERE connection_id = $1 AND id > $2 ORDER BY id LIMIT $3
+), telling AS (
+    SELECT d.id FROM following f JOIN dataset d ON d.id = f.id
+    WHERE d.error_message <> $4 ORDER BY d.id FOR NO KEY UPDATE OF d
+), erased AS (
+    UPDATE dataset d SET error_message = $4 FROM telling t WHERE d.id = t.id
+)
+SELECT f.id, EXISTS (SELECT FROM validation_issue i WHERE i.dataset_id = f.id) AS has_findings
+FROM following f ORDER BY f.id;
+
 -- name: data_status_pointers
 -- One row a connection, with an array for each column; nulls where nothing was ever queued on it. And of what state of
 -- the store all of this is: see data_status_versions.

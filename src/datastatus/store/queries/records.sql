@@ -39,3 +39,6 @@ DELETE FROM record r USING swept WHERE r.ctid = swept.ctid RETURNING 1;
 
 -- name: note_swept
 UPDATE record_set SET swept_publication = $2 WHERE id = $1 AND swept_publication < $2;
+
+-- name: erase_records
+SELECT erase_records($1, $2);

@@ -15,3 +15,6 @@ RETURNING id;
 -- name: list_validation_issues
 SELECT i.* FROM validation_issue i JOIN dataset d ON d.id = i.dataset_id AND d.attempt = i.attempt
 WHERE i.dataset_id = $1 AND i.ordinal > $2 ORDER BY i.ordinal LIMIT $3;
+
+-- name: drop_validation_issues
+DELETE FROM validation_issue WHERE dataset_id = $1;
