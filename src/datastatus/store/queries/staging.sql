@@ -17,12 +17,14 @@ SELECT page, records FROM staged_page
 WHERE dataset_id = $1 AND attempt = $2 AND page > $3 ORDER BY page LIMIT $4;
 
 -- name: add_mapped
-WITH mapped AS (
-    INSERT INTO mapped_page (dataset_id, attempt, page, record_ids, bodies, content_hashes, source_modified,
-        days, party_ids, reference_types, reference_ids)
-    VALUES ($1, $2, $3, $4, $5::text[]::jsonb[], $6, $7, $8, $9, $10, $11)
+-- Not once the attempt was discarded: nobody would find the page, and it would stay for ever.
+WITH counted AS (
+    UPDATE staging SET mapped_records = mapped_records + cardinality($4::text[])
+    WHERE dataset_id = $1 AND attempt = $2 RETURNING dataset_id
 )
-UPDATE staging SET mapped_records = mapped_records + cardinality($4::text[]) WHERE dataset_id = $1 AND attempt = $2;
+INSERT INTO mapped_page (dataset_id, attempt, page, record_ids, bodies, content_hashes, source_modified,
+    days, party_ids, reference_types, reference_ids)
+SELECT c.dataset_id, $2, $3, $4, $5::text[]::jsonb[], $6, $7, $8, $9, $10, $11 FROM counted c;
 
 -- name: count_mapped
 SELECT coalesce(sum(cardinality(record_ids)), 0) FROM mapped_page WHERE dataset_id = $1 AND attempt = $2;
