@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     watch_age_hours_max: float = Field(default=12, gt=0, le=8760)
     """How old a watch may become; its client is then told to reconnect, which spreads watches over servers anew."""
     journal_retention_days: float = Field(default=30, gt=0, le=36_500)
-    """How long transitions can be resumed from; a watcher that was away longer begins with a snapshot."""
+    """How long transitions, and what validation found, are kept; a watcher away longer begins with a snapshot."""
     journal_partition_transitions: int = Field(default=1_000_000, ge=100, le=1_000_000_000)
     """Transitions in a new partition of the journal: room is given back by whole ones, and 20 are kept at most."""
     mapping_processes: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=0, le=256)

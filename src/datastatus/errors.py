@@ -326,7 +326,7 @@ class PageTokenExpired(Expired):
     reason = "PAGE_TOKEN_EXPIRED"
 
     def __init__(self) -> None:
-        super().__init__("the publication that this page_token reads from is no longer kept; start again")
+        super().__init__("what this page_token reads from is no longer kept; start again")
 
 
 class Exhausted(DatastatusError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from uuid import UUID
 
 import asyncpg
@@ -15,7 +16,9 @@ from benchmarks.plans import touched
 from benchmarks.queueing import BATCH, STUB, in_batches
 from benchmarks.records import synchronise
 from benchmarks.seed import Link, data_types, seed_links, seed_syncs
+from benchmarks.sql import connected
 from benchmarks.watch_loads import catch_up
+from datastatus.store.ids import NIL
 from datastatus.store.sql import queries
 from datastatus.v1 import record_service_pb2, record_service_pb2_grpc, watch_pb2
 from datastatus.v1.sync_service_pb2 import (
@@ -30,6 +33,11 @@ SMALL, GROWN = 2_580, 15_000
 RECORDS = 3_000
 # Those that grow with the years; the journal's partitions are named after where they begin.
 BIG = {"dataset", "transition_1", "data_status", "record"}
+FINDINGS = """
+    INSERT INTO validation_issue (dataset_id, attempt, ordinal, rule_id, severity, record_id, field, message)
+    SELECT id, attempt, n, 'RULE', 'WARNING', 'r' || n, 'name', 'is odd'
+    FROM dataset CROSS JOIN generate_series(1, 20) n
+"""
 
 
 async def test_plans_and_pages_are_those_of_a_small_store(bench: Bench) -> None:
@@ -72,6 +80,31 @@ async def test_a_claim_looks_at_what_waits_only_however_old_the_statistics(bench
     assert stale.pages <= 1.5 * fresh.pages
     # A few for each company.
     assert fresh.pages <= 20 * companies
+
+
+async def test_what_is_old_or_deleted_is_found_without_looking_at_the_rest(bench: Bench) -> None:
+    async with bench.service() as service:
+        types = await data_types(service.address)
+    found = []
+    for datasets in (SMALL, GROWN):
+        template = await history_template(bench, types, COMPANIES, datasets)
+        async with bench.database(template) as dsn, connected(dsn) as connection:
+            await connection.execute(FINDINGS)
+            await connection.execute("VACUUM ANALYZE")
+            deleted = await connection.fetchval(
+                "UPDATE connection SET status = 'UNLINKED', deleted = now() RETURNING id"
+            )
+            looks = {
+                "old_validation_issues": (NIL, datetime.now(UTC), 50),
+                "erase_messages": (deleted, NIL, 50, "erased"),
+                "connections_to_erase": (3600, 50),
+            }
+            found.append(
+                [await touched(connection, queries()[name], *arguments) for name, arguments in looks.items()]
+            )
+    for small, large in zip(*found, strict=True):
+        assert large.shape == small.shape
+        assert large.pages <= 1.5 * small.pages
 
 
 async def test_no_big_table_is_read_from_end_to_end(bench: Bench) -> None:

@@ -20,7 +20,7 @@ from datastatus.engine.pipeline import Pipeline, PipelineOptions
 from datastatus.engine.progress import ProgressBoard
 from datastatus.engine.records import RecordEngine
 from datastatus.engine.reports import Reporter
-from datastatus.engine.retention import Eraser, JournalKeeper, RecordKeeper
+from datastatus.engine.retention import Eraser, FindingsKeeper, JournalKeeper, RecordKeeper
 from datastatus.engine.scheduler import Scheduler
 from datastatus.engine.settings import SettingsEngine
 from datastatus.engine.snapshots import EncodeSnapshot
@@ -102,6 +102,7 @@ class Engine:
                 partition_transitions=options.journal_partition_transitions,
             ),
             RecordKeeper(database, options.superseded_records_seconds),
+            FindingsKeeper(database, options.journal_retention),
             Eraser(database, options.superseded_records_seconds),
             announcements,
             self.hub,

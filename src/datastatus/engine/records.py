@@ -125,12 +125,15 @@ class RecordEngine:
     async def validation_result(
         self, dataset_id: UUID, after_ordinal: int, count_max: int
     ) -> tuple[list[tuple[int, Finding]], ValidationCounts]:
-        """A page of (ordinal, finding), and how many there are in all. Raises DatasetNotFound."""
+        """A page of (ordinal, finding), and how many there are in all. Raises DatasetNotFound, PageTokenExpired."""
         dataset = await datasets.get_dataset(self._database, dataset_id)
         if dataset.validation is None:
             # It never came so far, or is not there yet: what was found on the way is not all.
             return [], ValidationCounts(0, 0)
         issues = await validation.list_validation_issues(self._database, dataset_id, after_ordinal, count_max)
+        if after_ordinal > 0 and not issues:
+            # The page before has seen more of them.
+            raise errors.PageTokenExpired
         return issues, dataset.validation
 
     async def _publication(self, record_set: RecordSet, start: PageStart | None) -> Publication:

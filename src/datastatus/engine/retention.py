@@ -94,6 +94,38 @@ class RecordKeeper:
                 await records.note_swept(self._database, record_set_id, oldest_publication)
 
 
+class FindingsKeeper:
+    """Drops what validation found in datasets of which the journal tells nothing any more. Every server runs one.
+
+    Not of the latest dataset of a data type, nor of the latest successful one, which are what people look at. Once
+    there is a later one they are due, so the walk over those that have findings begins anew when it is through.
+    """
+
+    def __init__(self, database: Database, retention: timedelta) -> None:
+        self._database = database
+        self._retention = retention
+        self._after_id = NIL
+
+    async def run(self) -> None:
+        """Keep the findings until cancelled."""
+        await repeat(self.retain, _RETAIN_SECONDS)
+
+    async def retain(self) -> None:
+        """Drop what is too old among the next datasets, and go on for as long as there is such."""
+        moment = await journal.store_time(self._database) - self._retention
+        is_any_due = True
+        while is_any_due:
+            page = await validation.old_validation_issues(
+                self._database, self._after_id, moment, _DATASETS_AT_ONCE
+            )
+            is_any_due = False
+            for dataset_id, is_due in page:
+                if is_due:
+                    is_any_due = True
+                    await validation.drop_validation_issues(self._database, dataset_id)
+            self._after_id = page[-1][0] if len(page) == _DATASETS_AT_ONCE else NIL
+
+
 class Eraser:
     """Removes what deleted connections have brought, so that no data of theirs is left. Every server runs one.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 from datastatus import errors
@@ -41,6 +42,17 @@ async def clear_validation_issues(executor: Executor, dataset_id: UUID, attempt:
 async def drop_validation_issues(executor: Executor, dataset_id: UUID) -> None:
     """Forget what was found in a dataset, at once, so that nobody reads half of it."""
     await executor.rows("drop_validation_issues", dataset_id)
+
+
+async def old_validation_issues(
+    executor: Executor, after_id: UUID, moment: datetime, count_max: int
+) -> list[tuple[UUID, bool]]:
+    """Of the next datasets after `after_id` that have findings and were queued before `moment`: (id, is due).
+
+    Due are those that had ended by then, unless they are the latest of their data type or the latest successful.
+    """
+    rows = await executor.rows("old_validation_issues", after_id, moment, count_max)
+    return [(row["id"], row["is_due"]) for row in rows]
 
 
 async def note_validation(

@@ -79,7 +79,10 @@ class RecordServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetValidationResult(self, request, context):
-        """What validation found in a dataset; nothing where it was not validated. Errors: DATASET_NOT_FOUND, BAD_TOKEN.
+        """What validation found in a dataset; nothing where it was not validated. Of a dataset that ended 30 days ago, unless
+        the operator has set it otherwise, and is neither the latest nor the latest successful one of its data type, only
+        the counts are kept, and so it is where its connection is erased: counts without issues tell that these are gone.
+        Errors: DATASET_NOT_FOUND, BAD_TOKEN, PAGE_TOKEN_EXPIRED where they went after the page before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

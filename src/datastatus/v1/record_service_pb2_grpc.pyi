@@ -48,7 +48,11 @@ class RecordServiceStub:
     CONNECTION_REQUIRED{connection_ids}.
     """
     GetValidationResult: _grpc.UnaryUnaryMultiCallable[_record_service_pb2.GetValidationResultRequest, _record_service_pb2.GetValidationResultResponse]
-    """What validation found in a dataset; nothing where it was not validated. Errors: DATASET_NOT_FOUND, BAD_TOKEN."""
+    """What validation found in a dataset; nothing where it was not validated. Of a dataset that ended 30 days ago, unless
+    the operator has set it otherwise, and is neither the latest nor the latest successful one of its data type, only
+    the counts are kept, and so it is where its connection is erased: counts without issues tell that these are gone.
+    Errors: DATASET_NOT_FOUND, BAD_TOKEN, PAGE_TOKEN_EXPIRED where they went after the page before.
+    """
 
 @_typing.type_check_only
 class RecordServiceAsyncStub(RecordServiceStub):
@@ -69,7 +73,11 @@ class RecordServiceAsyncStub(RecordServiceStub):
     CONNECTION_REQUIRED{connection_ids}.
     """
     GetValidationResult: _aio.UnaryUnaryMultiCallable[_record_service_pb2.GetValidationResultRequest, _record_service_pb2.GetValidationResultResponse]  # type: ignore[assignment]
-    """What validation found in a dataset; nothing where it was not validated. Errors: DATASET_NOT_FOUND, BAD_TOKEN."""
+    """What validation found in a dataset; nothing where it was not validated. Of a dataset that ended 30 days ago, unless
+    the operator has set it otherwise, and is neither the latest nor the latest successful one of its data type, only
+    the counts are kept, and so it is where its connection is erased: counts without issues tell that these are gone.
+    Errors: DATASET_NOT_FOUND, BAD_TOKEN, PAGE_TOKEN_EXPIRED where they went after the page before.
+    """
 
 class RecordServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reads the cache."""
@@ -105,6 +113,10 @@ class RecordServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _record_service_pb2.GetValidationResultRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_record_service_pb2.GetValidationResultResponse, _abc.Awaitable[_record_service_pb2.GetValidationResultResponse]]:
-        """What validation found in a dataset; nothing where it was not validated. Errors: DATASET_NOT_FOUND, BAD_TOKEN."""
+        """What validation found in a dataset; nothing where it was not validated. Of a dataset that ended 30 days ago, unless
+        the operator has set it otherwise, and is neither the latest nor the latest successful one of its data type, only
+        the counts are kept, and so it is where its connection is erased: counts without issues tell that these are gone.
+        Errors: DATASET_NOT_FOUND, BAD_TOKEN, PAGE_TOKEN_EXPIRED where they went after the page before.
+        """
 
 def add_RecordServiceServicer_to_server(servicer: RecordServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -11,7 +11,7 @@ import structlog
 
 from datastatus.domain.dataset import DatasetStatus
 from datastatus.domain.retention import PARTITIONS_MAX, JournalPartition
-from datastatus.engine.retention import JournalKeeper, RecordKeeper
+from datastatus.engine.retention import Eraser, FindingsKeeper, JournalKeeper, RecordKeeper
 from datastatus.store import epochs, journal, journal_room
 from datastatus.store.journal import Change
 from datastatus.store.migrate import begin_new_epoch, migrate
@@ -159,7 +159,9 @@ async def test_the_longest_times_that_can_be_set_are_times_to_the_database(own_s
     await fill(own_store, 10)
     longest = timedelta(days=LARGEST["journal_retention_days"])
     await JournalKeeper(own_store.database, retention=longest, partition_transitions=100).retain()
+    await FindingsKeeper(own_store.database, longest).retain()
     await RecordKeeper(own_store.database, LARGEST["superseded_records_seconds"]).retain()
+    await Eraser(own_store.database, LARGEST["superseded_records_seconds"]).erase()
     assert (await journal.journal_bounds(own_store.database)).oldest_seq == 1
 
 

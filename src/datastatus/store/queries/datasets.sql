@@ -17,12 +17,14 @@ ORDER BY d.id DESC LIMIT $6;
 WITH following AS MATERIALIZED (
     SELECT id FROM dataset WHERE connection_id = $1 AND id > $2 ORDER BY id LIMIT $3
 ), telling AS (
-    SELECT d.id FROM following f JOIN dataset d ON d.id = f.id
-    WHERE d.error_message <> $4 ORDER BY d.id FOR NO KEY UPDATE OF d
+    SELECT d.id FROM following f
+    CROSS JOIN LATERAL (
+        SELECT id FROM dataset WHERE id = f.id AND error_message <> $4 LIMIT 1 FOR NO KEY UPDATE
+    ) d
 ), erased AS (
-    UPDATE dataset d SET error_message = $4 FROM telling t WHERE d.id = t.id
+    UPDATE dataset SET error_message = $4 WHERE id = ANY (ARRAY(SELECT t.id FROM telling t))
 )
-SELECT f.id, EXISTS (SELECT FROM validation_issue i WHERE i.dataset_id = f.id) AS has_findings
+SELECT f.id, (SELECT true FROM validation_issue i WHERE i.dataset_id = f.id LIMIT 1) IS NOT NULL AS has_findings
 FROM following f ORDER BY f.id;
 
 -- name: data_status_pointers
