@@ -40,7 +40,7 @@ def supplier(**says: Any) -> dict[str, Any]:
     [
         ({"exit": "count"}, FETCH_ERROR, "INTEGRATION_FAILED"),
         ({"exit": "fetch"}, FETCH_ERROR, "INTEGRATION_FAILED"),
-        ({"records": [supplier(map="exits")]}, MAP_ERROR, "INTERNAL"),
+        ({"records": [supplier(map="exits")]}, MAP_ERROR, "INTEGRATION_FAILED"),
     ],
     ids=["count", "fetch", "map"],
 )

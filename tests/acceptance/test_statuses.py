@@ -175,6 +175,45 @@ async def test_a_record_that_cannot_be_mapped_is_named(
     assert "record s2, field unmappable: makes no sense" in dataset.error_message
 
 
+async def test_a_mapping_that_breaks_is_a_map_error_that_names_the_record_without_its_innards(
+    client: Client, scripts: Path, scripted: connection_pb2.Connection
+) -> None:
+    script(scripts, "suppliers", records=[SUPPLIER, {"id": "s2", "map": "exits"}])
+
+    dataset = await synced(client, scripted.company_id, "suppliers")
+
+    assert dataset.status == dataset_pb2.DATASET_STATUS_MAP_ERROR
+    assert dataset.error_code == "INTEGRATION_FAILED"
+    assert dataset.error_message.startswith("record s2: the scripted integration failed; the service's log")
+    assert "it cannot be mapped" not in dataset.error_message
+
+
+@pytest.mark.parametrize(
+    ("table", "refused"),
+    [("mapped_page", "page >= 0"), ("validation_issue", "rule_id = 'RECORD_ID_UNIQUE'")],
+    ids=["mapping", "validating"],
+)
+async def test_what_fails_in_the_service_itself_is_an_internal_error(
+    service: RunningService,
+    client: Client,
+    scripts: Path,
+    scripted: connection_pb2.Connection,
+    table: str,
+    refused: str,
+) -> None:
+    script(scripts, "suppliers", records=[SUPPLIER, SUPPLIER])
+    async with service.database() as database:
+        await database.execute(f"ALTER TABLE {table} ADD CONSTRAINT fault CHECK (NOT {refused}) NOT VALID")
+        try:
+            dataset = await synced(client, scripted.company_id, "suppliers")
+        finally:
+            await database.execute(f"ALTER TABLE {table} DROP CONSTRAINT fault")
+
+    assert dataset.status == dataset_pb2.DATASET_STATUS_INTERNAL_ERROR
+    assert dataset.error_code == "INTERNAL"
+    assert "fault" not in dataset.error_message
+
+
 async def test_inconsistent_records_are_refused_and_the_cache_keeps_the_good_ones(
     client: Client, scripts: Path, scripted: connection_pb2.Connection
 ) -> None:

@@ -15,10 +15,10 @@ from datastatus.domain.validation import Books
 from datastatus.engine.mapping import (
     MapPage,
     MapperDied,
-    MapperFailed,
     Mappers,
     MappingJob,
     MappingTimedOut,
+    MapRaised,
 )
 from datastatus.integrations.registry import load_registry
 from running_service import PLUGINS
@@ -138,7 +138,8 @@ async def test_an_error_that_is_wrong_in_itself_is_the_integrations_failure(
         with pytest.raises(errors.MappingFailed) as named:
             await mapper([supplier("s1", map="fails oddly")])
         assert (named.value.record_id, named.value.field, named.value.problem) == ("7", "None", "3.5")
-        with pytest.raises(MapperFailed, match="SystemExit: it cannot be mapped"):
-            await mapper([supplier("s1", map="exits")])
+        with pytest.raises(MapRaised, match="SystemExit: it cannot be mapped") as raised:
+            await mapper([supplier("s1"), supplier("s2", map="exits")])
+        assert raised.value.record_id == "s2"
         assert (await mapper([supplier("s1")])).columns.record_ids == ["s1"]
     mappers.end()

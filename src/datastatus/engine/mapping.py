@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import structlog
+from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, from_json
 
 from datastatus import errors
@@ -52,8 +53,17 @@ class MapperDied(Exception):
     """A mapping process was killed, or ran out of memory; the page may be mapped again."""
 
 
+class MapRaised(Exception):
+    """The integration's `map` has raised what it should not, of the record of this id; its trace as text."""
+
+    def __init__(self, record_id: str, trace: str) -> None:
+        super().__init__(record_id, trace)
+        self.record_id = record_id
+        self.trace = trace
+
+
 class MapperFailed(Exception):
-    """An integration has raised what it should not. The message is the trace."""
+    """Mapping has failed, and not by the integration. The message is the trace."""
 
 
 class MappingTimedOut(Exception):
@@ -85,10 +95,10 @@ class MappingJob:
 
 
 MapPage = Callable[[Sequence[bytes]], Awaitable[MappedPage]]
-"""Raises MappingFailed, MapperDied, MapperFailed, MappingTimedOut."""
+"""Raises MappingFailed, MapRaised, MapperDied, MapperFailed, MappingTimedOut."""
 
-_Outcome = MappedPage | tuple[str, str, str] | str
-"""A page, or what MappingFailed is made of, or the trace of another error. Errors themselves may not travel."""
+_Outcome = MappedPage | MapRaised | tuple[str, str, str] | str
+"""A page, or what MappingFailed is made of, or the trace of another error. Errors of others may not travel."""
 
 
 class Mappers:
@@ -240,7 +250,7 @@ class _MappingProcess:
 
 
 def map_page(integration: Integration[Any], job: MappingJob, raw_records: Sequence[bytes]) -> MappedPage:
-    """Raises MappingFailed naming the record and the field that cannot be mapped."""
+    """Raises MappingFailed naming the record and the field that cannot be mapped, MapRaised."""
     columns = MappedColumns()
     findings: list[Finding] = []
     for raw in raw_records:
@@ -266,8 +276,13 @@ def map_page(integration: Integration[Any], job: MappingJob, raw_records: Sequen
 
 
 def _mapped(integration: Integration[Any], data_type: str, raw: RawRecord) -> StandardRecord:
-    with contained():
-        record = integration.map(data_type, raw)
+    try:
+        with contained():
+            record = integration.map(data_type, raw)
+    except (errors.MappingFailed, ValidationError):
+        raise
+    except Exception as exc:
+        raise MapRaised(raw["id"], traceback.format_exc()) from exc
     model = MODELS[data_type]
     # It may be anything, and None too.
     if type(record) is not model:
@@ -293,6 +308,8 @@ def _outcome(registry: Registry, job: MappingJob, raw_records: Sequence[bytes]) 
             except errors.MappingFailed as exc:
                 # What an integration raises may be wrong in itself.
                 return str(exc.record_id), str(exc.field), str(exc.problem)
+            except MapRaised as exc:
+                return exc
     except Exception:
         return traceback.format_exc()
 
@@ -301,6 +318,8 @@ def _page(outcome: _Outcome) -> MappedPage:
     match outcome:
         case MappedPage():
             return outcome
+        case MapRaised():
+            raise outcome
         case str():
             raise MapperFailed(outcome)
         case record_id, field, problem:

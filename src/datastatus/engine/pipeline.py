@@ -24,6 +24,7 @@ from datastatus.engine.mapping import (
     Mappers,
     MappingJob,
     MappingTimedOut,
+    MapRaised,
 )
 from datastatus.engine.progress import ProgressBoard
 from datastatus.engine.repeating import repeat
@@ -185,10 +186,20 @@ class Pipeline:
             await self._settle(work, DatasetStatus.MAP_ERROR, _not_mapped(exc), exc.code)
         except _Invalid as exc:
             await self._settle(work, DatasetStatus.VALIDATION_ERROR, str(exc), exc.code)
+        except MapRaised as exc:
+            correlation_id = uuid.uuid4().hex
+            log.error("mapping_raised", correlation_id=correlation_id, trace=exc.trace)
+            message = (
+                f"record {shortened(exc.record_id, ID_CHARACTERS_MAX)}: the {work.integration_key} integration "
+                f"failed; the service's log tells more under {correlation_id}."
+            )
+            await self._settle(work, DatasetStatus.MAP_ERROR, message, "INTEGRATION_FAILED")
         except Exception as exc:
             correlation_id = uuid.uuid4().hex
             log.error("stage_failed", stage=stage, correlation_id=correlation_id, exc_info=exc)
-            failed = _FAILURES.get(stage, DatasetStatus.INTERNAL_ERROR)
+            # Nothing is known of the records by that, but that they are not stored.
+            is_publishing = stage is DatasetStatus.PROCESSING
+            failed = DatasetStatus.PROCESSING_ERROR if is_publishing else DatasetStatus.INTERNAL_ERROR
             message = f"The service failed while {stage.lower()}; its log tells more under {correlation_id}."
             await self._settle(work, failed, message, "INTERNAL")
         await self._discard(work)
@@ -312,13 +323,6 @@ class Pipeline:
             self._database, work.dataset_id, work.lease_token, DESCRIPTIONS[DatasetStatus.COMPLETE]
         )
         self._writer.committed()
-
-
-_FAILURES = {
-    DatasetStatus.MAPPING: DatasetStatus.MAP_ERROR,
-    DatasetStatus.VALIDATING: DatasetStatus.VALIDATION_ERROR,
-    DatasetStatus.PROCESSING: DatasetStatus.PROCESSING_ERROR,
-}
 
 
 def _hung(integration_key: str, error: MappingTimedOut) -> str:
