@@ -33,11 +33,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from datastatus import errors
 from datastatus.channel import Line
-from datastatus.client.calls import CallFailed, call, translate, translate_status
+from datastatus.client.calls import call
 from datastatus.client.ids import Id, optional_id
 from datastatus.client.reading import PAGE_RECORDS_MAX, RecordListing
 from datastatus.client.watching import HEARTBEAT_SECONDS_DEFAULT, watch_responses
 from datastatus.domain.watch import ResumeToken
+from datastatus.failed_calls import CallFailed, translate, translate_status
 from datastatus.v1 import (
     data_status_pb2,
     dataset_pb2,

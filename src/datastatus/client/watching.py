@@ -12,7 +12,8 @@ from google.protobuf.empty_pb2 import Empty
 
 from datastatus import errors
 from datastatus.channel import Line
-from datastatus.client.calls import jittered, may_pass, translate
+from datastatus.client.calls import jittered, may_pass
+from datastatus.failed_calls import translate
 from datastatus.v1 import sync_service_pb2_grpc, watch_pb2
 
 HEARTBEAT_SECONDS_DEFAULT = 10.0

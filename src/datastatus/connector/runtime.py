@@ -11,10 +11,11 @@ import grpc
 import structlog
 from google.rpc import code_pb2
 
-from datastatus import __version__
+from datastatus import __version__, errors
 from datastatus.channel import MAY_PASS, full_jitter, open_channel
 from datastatus.connector.fetching import CredentialsOf, Fetcher
 from datastatus.connector.presence import Presence
+from datastatus.failed_calls import CallFailed, translate
 from datastatus.integrations.base import Integration
 from datastatus.v1 import connector_pb2, connector_service_pb2_grpc, dataset_pb2
 
@@ -80,6 +81,8 @@ class ConnectorRuntime:
         # What goes out on the present stream; None ends it.
         self._outgoing: asyncio.Queue[connector_pb2.ConnectRequest | None] | None = None
         self._presence = Presence()
+        # Of the last stream that was welcomed.
+        self._lease_seconds = 0.0
         self._draining = False
         self._leaving = False
         self._idle = asyncio.Event()
@@ -119,7 +122,8 @@ class ConnectorRuntime:
                             raise
                         was_steady = self._presence.online_seconds > _STEADY_SECONDS
                         failures = 1 if was_steady else failures + 1
-                        self._on_event(f"the service cannot be reached ({exc.code().name}); trying again")
+                        failure = translate(exc)
+                        self._on_event(f"{self._told(failure)}; trying again")
                         log = _log.warning if failures == _FAILURES_UNTIL_WARNING else _log.info
                         log(
                             "connector_reconnects",
@@ -127,6 +131,7 @@ class ConnectorRuntime:
                             server=self._server,
                             failures=failures,
                             code=exc.code().name,
+                            reason=failure.reason,
                             details=exc.details(),
                         )
                     if not self._leaving:
@@ -207,6 +212,22 @@ class ConnectorRuntime:
             _end(outgoing)
             call.cancel()
 
+    def _told(self, failure: errors.DatastatusError) -> str:
+        """Why a stream has ended, for a person who sees the connector only."""
+        match failure:
+            case errors.ConnectorSilent():
+                return f"the service ended the stream: no heartbeat for more than {self._lease_seconds:g} s"
+            case errors.StoreDown():
+                return "the service cannot reach its database"
+            case errors.Draining():
+                return "the service is shutting down"
+            case CallFailed(metadata={"correlation_id": correlation_id}):
+                return f"the service failed; its log tells more under {correlation_id}"
+            case CallFailed():
+                return f"the service cannot be reached ({failure.code.name})"
+            case _:
+                return f"the service ended the stream: {failure}"
+
     async def _come_online(
         self,
         tasks: asyncio.TaskGroup,
@@ -221,6 +242,7 @@ class ConnectorRuntime:
         for report in self._unanswered.values():
             await self._reports.put(report)
         self._outgoing = outgoing
+        self._lease_seconds = welcome.lease_ttl.ToTimedelta().total_seconds()
         self._presence.came_online()
         if self._leaving:
             # `drain` has come to its end before there was a stream to end.

@@ -8,7 +8,8 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from datastatus import errors
-from datastatus.client.calls import CallFailed, jittered, may_pass, translate
+from datastatus.client.calls import jittered, may_pass
+from datastatus.failed_calls import CallFailed, translate
 from datastatus.rpc import error_table
 
 

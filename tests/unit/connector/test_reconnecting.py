@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import pytest
+from google.rpc import status_pb2
 from structlog.testing import capture_logs
 
-from datastatus import bootstrap
+from datastatus import bootstrap, errors
 from datastatus.cli.process import first_cause
 from datastatus.connector import runtime
 from datastatus.connector.runtime import ConnectorRuntime
 from datastatus.integrations.gnucash import GNUCASH
+from datastatus.rpc import error_table
 from datastatus.v1 import connector_pb2, connector_service_pb2_grpc, dataset_pb2
 
 
@@ -28,7 +30,7 @@ class FailingService(connector_service_pb2_grpc.ConnectorServiceServicer):
 
     def __init__(self) -> None:
         self.address = ""
-        self.failing: list[grpc.StatusCode] = []
+        self.failing: list[grpc.StatusCode | status_pb2.Status] = []
         self.welcoming = self.assigning = False
         self.may_welcome = asyncio.Event()
         self.may_welcome.set()
@@ -43,6 +45,7 @@ class FailingService(connector_service_pb2_grpc.ConnectorServiceServicer):
         await self.may_welcome.wait()
         welcome = connector_pb2.ConnectorWelcome()
         welcome.heartbeat_interval.FromSeconds(60)
+        welcome.lease_ttl.FromSeconds(180)
         if self.welcoming or not self.failing:
             await context.write(connector_pb2.ConnectResponse(welcome=welcome))
         if self.assigning and self.failing:
@@ -50,7 +53,10 @@ class FailingService(connector_service_pb2_grpc.ConnectorServiceServicer):
             await context.write(connector_pb2.ConnectResponse(assignment=assignment))
             await anext(request_iterator)
         if self.failing:
-            await context.abort(self.failing.pop(0), "as told")
+            failure = self.failing.pop(0)
+            if isinstance(failure, status_pb2.Status):
+                await error_table.abort(context, failure)
+            await context.abort(failure, "as told")
         self.kept.set()
         async for _ in request_iterator:
             pass
@@ -72,14 +78,24 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "_RECONNECT_SECONDS_MAX", 0.01)
 
 
-def connector_of(service: FailingService) -> ConnectorRuntime:
-    return ConnectorRuntime(GNUCASH, server=service.address, connector_name="test", connection_ids=("c",))
+def connector_of(
+    service: FailingService, on_event: Callable[[str], None] = lambda text: None
+) -> ConnectorRuntime:
+    return ConnectorRuntime(
+        GNUCASH,
+        server=service.address,
+        connector_name="test",
+        connection_ids=("c",),
+        on_event=on_event,
+    )
 
 
 @asynccontextmanager
-async def online(service: FailingService) -> AsyncIterator[None]:
+async def online(
+    service: FailingService, on_event: Callable[[str], None] = lambda text: None
+) -> AsyncIterator[None]:
     """A connector whose stream is kept by the service, for the length of the `with`."""
-    running = asyncio.create_task(connector_of(service).run())
+    running = asyncio.create_task(connector_of(service, on_event).run())
     try:
         async with asyncio.timeout(30):
             kept = asyncio.create_task(service.kept.wait())
@@ -129,6 +145,30 @@ async def test_what_may_pass_is_waited_out(service: FailingService, code: grpc.S
     service.failing = [code]
     async with online(service):
         pass
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (
+            error_table.to_status(errors.ConnectorSilent("test", 180)),
+            "the service ended the stream: no heartbeat for more than 180 s",
+        ),
+        (error_table.to_status(errors.StoreDown()), "the service cannot reach its database"),
+        (error_table.to_status(errors.Draining()), "the service is shutting down"),
+        (error_table.internal_status("c0ffee"), "the service failed; its log tells more under c0ffee"),
+        (grpc.StatusCode.UNAVAILABLE, "the service cannot be reached (UNAVAILABLE)"),
+    ],
+    ids=["silent", "store down", "draining", "internal", "no reason"],
+)
+async def test_a_person_is_told_why_a_stream_has_ended(
+    service: FailingService, failure: grpc.StatusCode | status_pb2.Status, told: str
+) -> None:
+    events: list[str] = []
+    service.failing, service.welcoming = [failure], True
+    async with online(service, events.append):
+        pass
+    assert events[1] == f"{told}; trying again"
 
 
 async def test_a_refusal_ends_the_connector(service: FailingService) -> None:
