@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import grpc
@@ -17,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from datastatus import errors
 from datastatus.channel import MAY_PASS, full_jitter
 from datastatus.connector.presence import Presence
+from datastatus.connector.silence import watching_for_silence
 from datastatus.domain.credentials import without_secrets
 from datastatus.domain.dataset import WaitReason
 from datastatus.domain.fetching import FetchScope
@@ -142,6 +145,7 @@ class Fetcher:
         """Fetch and upload every page; the number of records. Raises SourceError, _UploadFailed."""
 
         async def on_wait(reason: WaitReason, seconds: float) -> None:
+            silence.ended(seconds)
             waiting = _report(assignment)
             waiting.wait_reason = dataset_pb2.WaitReason.Value(f"WAIT_REASON_{reason}")
             waiting.retry_time.FromDatetime(datetime.now(UTC) + timedelta(seconds=seconds))
@@ -150,10 +154,14 @@ class Fetcher:
         retrying = Retries(self._integration.info.retry, on_wait)
         fetched = page = 0
         failed: _UploadFailed | errors.SourceError | None = None
-        async with self._integration.open(self._options, credentials, retrying) as source:
+        async with (
+            watching_for_silence(partial(self._tell_of_silence, assignment)) as silence,
+            self._integration.open(self._options, credentials, retrying) as source,
+        ):
             counted = _report(assignment)
             counted.records_fetched = 0
             total = await source.count(assignment.data_type, scope)
+            silence.ended()
             # A source that counts badly may read well.
             if type(total) is int and 0 <= total <= _COUNT_MAX:
                 counted.records_total = total
@@ -164,16 +172,33 @@ class Fetcher:
                 async for raw_records in pages:
                     try:
                         for encoded in _pages(raw_records):
+                            silence.ended(math.inf)
                             await self._upload(assignment, page, encoded)
                             page += 1
                             fetched += len(encoded)
+                            silence.ended()
                     except (_UploadFailed, errors.SourceError) as exc:
                         # It must not pass through `open`, which may make another error of it.
                         failed = exc
+                        silence.ended()
                         break
         if failed is not None:
             raise failed
         return fetched
+
+    async def _tell_of_silence(self, assignment: connector_pb2.Assignment, seconds: float) -> None:
+        _log.warning(
+            "source_silent",
+            dataset_id=assignment.dataset_id,
+            integration=assignment.integration_key,
+            data_type=assignment.data_type,
+            silent_seconds=round(seconds),
+            hint="nothing has come from the source; a limit to that is set by the integration, and cancelling the "
+            "sync ends it",
+        )
+        waiting = _report(assignment)
+        waiting.wait_reason = dataset_pb2.WAIT_REASON_SOURCE_UNAVAILABLE
+        await self._report(waiting)
 
     async def _credentials(self, connection_id: str) -> BaseModel | None:
         """As the integration's schema has them; None of an integration that takes none.

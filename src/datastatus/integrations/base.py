@@ -89,6 +89,7 @@ class Source(Protocol):
     def fetch(self, data_type: str, scope: FetchScope) -> AsyncIterator[Sequence[RawRecord]]:
         """Yield the records in scope in pages of at most a few hundred, in constant memory.
 
+        Whatever waits for the source has a time limit of its own: nobody else sets one.
         A fetch that is given up is closed before the source is, so that a `finally` in it still has the source.
         """
         ...

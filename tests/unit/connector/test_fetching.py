@@ -15,9 +15,10 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import BaseModel
+from structlog.testing import capture_logs
 
 from datastatus import errors
-from datastatus.connector import fetching
+from datastatus.connector import fetching, silence
 from datastatus.connector.fetching import CredentialsOf, Fetcher
 from datastatus.connector.presence import Presence
 from datastatus.connector.runtime import ConnectorRuntime
@@ -87,11 +88,13 @@ async def fetched(
     credentials_of: CredentialsOf | None = None,
     presence: Presence | None = None,
     lease_seconds: float = 600,
+    on_report: Callable[[connector_pb2.StatusReport], None] = lambda progress: None,
     **scope: Any,
 ) -> connector_pb2.StatusReport:
     """How the fetch of an assignment ends; `scope` limits what is asked for."""
 
-    async def report(progress: connector_pb2.StatusReport) -> None: ...
+    async def report(progress: connector_pb2.StatusReport) -> None:
+        on_report(progress)
 
     stub: Any = service or Service()
     fetcher = Fetcher(source, {}, credentials_of, stub, report, presence or online())
@@ -322,6 +325,62 @@ async def test_a_record_that_cannot_travel_is_named(raw: RawRecord, code: str) -
 async def test_a_source_that_counts_badly_is_read_all_the_same(total: Any) -> None:
     report = await fetched(ScriptedSource(one_page, total=total))
     assert (report.to_status, report.records_fetched) == (MAPPING, 1)
+
+
+@pytest.fixture
+def soon_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a silence is told of at once, and soon again."""
+    monkeypatch.setattr(silence, "_TOLD_AFTER_SECONDS", 1e-9)
+
+
+@pytest.mark.usefixtures("soon_told")
+@pytest.mark.parametrize("page", [None, ()], ids=["no page", "empty pages"])
+async def test_a_source_from_which_nothing_comes_is_told_of_again_and_again(page: tuple[()] | None) -> None:
+    told_often, waits = asyncio.Event(), []
+
+    async def silent() -> Pages:
+        # What is told of opening and counting is not meant.
+        waits.clear()
+        while not told_often.is_set():
+            await asyncio.sleep(0)
+            if page is not None:
+                yield page
+        yield [{"id": "1"}]
+
+    def on_report(progress: connector_pb2.StatusReport) -> None:
+        if progress.HasField("wait_reason"):
+            waits.append((progress.wait_reason, progress.HasField("retry_time")))
+        if len(waits) == 3:
+            told_often.set()
+
+    with capture_logs() as logs:
+        async with asyncio.timeout(30):
+            report = await fetched(ScriptedSource(silent), on_report=on_report)
+    assert report.to_status == MAPPING
+    assert waits[:3] == [(dataset_pb2.WAIT_REASON_SOURCE_UNAVAILABLE, False)] * 3
+    assert {(one["event"], one["log_level"], one["data_type"]) for one in logs} == {
+        ("source_silent", "warning", "customers")
+    }
+
+
+@pytest.mark.usefixtures("soon_told", "no_pauses")
+async def test_a_source_that_waits_for_the_service_is_not_silent() -> None:
+    waits: list[int] = []
+
+    class Slow(Service):
+        async def UploadRecords(self, requests: Any, timeout: float) -> None:  # noqa: ASYNC109 (gRPC's)
+            waits.clear()
+            for _ in range(1000):
+                await asyncio.sleep(0)
+            assert waits == []
+            await super().UploadRecords(requests, timeout)
+
+    def on_report(progress: connector_pb2.StatusReport) -> None:
+        if progress.HasField("wait_reason"):
+            waits.append(progress.wait_reason)
+
+    report = await fetched(ScriptedSource(one_page), Slow(), on_report=on_report)
+    assert report.to_status == MAPPING
 
 
 async def cancelled_within() -> Pages:
