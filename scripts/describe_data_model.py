@@ -12,6 +12,7 @@ from pydantic.alias_generators import to_camel
 
 from datastatus.domain.data_types import DATA_TYPES
 from datastatus.domain.records import MODELS
+from datastatus.domain.records.base import CURRENCY_PATTERN
 
 TARGET = Path(__file__).parents[1] / "docs" / "data-model.md"
 
@@ -76,7 +77,7 @@ def _type(field: Mapping[str, Any]) -> str:
         case "string" if "format" in field:
             return {"date-time": "time"}.get(field["format"], field["format"])
         case "string":
-            return "currency" if field.get("pattern") == "^[A-Z]{3}$" else "text"
+            return "currency" if field.get("pattern") == CURRENCY_PATTERN else "text"
         case other:
             return other
 

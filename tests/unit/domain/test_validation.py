@@ -43,6 +43,7 @@ from datastatus.domain.records import (
     ReportLine,
     StandardRecord,
 )
+from datastatus.domain.records.base import CURRENCY_PATTERN, DECIMAL_PATTERN, NO_NUL_PATTERN
 from datastatus.domain.validation import Books, Finding, Severity, Target
 from models import any_record
 
@@ -381,6 +382,36 @@ def test_what_the_model_refuses_is_a_finding(
         field,
     )
     assert shown is None or finding.found == shown
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule", "message", "expected"),
+    [
+        ({"note": "a\0b"}, "FIELD_VALUE", "must not contain NUL", "a text without NUL"),
+        ({"id": "a\0b"}, "FIELD_VALUE", "must not contain NUL", "a text without NUL"),
+        ({"totalAmount": "1e3"}, "DECIMAL_VALUE", "is not a decimal", "a decimal of at most 64 characters"),
+        (
+            {"currency": "€"},
+            "CURRENCY_CODE",
+            "is not a code of a currency",
+            "three capital letters of ISO 4217",
+        ),
+    ],
+)
+def test_what_does_not_match_a_pattern_is_told_without_it(
+    changes: dict[str, str], rule: str, message: str, expected: str
+) -> None:
+    body = json.loads(invoice().to_json()) | changes
+    _, [finding] = validation.validated(
+        "i1", EURO_BOOKS, lambda: Invoice.model_validate_json(json.dumps(body))
+    )
+    assert (finding.rule_id, finding.message, finding.expected) == (rule, message, expected)
+
+
+def test_every_pattern_of_the_standard_model_is_told_in_words() -> None:
+    schemas = json.dumps([model.model_json_schema() for model in MODELS.values()])
+    patterns = {json.loads(one) for one in re.findall(r'"pattern": ("(?:[^"\\]|\\.)*")', schemas)}
+    assert patterns == {CURRENCY_PATTERN, DECIMAL_PATTERN, NO_NUL_PATTERN}
 
 
 def test_all_that_the_model_refuses_is_found_at_once() -> None:

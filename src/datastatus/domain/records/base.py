@@ -14,15 +14,18 @@ from pydantic_core import CoreSchema, core_schema
 
 from datastatus.domain.times import EARLIEST_TIME, LATEST_TIME
 
-_DECIMAL_PATTERN = r"^-?[0-9]+(\.[0-9]+)?$"
+DECIMAL_PATTERN = r"^-?[0-9]+(\.[0-9]+)?$"
 # Longer than any amount is.
-_DECIMAL_CHARACTERS_MAX = 64
+DECIMAL_CHARACTERS_MAX = 64
+CURRENCY_PATTERN = r"^[A-Z]{3}$"
+# Postgres cannot hold it.
+NO_NUL_PATTERN = r"^[^\x00]*$"
 
 
 def _plain(value: Decimal) -> str:
     """Never an exponent, and no negative zero: equal amounts of equal scale must read alike."""
     text = format(value if value else abs(value), "f")
-    if len(text) > _DECIMAL_CHARACTERS_MAX:
+    if len(text) > DECIMAL_CHARACTERS_MAX:
         # Here and not when the model is made, where looking at the digits would double the price of an amount.
         raise ValueError(f"a decimal of {len(text)} characters is no amount")
     return text
@@ -36,7 +39,7 @@ class _ExactDecimal:
         decimal = core_schema.decimal_schema(strict=True, allow_inf_nan=False)
         text = core_schema.no_info_after_validator_function(
             Decimal,
-            core_schema.str_schema(strict=True, pattern=_DECIMAL_PATTERN, max_length=_DECIMAL_CHARACTERS_MAX),
+            core_schema.str_schema(strict=True, pattern=DECIMAL_PATTERN, max_length=DECIMAL_CHARACTERS_MAX),
         )
         return core_schema.json_or_python_schema(
             json_schema=text,
@@ -50,7 +53,7 @@ class _ExactDecimal:
     def __get_pydantic_json_schema__(
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        return {"type": "string", "format": "decimal", "pattern": _DECIMAL_PATTERN}
+        return {"type": "string", "format": "decimal", "pattern": DECIMAL_PATTERN}
 
 
 Money = Annotated[Decimal, _ExactDecimal]
@@ -68,15 +71,15 @@ Rate = Annotated[Decimal, _ExactDecimal]
 Time = Annotated[AwareDatetime, Field(ge=EARLIEST_TIME, le=LATEST_TIME)]
 """A point in time with its offset."""
 
-Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+Currency = Annotated[str, Field(pattern=CURRENCY_PATTERN)]
 """An ISO 4217 code."""
 
 ID_CHARACTERS_MAX = 255
-RecordId = Annotated[str, Field(min_length=1, max_length=ID_CHARACTERS_MAX, pattern=r"^[^\x00]*$")]
+RecordId = Annotated[str, Field(min_length=1, max_length=ID_CHARACTERS_MAX, pattern=NO_NUL_PATTERN)]
 """What identifies a record. So short that two have room in an entry of an index."""
 
-Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
-"""Never empty: a text that the source leaves empty is absent here. No NUL, which Postgres cannot hold."""
+Text = Annotated[str, Field(min_length=1, pattern=NO_NUL_PATTERN)]
+"""Never empty: a text that the source leaves empty is absent here."""
 
 
 class RecordPart(BaseModel):
