@@ -170,6 +170,8 @@ class Fetcher:
             await self._report(counted)
             async with fetching(source, assignment.data_type, scope) as pages:
                 async for raw_records in pages:
+                    # A source may have its pages at hand, and empty ones wait for no upload.
+                    await asyncio.sleep(0)
                     try:
                         for encoded in _pages(raw_records):
                             silence.ended(math.inf)

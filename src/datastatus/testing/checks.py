@@ -24,6 +24,7 @@ from datastatus.integrations.reading import fetching
 from datastatus.integrations.registry import installed_integrations
 from datastatus.tasks import is_asked_to_end
 from datastatus.testing.examination import Examination, Subject, raw_records, read_twice, travelled
+from datastatus.testing.failures import place_of, told
 from datastatus.testing.problems import (
     damage_problem,
     middle_day,
@@ -44,15 +45,22 @@ async def find_problems(subject: Subject, *names: str) -> dict[str, list[str]]:
     found = {}
     for name in names or CHECKS:
         problems = []
+        limit = asyncio.timeout(subject.check_seconds_max)
         try:
-            with contained():
-                async for problem in CHECKS[name](examination):
-                    problems.append(problem)
+            async with limit:
+                with contained():
+                    async for problem in CHECKS[name](examination):
+                        problems.append(problem)
         except (Exception, asyncio.CancelledError) as exc:
             if is_asked_to_end():
                 raise
             # Whatever the integration raises where it should not is what the check has found.
-            problems.append(f"raised {type(exc).__name__}: {exc}")
+            if limit.expired() and isinstance(exc, TimeoutError):
+                place = place_of(subject.integration, exc)
+                where = f"; it waited at {place}" if place else ""
+                problems.append(f"took longer than {subject.check_seconds_max:g} s{where}")
+            else:
+                problems.append(told(subject.integration, exc))
         if problems:
             found[name] = problems
     return found
@@ -61,8 +69,8 @@ async def find_problems(subject: Subject, *names: str) -> dict[str, list[str]]:
 async def assert_conforms(subject: Subject) -> None:
     """Raises AssertionError naming every check that found something, and what."""
     found = await find_problems(subject)
-    told = [f"{name}: {problem}" for name, problems in found.items() for problem in problems]
-    assert not told, f"{subject.integration.info.key} does not conform:\n" + "\n".join(told)
+    lines = [f"{name}: {problem}" for name, problems in found.items() for problem in problems]
+    assert not lines, f"{subject.integration.info.key} does not conform:\n" + "\n".join(lines)
 
 
 async def described(examination: Examination) -> AsyncIterator[str]:
@@ -174,6 +182,7 @@ async def patient(examination: Examination) -> AsyncIterator[str]:
 async def dropped(examination: Examination) -> AsyncIterator[str]:
     """A fetch that is given up leaves nothing running."""
     for data_type in examination.data_types:
+        examination.must_be_fetched(data_type)
         before = asyncio.all_tasks()
         async with examination.open() as source, fetching(source, data_type, EVERYTHING) as pages:
             await anext(pages, None)
@@ -184,6 +193,7 @@ async def dropped(examination: Examination) -> AsyncIterator[str]:
 async def responsive(examination: Examination) -> AsyncIterator[str]:
     """Counting and fetching leave the event loop to others: what takes a second without an await is in a thread."""
     for data_type in examination.data_types:
+        examination.must_be_fetched(data_type)
         async with watching_for_standstills() as standstill:
             async with examination.open() as source:
                 await source.count(data_type, EVERYTHING)

@@ -15,6 +15,7 @@ from datastatus import errors
 from datastatus.domain import validation
 from datastatus.domain.credentials import without_secrets
 from datastatus.domain.records import MODELS, StandardRecord
+from datastatus.domain.validation.models import model_findings
 from datastatus.integrations.base import RawRecord
 from datastatus.integrations.boundary import contained
 
@@ -48,7 +49,8 @@ def record_problem(data_type: str, raw: RawRecord, record: StandardRecord) -> st
         if model.model_validate_json(record.to_json()) != record:
             return "is another one after a journey through JSON"
     except ValidationError as exc:
-        return f"is not of its model: {exc.errors()[0]['msg']} at {exc.errors()[0]['loc']}"
+        first = next(iter(model_findings(record.id, exc)))
+        return f"is not of its model: {first.field} {first.message}"
     for finding in validation.check(record, validation.Books()):
         if finding.severity is validation.Severity.ERROR:
             return f"breaks the rule {finding.rule_id} at {finding.field}: {finding.message}"

@@ -342,9 +342,10 @@ async def test_a_source_from_which_nothing_comes_is_told_of_again_and_again(page
         # What is told of opening and counting is not meant.
         waits.clear()
         while not told_often.is_set():
-            await asyncio.sleep(0)
             if page is not None:
                 yield page
+            else:
+                await asyncio.sleep(0)
         yield [{"id": "1"}]
 
     def on_report(progress: connector_pb2.StatusReport) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -539,7 +539,124 @@ async def test_a_source_that_is_cancelled_within_is_found() -> None:
         async def count(self, data_type: str, scope: FetchScope) -> int | None:
             raise asyncio.CancelledError
 
-    assert await find_problems(reading(Cancelling), "COUNTED") == {"COUNTED": ["raised CancelledError: "]}
+    [told] = (await find_problems(reading(Cancelling), "COUNTED"))["COUNTED"]
+    assert told.startswith("raised CancelledError, at ")
+
+
+def yielding(*pages: Any) -> Subject:
+    """One whose source yields these pages of customers."""
+
+    class Yielding(ShelfSource):
+        async def fetch(self, data_type: str, scope: FetchScope) -> AsyncIterator[Any]:
+            for page in pages:
+                yield page
+
+    return replace(reading(Yielding), without={"journalEntries"})
+
+
+@pytest.mark.parametrize(
+    ("subject", "told"),
+    [
+        (yielding(7), "customers: fetch must yield pages, lists of dicts, and yielded 7"),
+        (yielding("abc"), "customers: fetch must yield pages, lists of dicts, and yielded 'abc'"),
+        (yielding(["abc"]), "customers: fetch must yield pages, lists of dicts, and yielded 'abc' in one"),
+    ],
+)
+async def test_what_is_no_page_is_told_with_what_is_one(subject: Subject, told: str) -> None:
+    assert await find_problems(subject, "FETCHED") == {"FETCHED": [told]}
+
+
+async def test_a_fetch_that_is_no_async_generator_is_told() -> None:
+    class Returning(ShelfSource):
+        def fetch(self, data_type: str, scope: FetchScope) -> Any:
+            return self.selected(data_type, scope)
+
+    assert await find_problems(reading(Returning), "FETCHED") == {
+        "FETCHED": ["customers: fetch must be an async generator, which yields pages, and answered a list"]
+    }
+
+
+class Stumbling(ShelfSource):
+    async def fetch(self, data_type: str, scope: FetchScope) -> AsyncIterator[Sequence[RawRecord]]:
+        yield [{"id": row["nmae"]} for row in self.selected(data_type, scope)]
+
+
+async def test_a_fetch_that_fails_is_told_once_with_the_place() -> None:
+    found = await find_problems(reading(Stumbling))
+    [told] = found.pop("FETCHED")
+    assert told.startswith(f"raised KeyError: 'nmae', at {__file__}:")
+    assert told.endswith((", in fetch", ", in <listcomp>"))
+    failed = ["customers: not checked: the fetch failed"]
+    assert {name for name, problems in found.items() if problems == failed} == {
+        *("PAGED", "COUNTED", "REPEATABLE", "PATIENT", "DROPPED", "RESPONSIVE", "MAPPED", "MAPPED_ALIKE"),
+        *("DAMAGE_NAMED", "SYNCED_FROM", "CHANGES_TOLD"),
+    }
+
+
+async def test_a_fetch_that_fails_is_told_by_whatever_is_checked_first() -> None:
+    [told] = (await find_problems(reading(Stumbling), "PAGED"))["PAGED"]
+    assert told.startswith("raised KeyError: 'nmae', at ")
+
+
+async def waits() -> None:
+    await asyncio.Event().wait()
+
+
+async def waits_for_nothing() -> None: ...
+
+
+@pytest.mark.parametrize("wait", [waits, waits_for_nothing])
+async def test_a_fetch_that_never_ends_is_given_up_and_told_with_the_place(
+    wait: Callable[[], Awaitable[None]],
+) -> None:
+    class Endless(ShelfSource):
+        async def fetch(self, data_type: str, scope: FetchScope) -> AsyncIterator[Sequence[RawRecord]]:
+            while True:
+                await wait()
+                yield []
+
+    subject = replace(reading(Endless), check_seconds_max=0.05)
+    found = await find_problems(subject, "FETCHED", "PAGED")
+    assert found["FETCHED"][0].startswith("took longer than 0.05 s")
+    assert (f"; it waited at {__file__}:" in found["FETCHED"][0]) == (wait is waits)
+    assert found["PAGED"] == ["customers: not checked: the fetch failed"]
+
+
+async def test_a_time_limit_of_the_integrations_own_is_its_error() -> None:
+    class Limited(ShelfSource):
+        async def count(self, data_type: str, scope: FetchScope) -> int | None:
+            raise TimeoutError("no answer")
+
+    [told] = (await find_problems(reading(Limited), "COUNTED"))["COUNTED"]
+    assert told.startswith("raised TimeoutError: no answer, at ")
+
+
+async def test_what_the_model_refuses_is_told_in_words() -> None:
+    [told] = (await find_problems(with_row(name="a\0b")(), "MAPPED"))["MAPPED"]
+    assert told.startswith("raised ValidationError of Customer: customerName must not contain NUL, at ")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"integration": Shelf}, "integration must be an instance .*, not the class Shelf"),
+        ({"options": "book"}, "options must be a mapping by name, not a str"),
+        ({"credentials": Key(key=SecretStr("x"))}, "credentials must be a mapping by field, .*, not a Key"),
+        ({"wrong_credentials": {"key": "abracadabra"}}, "wrong_credentials must be a list of mappings"),
+        ({"wrong_credentials": [Key(key=SecretStr("x"))]}, "wrong_credentials must be a list of mappings"),
+        ({"without": "customers"}, "without must be a set of data types"),
+    ],
+)
+def test_a_subject_that_is_made_wrongly_is_refused(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(TypeError, match=told):
+        replace(SUBJECT, **wrong)
+
+
+async def test_credentials_that_are_not_as_the_schema_has_them_are_told_without_their_values() -> None:
+    subject = replace(SUBJECT, credentials={"keys": "open sesame"})
+    [told] = (await find_problems(subject, "CREDENTIALS_TOLD"))["CREDENTIALS_TOLD"]
+    assert "credentials.key: Field required" in told
+    assert "sesame" not in told
 
 
 def test_every_check_is_planted_against() -> None:
