@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 from cyclopts import App
 
 from datastatus.cli import app
 from datastatus.config import Settings
+from datastatus.integrations.base import IntegrationInfo
 from datastatus.integrations.gnucash import GNUCASH
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +40,12 @@ def test_there_is_every_flag_that_the_docs_name() -> None:
     for path in DOCS:
         named = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", path.read_text("utf-8")))
         assert named <= known, path
+
+
+def test_all_that_an_integration_says_of_itself_is_described() -> None:
+    page = (ROOT / "docs" / "integrations.md").read_text("utf-8")
+    described = re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE)
+    assert sorted(described) == sorted(field.name for field in fields(IntegrationInfo))
 
 
 def test_there_is_every_variable_that_the_docs_name() -> None:
