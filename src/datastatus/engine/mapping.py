@@ -31,7 +31,6 @@ from datastatus.domain.records import MODELS, StandardRecord
 from datastatus.domain.records.keys import party_id
 from datastatus.domain.validation import Books, Finding
 from datastatus.integrations.base import Integration, RawRecord
-from datastatus.integrations.boundary import contained
 from datastatus.integrations.registry import Registry, find_integration, load_registry
 from datastatus.store.staging import MappedColumns
 from datastatus.tasks import in_daemon_thread
@@ -277,11 +276,10 @@ def map_page(integration: Integration[Any], job: MappingJob, raw_records: Sequen
 
 def _mapped(integration: Integration[Any], data_type: str, raw: RawRecord) -> StandardRecord:
     try:
-        with contained():
-            record = integration.map(data_type, raw)
+        record = integration.map(data_type, raw)
     except (errors.MappingFailed, ValidationError):
         raise
-    except Exception as exc:
+    except BaseException as exc:  # of SystemExit, too, only this record ends
         raise MapRaised(raw["id"], traceback.format_exc()) from exc
     model = MODELS[data_type]
     # It may be anything, and None too.
@@ -302,14 +300,12 @@ def _parse(raw: bytes) -> dict[str, Any]:
 
 def _outcome(registry: Registry, job: MappingJob, raw_records: Sequence[bytes]) -> _Outcome:
     try:
-        with contained():
-            try:
-                return map_page(find_integration(registry, job.integration_key), job, raw_records)
-            except errors.MappingFailed as exc:
-                # What an integration raises may be wrong in itself.
-                return str(exc.record_id), str(exc.field), str(exc.problem)
-            except MapRaised as exc:
-                return exc
+        return map_page(find_integration(registry, job.integration_key), job, raw_records)
+    except errors.MappingFailed as exc:
+        # What an integration raises may be wrong in itself.
+        return str(exc.record_id), str(exc.field), str(exc.problem)
+    except MapRaised as exc:
+        return exc
     except Exception:
         return traceback.format_exc()
 
