@@ -16,13 +16,14 @@ import structlog
 from datastatus.config import Settings
 from datastatus.connector.fetching import CredentialsOf
 from datastatus.connector.runtime import ConnectorRuntime
-from datastatus.credentials_keys import key_source
+from datastatus.credentials_keys import ensure_key_file, key_source
 from datastatus.embedded import data_place, embedded_postgres
 from datastatus.engine.engine import Encoding, Engine, EngineOptions
 from datastatus.integrations.registry import Registry, load_registry
 from datastatus.rpc.convert import encode_data_status
 from datastatus.rpc.server import serving
 from datastatus.rpc.watch_encoder import encode_snapshot, encode_transition
+from datastatus.store.credentials import credentials_by_key
 from datastatus.store.migrate import migrate
 from datastatus.store.opening import open_database
 from datastatus.tasks import is_asked_to_end
@@ -50,11 +51,12 @@ async def running_service(settings: Settings) -> AsyncIterator[Service]:
         dsn = settings.database_url
         if dsn is None:
             dsn = await stack.enter_async_context(embedded_postgres(settings.data_folder))
-        keys = key_source(settings)
         await migrate(dsn)
         database = await stack.enter_async_context(
             open_database(dsn, connections_max=settings.database_connections_max)
         )
+        # The store before the file: what is sealed by then is sealed under keys that are there.
+        ensure_key_file(settings, await credentials_by_key(database))
         options = EngineOptions(
             link_url_base=settings.link_url_base,
             lease_seconds=settings.lease_seconds,
@@ -67,7 +69,7 @@ async def running_service(settings: Settings) -> AsyncIterator[Service]:
             mapping_page_seconds_max=settings.mapping_page_seconds_max,
             mass_deletion_share_max=settings.mass_deletion_share_max,
             superseded_records_seconds=settings.superseded_records_seconds,
-            credentials_keys=keys,
+            credentials_keys=key_source(settings),
             schedule_seconds=settings.schedule_seconds,
         )
         engine = Engine(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,8 +20,8 @@ _log = structlog.get_logger(__name__)
 def key_source(settings: Settings) -> Callable[[], KeyRing]:
     """The keys as they are now, each time it is called; those of before while a file of them cannot be used.
 
-    For the embedded Postgres a file is made where none is configured; with a database of one's own and no key,
-    there is none. Raises KeyInvalid for keys that are none.
+    With a database of one's own and no key, there is none. Raises KeyInvalid for keys that are none, and for a file
+    that is missing.
     """
     if settings.credentials_keys is not None:
         keys = settings.credentials_keys.get_secret_value().split(",")
@@ -30,10 +30,25 @@ def key_source(settings: Settings) -> Callable[[], KeyRing]:
     path = key_file(settings)
     if path is None:
         return lambda: KeyRing(())
-    if path == _default_file(settings):
-        path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-        _make_file(path)
     return _KeyFile(path)
+
+
+def ensure_key_file(settings: Settings, in_use: Collection[str]) -> None:
+    """Make the file of the embedded Postgres where none is configured; for a server, before it reads its keys.
+
+    Raises KeyInvalid where it is missing while the keys `in_use` seal credentials: another would be taken for it.
+    """
+    path = _default_file(settings)
+    if path is None or path != key_file(settings) or path.exists():
+        return
+    if in_use:
+        raise KeyInvalid(
+            f"the file of credentials keys {path} is missing, and what is sealed under {', '.join(in_use)} cannot "
+            "be read without it: put it back; or if it is lost, put a new key there (datastatus credentials "
+            "generate-key) and have the connections authorised anew"
+        )
+    path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    _make_file(path)
 
 
 def key_file(settings: Settings) -> Path | None:
@@ -57,7 +72,10 @@ def _default_file(settings: Settings) -> Path | None:
 
 
 class _KeyFile:
-    """Reads a file of keys each time it is called. Raises KeyInvalid where it cannot be used from the first."""
+    """Reads a file of keys each time it is called. Raises KeyInvalid where it cannot be used from the first.
+
+    What it has read once goes on opening what is sealed: a file that was replaced by mistake loses nothing.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -66,7 +84,7 @@ class _KeyFile:
 
     def __call__(self) -> KeyRing:
         try:
-            self._ring, self._problem = _read(self._path), None
+            self._ring, self._problem = _read(self._path, self._ring), None
         except KeyInvalid as exc:
             # It may be in the middle of an edit; no sync has to fail for that. Once, not for every one of them.
             if self._problem != str(exc):
@@ -77,7 +95,7 @@ class _KeyFile:
         return self._ring
 
 
-def _read(path: Path) -> KeyRing:
+def _read(path: Path, before: KeyRing | None = None) -> KeyRing:
     lines = [line.strip() for line in _text(path).splitlines()]
     keys = [line for line in lines if line and not line.startswith("#")]
     if not keys:
@@ -85,7 +103,7 @@ def _read(path: Path) -> KeyRing:
             f"the file of credentials keys {path} holds no key; `datastatus credentials generate-key` makes one"
         )
     try:
-        return KeyRing(keys)
+        return KeyRing(keys, before=before)
     except KeyInvalid as exc:
         raise KeyInvalid(f"the file of credentials keys {path} cannot be used: {exc}") from None
 
@@ -99,8 +117,6 @@ def _text(path: Path) -> str:
 
 def _make_file(path: Path) -> None:
     """Make the file with one key, whole or not at all; one that is there already stays."""
-    if path.exists():
-        return
     unfinished = _unfinished(path, f"{generate_key()}\n")
     try:
         os.link(unfinished, path)

@@ -15,10 +15,12 @@ from google.protobuf import json_format, struct_pb2
 from google.protobuf.message import Message
 
 from datastatus.cli.client import Client
+from datastatus.engine.credentials import KeyRing, generate_key
 from datastatus.v1 import company_service_pb2, connection_pb2, dataset_pb2, sync_service_pb2
 from running_service import (
     PLUGINS,
     RunningService,
+    client_of,
     datastatus,
     ended,
     reason_of,
@@ -259,12 +261,64 @@ async def test_keys_rotate_while_the_service_runs(
     dataset = await synced(client, connection.company_id, "customers")
     assert dataset.status == dataset_pb2.DATASET_STATUS_COMPLETE
 
-    path.write_text(old)
-    unreadable = await synced(client, connection.company_id, "customers")
-    assert unreadable.status == dataset_pb2.DATASET_STATUS_FETCH_ERROR
-    assert unreadable.error_code == "CREDENTIALS_UNREADABLE"
-    assert (await show(client, connection.id)).status == connection_pb2.CONNECTION_STATUS_LINKED
-    path.write_text(new)
+
+async def test_no_key_is_lost_with_its_file_while_a_service_has_it(
+    service: RunningService, client: Client, accept: Callable[..., None]
+) -> None:
+    connection = await pending(client)
+    await authorize(client, connection.id, server="erp", apiKey=FIRST)
+    await all_ended(client, connection.id)
+    path = service.data_folder / "credentials.keys"
+    good = path.read_text()
+    path.unlink()
+
+    done = await datastatus(None, "credentials", "rotate", "--data-folder", str(service.data_folder))
+    assert (done.code, done.output) == (3, "")
+    assert f"the file of credentials keys {path} cannot be read: No such file" in done.errors
+    assert not path.exists()
+
+    # One of another installation, say.
+    path.write_text(generate_key())
+    dataset = await synced(client, connection.company_id, "customers")
+    assert dataset.status == dataset_pb2.DATASET_STATUS_COMPLETE
+    await service.logged("credentials_key_missing")
+    path.write_text(good)
+    assert (
+        await synced(client, connection.company_id, "customers")
+    ).status == dataset_pb2.DATASET_STATUS_COMPLETE
+
+
+async def test_a_service_does_not_start_with_new_keys_where_its_own_are_needed(scripts: Path) -> None:
+    environment = {"PYTHONPATH": str(PLUGINS), "SCRIPTED_SOURCE_FOLDER": str(scripts)}
+    async with running_service(environment=environment) as service:
+        async with client_of(service) as client:
+            connection = await pending(client)
+            await authorize(client, connection.id, server="erp", apiKey=FIRST)
+            await all_ended(client, connection.id)
+        await service.stop()
+        path = service.data_folder / "credentials.keys"
+        good = path.read_text()
+        [key_id] = KeyRing(good.split()).key_ids
+
+        path.unlink()
+        refused = await datastatus(
+            None, "serve", "--listen", "127.0.0.1:0", "--data-folder", str(service.data_folder)
+        )
+        assert refused.code == 3
+        assert f"{path} is missing, and what is sealed under {key_id} cannot be read" in refused.errors
+        assert not path.exists()
+
+        path.write_text(generate_key())
+        await service.start()
+        await service.logged("credentials_key_missing")
+        async with client_of(service) as client:
+            unreadable = await synced(client, connection.company_id, "customers")
+            assert unreadable.status == dataset_pb2.DATASET_STATUS_FETCH_ERROR
+            assert unreadable.error_code == "CREDENTIALS_UNREADABLE"
+            assert (await show(client, connection.id)).status == connection_pb2.CONNECTION_STATUS_LINKED
+            path.write_text(good)
+            dataset = await synced(client, connection.company_id, "customers")
+            assert dataset.status == dataset_pb2.DATASET_STATUS_COMPLETE
 
 
 async def test_no_sync_fails_for_a_file_of_keys_that_is_being_edited(

@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 
 from datastatus import errors
 from datastatus.config import Settings, SettingsInvalid, settings_of
-from datastatus.credentials_keys import add_key, key_file, key_source
+from datastatus.credentials_keys import add_key, ensure_key_file, key_file, key_source
 from datastatus.engine.credentials import KeyInvalid, generate_key
 
 
@@ -25,17 +25,35 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_embedded_database_gets_a_private_file_beside_it(tmp_path: Path) -> None:
     settings = Settings(data_folder=tmp_path / "data")
+    ensure_key_file(settings, in_use=())
     [key_id] = key_source(settings)().key_ids
     path = tmp_path / "data" / "credentials.keys"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    ensure_key_file(settings, in_use=(key_id,))
     assert key_source(settings)().key_ids == (key_id,)
     assert [one.name for one in path.parent.iterdir()] == [path.name]
 
 
+def test_a_file_that_is_missing_is_not_taken_for_one_that_never_was(tmp_path: Path) -> None:
+    settings = Settings(data_folder=tmp_path)
+    with pytest.raises(
+        KeyInvalid, match=r"credentials\.keys is missing, and what is sealed under f9a5b661233f"
+    ):
+        ensure_key_file(settings, in_use=("f9a5b661233f",))
+    with pytest.raises(KeyInvalid, match=r"credentials\.keys cannot be read: No such file"):
+        key_source(settings)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_of_many_that_start_at_once_all_have_the_same_key(tmp_path: Path) -> None:
     settings = Settings(data_folder=tmp_path)
+
+    def started(_: int) -> tuple[str, ...]:
+        ensure_key_file(settings, in_use=())
+        return key_source(settings)().key_ids
+
     with ThreadPoolExecutor(8) as threads:
-        found = set(threads.map(lambda _: key_source(settings)().key_ids, range(8)))
+        found = set(threads.map(started, range(8)))
     assert len(found) == 1
 
 
@@ -82,6 +100,20 @@ def test_while_the_file_cannot_be_used_the_keys_of_before_are_in_force(
     path.write_text("half-a-k")
     with pytest.raises(KeyInvalid, match=str(path)):
         key_source(Settings(credentials_keys_file=path))
+
+
+def test_what_was_read_once_opens_what_is_sealed_though_the_file_is_another_by_now(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(generate_key())
+    keys = key_source(Settings(credentials_keys_file=path))
+    [first] = keys().key_ids
+    sealed = keys().seal(uuid7(), {"apiKey": "k"})
+    for _ in range(2):
+        path.write_text(generate_key())
+        [other] = keys().key_ids
+        assert other != first
+        assert keys().seal(sealed.connection_id, {}).key_id == other
+        assert keys().open(sealed) == {"apiKey": "k"}
 
 
 def test_whoever_could_read_the_keys_still_can_when_one_was_added(tmp_path: Path) -> None:

@@ -72,20 +72,20 @@ def rotate(
 
 
 async def _rotate(settings: Settings, *, add_new_key: bool) -> Rotation:
-    if add_new_key:
-        path = key_file(settings)
-        if path is None:
-            raise KeyInvalid(
-                "there is no file of keys to put a new one into; name it with --credentials-keys-file"
-            )
-        add_key(path)
-        console.print(f"a new key stands first in {path}")
-    # As it is now, whatever becomes of the file: what is sealed under keys of before would be sealed for nothing.
-    ring = key_source(settings)()
     async with AsyncExitStack() as stack:
         dsn = settings.database_url or await stack.enter_async_context(
             embedded_postgres(settings.data_folder)
         )
         await check_schema(dsn)
+        if add_new_key:
+            path = key_file(settings)
+            if path is None:
+                raise KeyInvalid(
+                    "there is no file of keys to put a new one into; name it with --credentials-keys-file"
+                )
+            add_key(path)
+            console.print(f"a new key stands first in {path}")
+        # As it is now, whatever becomes of the file: under keys of before it would be sealed for nothing.
+        ring = key_source(settings)()
         database = await stack.enter_async_context(open_database(dsn, connections_max=2))
         return await CredentialsVault(database, lambda: ring).rotate()

@@ -32,20 +32,26 @@ class KeyRing:
     What is sealed names its connection, so that a row moved to another connection does not open there.
     """
 
-    def __init__(self, keys: Sequence[str]) -> None:
-        """Raises KeyInvalid."""
-        parsed = []
+    def __init__(self, keys: Sequence[str], *, before: KeyRing | None = None) -> None:
+        """With the keys of `before` that are not among these any more: they open too. Raises KeyInvalid."""
+        parsed = {}
         for number, key in enumerate(keys, start=1):
             try:
-                parsed.append(Fernet(key))
+                parsed[_key_id(key)] = Fernet(key)
             except ValueError:
                 # Without its cause, which may hold the key.
                 raise KeyInvalid(
                     f"credentials key {number} of {len(keys)} is not 32 bytes in URL-safe base64; "
                     "`datastatus credentials generate-key` makes one"
                 ) from None
-        self._fernet = MultiFernet(parsed) if parsed else None
-        self.key_ids = tuple(_key_id(key) for key in keys)
+        self.key_ids = tuple(parsed)
+        """Without those of before: nobody has them but this process."""
+        self._keys: Mapping[str, Fernet] = parsed | {
+            key_id: key
+            for key_id, key in (before._keys if before is not None else {}).items()
+            if key_id not in parsed
+        }
+        self._fernet = MultiFernet(list(self._keys.values())) if self._keys else None
 
     def seal(self, connection_id: UUID, values: Mapping[str, Any]) -> SealedCredentials:
         """Raises CredentialsKeyMissing where there is no key."""
@@ -106,6 +112,7 @@ class CredentialsVault:
     def __init__(self, database: Database, keys: Callable[[], KeyRing]) -> None:
         self._database = database
         self._keys = keys
+        self._checked: tuple[str, ...] | None = None
 
     def seal(self, connection_id: UUID, values: Mapping[str, Any]) -> SealedCredentials:
         """Raises CredentialsKeyMissing where the service has no key."""
@@ -114,14 +121,24 @@ class CredentialsVault:
     async def open(self, connection_id: UUID) -> dict[str, Any]:
         """Empty where none are kept. Raises SourceUnavailable where they cannot be read."""
         sealed = await credentials.sealed_credentials(self._database, connection_id)
-        return {} if sealed is None else self._keys().open(sealed)
+        if sealed is None:
+            return {}
+        ring = self._keys()
+        if ring.key_ids != self._checked:
+            await self.check()
+        return ring.open(sealed)
 
     async def check(self) -> None:
-        """Log what no key of ours opens, so that an operator learns of it before the next sync does."""
+        """Log which keys are missing where this service reads them, before it is started anew without them.
+
+        At the start, and when the keys are others than they were: a running service still opens what is sealed
+        under those that it had.
+        """
         known = self._keys().key_ids
         for key_id, connections in (await credentials.credentials_by_key(self._database)).items():
             if key_id not in known:
                 _log.error("credentials_key_missing", key_id=key_id, connections=connections)
+        self._checked = known
 
     async def rotate(self) -> Rotation:
         """Seal everything under the newest key. Raises CredentialsKeyMissing.
