@@ -217,7 +217,50 @@ async def test_keys_are_not_rotated_in_a_database_that_is_not_ours(service: Runn
         *("--credentials-keys-file", str(service.data_folder / "credentials.keys")),
     )
     assert done.code == 3
-    assert done.errors == "error: this database was never used by datastatus: is it the right one?\n"
+    assert done.errors == (
+        f"error: the database postgres at {socket} was never used by datastatus: name the right one with "
+        "--database-url or --data-folder\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("migrate", "--new-epoch"), ("credentials", "rotate"), ("credentials", "rotate", "--add-new-key")],
+)
+async def test_a_mistyped_data_folder_is_told_and_nothing_is_made_there(
+    tmp_path: Path, command: Sequence[str]
+) -> None:
+    absent, empty = tmp_path / "absent", tmp_path / "empty"
+    empty.mkdir()
+    for folder in (absent, empty):
+        done = await datastatus(None, *command, "--data-folder", str(folder))
+        assert (done.code, done.output) == (3, "")
+        [line] = done.errors.splitlines()
+        assert f"the data folder {folder} holds no database" in line
+        assert "--data-folder" in line
+    assert os.listdir(tmp_path) == ["empty"]
+    assert os.listdir(empty) == []
+
+
+async def test_a_data_folder_beside_a_database_is_refused(service: RunningService) -> None:
+    options = ("--data-folder", str(service.data_folder), "--database-url", "postgresql://db/datastatus")
+    for command in (("migrate",), ("credentials", "rotate")):
+        done = await datastatus(service, *command, *options)
+        assert (done.code, done.output) == (2, "")
+        assert done.errors == "error: --data-folder: cannot be given beside --database-url\n"
+
+
+async def test_the_embedded_database_is_cared_for_by_its_folder() -> None:
+    async with running_service() as service:
+        folder = ("--data-folder", str(service.data_folder))
+        assert (await datastatus(service, "migrate", *folder)).output == "nothing to do\n"
+        await service.stop()
+
+        done = await datastatus(None, "migrate", "--new-epoch", *folder)
+        assert done.code == 0, done.errors
+        assert done.output.endswith(" begins after transition 0\n")
+        assert not (service.data_folder / "postgres/cluster/postmaster.pid").exists()
+        assert (await datastatus(None, "credentials", "rotate", *folder)).code == 0
 
 
 async def test_an_empty_database_url_is_no_database(service: RunningService) -> None:

@@ -10,10 +10,11 @@ from cyclopts import App
 
 from datastatus import errors
 from datastatus.cli.exits import EXIT_OK, EXIT_SERVER
+from datastatus.cli.maintenance import existing_database, maintenance_settings
 from datastatus.cli.output import console, exit_with_usage, print_error
-from datastatus.config import Settings, SettingsInvalid, settings_of
+from datastatus.config import Settings, SettingsInvalid
 from datastatus.credentials_keys import add_key, key_file, key_source
-from datastatus.embedded import EmbeddedPostgresError, embedded_postgres
+from datastatus.embedded import EmbeddedPostgresError
 from datastatus.engine.credentials import CredentialsVault, KeyInvalid, Rotation
 from datastatus.engine.credentials import generate_key as new_key
 from datastatus.store.migrate import check_schema
@@ -49,12 +50,12 @@ def rotate(
     database_url
         As for `serve`.
     data_folder
-        As for `serve`.
+        As for `serve`; `make serve` has it in ./.datastatus.
     credentials_keys_file
         As for `serve`.
     """
     try:
-        settings = settings_of(
+        settings = maintenance_settings(
             database_url=database_url, data_folder=data_folder, credentials_keys_file=credentials_keys_file
         )
         rotation = asyncio.run(_rotate(settings, add_new_key=add_new_key))
@@ -73,9 +74,7 @@ def rotate(
 
 async def _rotate(settings: Settings, *, add_new_key: bool) -> Rotation:
     async with AsyncExitStack() as stack:
-        dsn = settings.database_url or await stack.enter_async_context(
-            embedded_postgres(settings.data_folder)
-        )
+        dsn = await stack.enter_async_context(existing_database(settings))
         await check_schema(dsn)
         if add_new_key:
             path = key_file(settings)

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datastatus.embedded.base import EmbeddedPostgresError, tries
-from datastatus.embedded.places import data_place, locate, note_location
+from datastatus.embedded.places import data_place, holds_data, locate, note_location
 from datastatus.embedded.server import Server, ensure_cluster, ensure_running, stop
 
 __all__ = ["EmbeddedPostgresError", "data_place", "embedded_postgres"]
@@ -35,13 +35,16 @@ _LOCK_SECONDS = 60
 
 
 @asynccontextmanager
-async def embedded_postgres(data_folder: Path, *, major: int = 18) -> AsyncIterator[str]:
+async def embedded_postgres(
+    data_folder: Path, *, major: int = 18, must_exist: bool = False
+) -> AsyncIterator[str]:
     """Have a Postgres with its data in `data_folder` for the length of the `with`; its DSN.
 
-    Any number of processes may share a folder. Raises EmbeddedPostgresError.
+    Any number of processes may share a folder. Raises EmbeddedPostgresError, also where there is no data yet that
+    `must_exist`: nothing is made there then.
     """
     given_up = threading.Event()
-    entering = asyncio.create_task(asyncio.to_thread(_enter, data_folder, major, given_up))
+    entering = asyncio.create_task(asyncio.to_thread(_enter, data_folder, major, must_exist, given_up))
     try:
         user = await asyncio.shield(entering)
     except asyncio.CancelledError:
@@ -88,10 +91,14 @@ class _User:
             os.close(self.users_lock)
 
 
-def _enter(data_folder: Path, major: int, given_up: threading.Event) -> _User:
+def _enter(data_folder: Path, major: int, must_exist: bool, given_up: threading.Event) -> _User:
     """A share in the server, which runs unless it has been given up."""
     folder = data_folder.absolute()
     try:
+        if must_exist and not holds_data(folder):
+            raise EmbeddedPostgresError(
+                f"the data folder {folder} holds no database: name the one of the service with --data-folder"
+            )
         # Others may pass through but see nothing: the cluster inside is private to the server's user.
         folder.mkdir(mode=0o711, parents=True, exist_ok=True)
         with _gate(folder, given_up):

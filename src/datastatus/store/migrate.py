@@ -8,7 +8,13 @@ from hashlib import sha256
 import asyncpg
 
 from datastatus.store import epochs
-from datastatus.store.opening import DatabaseUnusable, first_line, open_connection, open_database
+from datastatus.store.opening import (
+    DatabaseUnusable,
+    first_line,
+    open_connection,
+    open_database,
+    whereabouts,
+)
 from datastatus.store.sql import migrations
 
 # Held while migrating, so that of several servers starting at once one migrates and the others wait.
@@ -96,7 +102,10 @@ async def check_schema(dsn: str) -> None:
     """Raises SchemaUnusable unless the database has the schema of this release."""
     async with open_connection(dsn) as connection:
         if not await connection.fetchval("SELECT to_regclass('migration') IS NOT NULL"):
-            raise SchemaUnusable("this database was never used by datastatus: is it the right one?")
+            raise SchemaUnusable(
+                f"{whereabouts(dsn)} was never used by datastatus: name the right one with --database-url or "
+                "--data-folder"
+            )
         done = {row["number"]: row for row in await connection.fetch("SELECT * FROM migration")}
         _check(done, migrations())
         if missing := [_title(number, name) for number, name, _ in migrations() if number not in done]:

@@ -64,7 +64,7 @@ async def open_connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
                     shared = await _share_sessions(connection, other)
         if shared:
             raise DatabaseUnusable(
-                f"{_whereabouts(dsn)} is behind a pooler that shares sessions; name the database itself with "
+                f"{whereabouts(dsn)} is behind a pooler that shares sessions; name the database itself with "
                 "--database-url, or have it do session pooling (PgBouncer: pool_mode = session)"
             )
         yield connection
@@ -111,7 +111,7 @@ def _opening(dsn: str) -> Iterator[None]:
                 f"the database of --database-url cannot be opened: {_URL_ADVICE}"
             ) from None
         raise DatabaseUnusable(
-            f"{_whereabouts(dsn)} {_why_not_opened(exc)}; see to it, or name another with --database-url"
+            f"{whereabouts(dsn)} {_why_not_opened(exc)}; see to it, or name another with --database-url"
         ) from exc
 
 
@@ -126,7 +126,7 @@ def _is_ambiguous(dsn: str) -> bool:
     return dsn.count("@") != int("@" in urlsplit(dsn).netloc)
 
 
-def _whereabouts(dsn: str) -> str:
+def whereabouts(dsn: str) -> str:
     """Which database it is and where, without the user and the password."""
     parts = urlsplit(dsn)
     name = parts.path.strip("/")
