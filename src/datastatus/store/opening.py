@@ -12,6 +12,8 @@ import asyncpg
 from datastatus.store.database import CONNECT_SECONDS, Database
 
 _COMMAND_SECONDS = 60
+# Those that keep the texts of all languages: SQL_ASCII keeps whatever bytes it is sent.
+_ENCODINGS = ("UTF8", "SQL_ASCII")
 
 
 class DatabaseUnusable(Exception):
@@ -55,9 +57,17 @@ async def open_database(dsn: str, *, connections_max: int) -> AsyncIterator[Data
 async def open_connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     """One connection to `dsn`, without a pool.
 
-    Raises DatabaseUnusable where it cannot be connected to, or where its sessions are seen to be shared.
+    Raises DatabaseUnusable where it cannot be connected to, where its sessions are seen to be shared, or where it
+    cannot keep every text.
     """
     async with _connected(dsn) as connection:
+        encoding = connection.get_settings().server_encoding
+        if encoding not in _ENCODINGS:
+            raise DatabaseUnusable(
+                f"{whereabouts(dsn)} has the encoding {encoding}, which cannot keep the texts of all languages; "
+                "make one that can (CREATE DATABASE datastatus ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0), and "
+                "name it with --database-url"
+            )
         async with _connected(dsn) as other:
             with _opening(dsn):
                 async with asyncio.timeout(CONNECT_SECONDS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 import asyncpg
@@ -11,7 +12,7 @@ from uuid_utils.compat import uuid7
 
 from datastatus.domain.connection import ConnectionStatus
 from datastatus.domain.dataset import TRANSITIONS, DatasetStatus, Trigger
-from datastatus.store.migrate import _LOCK, SchemaUnusable, migrate
+from datastatus.store.migrate import _LOCK, SchemaUnusable, check_schema, migrate
 from datastatus.store.opening import DatabaseUnusable
 from datastatus.store.sql import migrations, queries
 from datastatus.v1 import connection_pb2, dataset_pb2
@@ -254,3 +255,21 @@ async def test_a_database_of_another_encoding_can_be_migrated(server: PostgresSe
     )
     assert await migrate(server.dsn_of(name))
     await server.execute(f"DROP DATABASE {name}")
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "EUC_JP"])
+async def test_a_database_that_cannot_keep_every_text_is_refused_with_the_command_for_one_that_can(
+    server: PostgresServer, encoding: str
+) -> None:
+    name, other = f"narrow_{uuid7().hex}", f"wide_{uuid7().hex}"
+    await server.execute(
+        f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    )
+    for check in (migrate, check_schema):
+        with pytest.raises(DatabaseUnusable, match=f"{name} .*has the encoding {encoding}") as refused:
+            await check(server.dsn_of(name))
+    [command] = re.findall("CREATE DATABASE .* template0", str(refused.value))
+    await server.execute(command.replace("datastatus", other))
+    assert await migrate(server.dsn_of(other))
+    for one in (name, other):
+        await server.execute(f"DROP DATABASE {one}")
