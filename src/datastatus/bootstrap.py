@@ -16,7 +16,7 @@ import structlog
 from datastatus.config import Settings
 from datastatus.connector.fetching import CredentialsOf
 from datastatus.connector.runtime import ConnectorRuntime
-from datastatus.credentials_keys import ensure_key_file, key_source
+from datastatus.credentials_keys import key_source, prepare_key_file
 from datastatus.embedded import data_place, embedded_postgres
 from datastatus.engine.engine import Encoding, Engine, EngineOptions
 from datastatus.integrations.registry import Registry, load_registry
@@ -56,7 +56,7 @@ async def running_service(settings: Settings) -> AsyncIterator[Service]:
             open_database(dsn, connections_max=settings.database_connections_max)
         )
         # The store before the file: what is sealed by then is sealed under keys that are there.
-        ensure_key_file(settings, await credentials_by_key(database))
+        prepare_key_file(settings, await credentials_by_key(database))
         options = EngineOptions(
             link_url_base=settings.link_url_base,
             lease_seconds=settings.lease_seconds,

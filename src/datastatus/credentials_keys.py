@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from datastatus.config import Settings
 from datastatus.engine.credentials import KeyInvalid, KeyRing, generate_key
 
 _log = structlog.get_logger(__name__)
+
+_READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
 
 
 def key_source(settings: Settings) -> Callable[[], KeyRing]:
@@ -33,22 +36,26 @@ def key_source(settings: Settings) -> Callable[[], KeyRing]:
     return _KeyFile(path)
 
 
-def ensure_key_file(settings: Settings, in_use: Collection[str]) -> None:
-    """Make the file of the embedded Postgres where none is configured; for a server, before it reads its keys.
+def prepare_key_file(settings: Settings, in_use: Collection[str]) -> None:
+    """For a server, before it reads its keys: make the file of the embedded Postgres where none is configured.
 
     Raises KeyInvalid where it is missing while the keys `in_use` seal credentials: another would be taken for it.
+    Logs where others can read a file.
     """
-    path = _default_file(settings)
-    if path is None or path != key_file(settings) or path.exists():
+    path = key_file(settings)
+    if path is None:
         return
-    if in_use:
-        raise KeyInvalid(
-            f"the file of credentials keys {path} is missing, and what is sealed under {', '.join(in_use)} cannot "
-            "be read without it: put it back; or if it is lost, put a new key there (datastatus credentials "
-            "generate-key) and have the connections authorised anew"
-        )
-    path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-    _make_file(path)
+    if path == _default_file(settings) and not path.exists():
+        if in_use:
+            raise KeyInvalid(
+                f"the file of credentials keys {path} is missing, and what is sealed under {', '.join(in_use)} "
+                "cannot be read without it: put it back; or if it is lost, put a new key there (datastatus "
+                "credentials generate-key) and have the connections authorised anew"
+            )
+        path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+        _make_file(path)
+    if path.exists() and path.stat().st_mode & _READABLE_BY_OTHERS:
+        _log.warning("credentials_keys_readable_by_others", path=str(path), advice=f"chmod 600 {path}")
 
 
 def key_file(settings: Settings) -> Path | None:

@@ -288,7 +288,9 @@ async def test_no_key_is_lost_with_its_file_while_a_service_has_it(
     ).status == dataset_pb2.DATASET_STATUS_COMPLETE
 
 
-async def test_a_service_does_not_start_with_new_keys_where_its_own_are_needed(scripts: Path) -> None:
+async def test_a_service_does_not_start_with_new_keys_where_its_own_are_needed(
+    scripts: Path, tmp_path: Path
+) -> None:
     environment = {"PYTHONPATH": str(PLUGINS), "SCRIPTED_SOURCE_FOLDER": str(scripts)}
     async with running_service(environment=environment) as service:
         async with client_of(service) as client:
@@ -309,6 +311,20 @@ async def test_a_service_does_not_start_with_new_keys_where_its_own_are_needed(s
         assert not path.exists()
 
         path.write_text(generate_key())
+        [other_id] = KeyRing([path.read_text()]).key_ids
+        backup = tmp_path / "backup.keys"
+        backup.write_text(good)
+        folder = ("--data-folder", str(service.data_folder))
+        listed = await datastatus(None, "credentials", "keys", *folder)
+        assert [line.split() for line in listed.output.splitlines()[1:]] == [
+            [other_id, "0"],
+            [key_id, "1", "missing"],
+        ]
+        listed = await datastatus(
+            None, "credentials", "keys", *folder, "--credentials-keys-file", str(backup)
+        )
+        assert [line.split() for line in listed.output.splitlines()[1:]] == [[key_id, "1"]]
+
         await service.start()
         await service.logged("credentials_key_missing")
         async with client_of(service) as client:

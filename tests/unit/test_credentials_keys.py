@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 
 from datastatus import errors
 from datastatus.config import Settings, SettingsInvalid, settings_of
-from datastatus.credentials_keys import add_key, ensure_key_file, key_file, key_source
+from datastatus.credentials_keys import add_key, key_file, key_source, prepare_key_file
 from datastatus.engine.credentials import KeyInvalid, generate_key
 
 
@@ -25,11 +25,11 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_embedded_database_gets_a_private_file_beside_it(tmp_path: Path) -> None:
     settings = Settings(data_folder=tmp_path / "data")
-    ensure_key_file(settings, in_use=())
+    prepare_key_file(settings, in_use=())
     [key_id] = key_source(settings)().key_ids
     path = tmp_path / "data" / "credentials.keys"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    ensure_key_file(settings, in_use=(key_id,))
+    prepare_key_file(settings, in_use=(key_id,))
     assert key_source(settings)().key_ids == (key_id,)
     assert [one.name for one in path.parent.iterdir()] == [path.name]
 
@@ -39,17 +39,27 @@ def test_a_file_that_is_missing_is_not_taken_for_one_that_never_was(tmp_path: Pa
     with pytest.raises(
         KeyInvalid, match=r"credentials\.keys is missing, and what is sealed under f9a5b661233f"
     ):
-        ensure_key_file(settings, in_use=("f9a5b661233f",))
+        prepare_key_file(settings, in_use=("f9a5b661233f",))
     with pytest.raises(KeyInvalid, match=r"credentials\.keys cannot be read: No such file"):
         key_source(settings)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("mode", "told"), [(0o600, 0), (0o640, 1), (0o604, 1)])
+def test_a_file_that_others_can_read_is_told_at_the_start(tmp_path: Path, mode: int, told: int) -> None:
+    path = tmp_path / "keys"
+    path.write_text(generate_key())
+    path.chmod(mode)
+    with structlog.testing.capture_logs() as logs:
+        prepare_key_file(Settings(credentials_keys_file=path), in_use=())
+    assert [one["event"] for one in logs] == ["credentials_keys_readable_by_others"] * told
 
 
 def test_of_many_that_start_at_once_all_have_the_same_key(tmp_path: Path) -> None:
     settings = Settings(data_folder=tmp_path)
 
     def started(_: int) -> tuple[str, ...]:
-        ensure_key_file(settings, in_use=())
+        prepare_key_file(settings, in_use=())
         return key_source(settings)().key_ids
 
     with ThreadPoolExecutor(8) as threads:

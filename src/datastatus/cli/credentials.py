@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from cyclopts import App
 
 from datastatus import errors
 from datastatus.cli.exits import EXIT_OK, EXIT_SERVER
 from datastatus.cli.maintenance import existing_database, maintenance_settings
-from datastatus.cli.output import console, exit_with_usage, print_error
+from datastatus.cli.output import console, exit_with_usage, print_error, print_table
 from datastatus.config import Settings, SettingsInvalid
 from datastatus.credentials_keys import add_key, key_file, key_source
 from datastatus.embedded import EmbeddedPostgresError
-from datastatus.engine.credentials import CredentialsVault, KeyInvalid, Rotation
+from datastatus.engine.credentials import CredentialsVault, KeyInvalid
 from datastatus.engine.credentials import generate_key as new_key
+from datastatus.store.credentials import credentials_by_key
+from datastatus.store.database import Database
 from datastatus.store.migrate import check_schema
 from datastatus.store.opening import DatabaseUnusable, open_database
 
@@ -28,6 +32,35 @@ def generate_key() -> int:
     """Print a new key, for DATASTATUS_CREDENTIALS_KEYS or a file of keys."""
     console.print(new_key(), soft_wrap=True)
     return EXIT_OK
+
+
+@app.command
+def keys(
+    *,
+    database_url: str | None = None,
+    data_folder: Path | None = None,
+    credentials_keys_file: Path | None = None,
+) -> int:
+    """List the keys by the ids that errors and logs name them by, newest first, and how many connections need each.
+
+    Those that are missing here come last. With --credentials-keys-file it tells of a backup whether it is the one
+    that is needed.
+
+    Parameters
+    ----------
+    database_url
+        As for `serve`.
+    data_folder
+        As for `serve`; `make serve` has it in ./.datastatus.
+    credentials_keys_file
+        As for `serve`.
+    """
+    return _run(
+        _keys,
+        database_url=database_url,
+        data_folder=data_folder,
+        credentials_keys_file=credentials_keys_file,
+    )
 
 
 @app.command
@@ -54,28 +87,56 @@ def rotate(
     credentials_keys_file
         As for `serve`.
     """
+    return _run(
+        lambda settings: _rotate(settings, add_new_key=add_new_key),
+        database_url=database_url,
+        data_folder=data_folder,
+        credentials_keys_file=credentials_keys_file,
+    )
+
+
+def _run(
+    work: Callable[[Settings], Coroutine[Any, Any, int]],
+    *,
+    database_url: str | None,
+    data_folder: Path | None,
+    credentials_keys_file: Path | None,
+) -> int:
+    """The exit code of the work, with the settings that these flags make."""
     try:
         settings = maintenance_settings(
             database_url=database_url, data_folder=data_folder, credentials_keys_file=credentials_keys_file
         )
-        rotation = asyncio.run(_rotate(settings, add_new_key=add_new_key))
+        return asyncio.run(work(settings))
     except SettingsInvalid as exc:
         exit_with_usage(str(exc))
     except (KeyInvalid, DatabaseUnusable, EmbeddedPostgresError, errors.DatastatusError, OSError) as exc:
         print_error(str(exc) or repr(exc))
         return EXIT_SERVER
-    console.print(f"sealed under the newest key: {rotation.resealed} more")
-    for key_id, connections in rotation.unreadable.items():
-        print_error(
-            f"{connections} cannot be read: they are sealed under the key {key_id}, which is not there"
-        )
-    return EXIT_SERVER if rotation.unreadable else EXIT_OK
 
 
-async def _rotate(settings: Settings, *, add_new_key: bool) -> Rotation:
-    async with AsyncExitStack() as stack:
-        dsn = await stack.enter_async_context(existing_database(settings))
+@asynccontextmanager
+async def _database(settings: Settings) -> AsyncIterator[Database]:
+    async with existing_database(settings) as dsn:
         await check_schema(dsn)
+        async with open_database(dsn, connections_max=2) as database:
+            yield database
+
+
+async def _keys(settings: Settings) -> int:
+    async with _database(settings) as database:
+        here = key_source(settings)().key_ids
+        in_use = await credentials_by_key(database)
+    rows = [(key_id, str(in_use.get(key_id, 0)), "") for key_id in here]
+    rows += [
+        (key_id, str(connections), "missing") for key_id, connections in in_use.items() if key_id not in here
+    ]
+    print_table(("key id", "connections", ""), rows)
+    return EXIT_OK
+
+
+async def _rotate(settings: Settings, *, add_new_key: bool) -> int:
+    async with _database(settings) as database:
         if add_new_key:
             path = key_file(settings)
             if path is None:
@@ -86,5 +147,10 @@ async def _rotate(settings: Settings, *, add_new_key: bool) -> Rotation:
             console.print(f"a new key stands first in {path}")
         # As it is now, whatever becomes of the file: under keys of before it would be sealed for nothing.
         ring = key_source(settings)()
-        database = await stack.enter_async_context(open_database(dsn, connections_max=2))
-        return await CredentialsVault(database, lambda: ring).rotate()
+        rotation = await CredentialsVault(database, lambda: ring).rotate()
+    console.print(f"sealed under the newest key: {rotation.resealed} more")
+    for key_id, connections in rotation.unreadable.items():
+        print_error(
+            f"{connections} cannot be read: they are sealed under the key {key_id}, which is not there"
+        )
+    return EXIT_SERVER if rotation.unreadable else EXIT_OK
