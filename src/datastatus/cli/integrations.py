@@ -44,6 +44,7 @@ def list_(*, json: Json = False) -> int:
                 for one in found
                 if one.integration is not None
             ],
+            texts=("name", "from", "needs"),
         )
         for one in found:
             if one.problem is not None:

@@ -11,7 +11,16 @@ from rich.text import Text
 
 from datastatus.cli.client import CALL_SECONDS, Client
 from datastatus.cli.datasets import progress_words
-from datastatus.cli.output import clock, console, harmless, print_json, print_note, status_name, status_text
+from datastatus.cli.output import (
+    clock,
+    console,
+    harmless,
+    print_json,
+    print_note,
+    print_rows,
+    status_name,
+    status_text,
+)
 from datastatus.client import watch_responses
 from datastatus.v1 import dataset_pb2, sync_service_pb2, transition_pb2, watch_pb2
 
@@ -63,7 +72,7 @@ async def follow_until_terminal(
         finally:
             refreshing.cancel()
     ended = await _get_all(client, dataset_ids)
-    console.print(_progress_table(ended))
+    print_rows(_progress_rows(ended))
     return ended
 
 
@@ -82,10 +91,19 @@ async def _get_all(client: Client, dataset_ids: Sequence[str]) -> list[dataset_p
 
 def _progress_table(found: Sequence[dataset_pb2.Dataset]) -> Table:
     table = Table(box=None, pad_edge=False, show_header=False)
-    for one in found:
-        ended = one.HasField("completed")
-        words = f"{one.progress.records_stored} records" if ended else progress_words(one)
-        if one.error_message:
-            words = one.error_message
-        table.add_row(one.data_type, status_text(one.status), harmless(words))
+    for _ in range(2):
+        table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for row in _progress_rows(found):
+        table.add_row(*row)
     return table
+
+
+def _progress_rows(found: Sequence[dataset_pb2.Dataset]) -> list[tuple[Text, Text, Text]]:
+    return [(Text(one.data_type), status_text(one.status), harmless(_progress(one))) for one in found]
+
+
+def _progress(one: dataset_pb2.Dataset) -> str:
+    if one.error_message:
+        return one.error_message
+    return f"{one.progress.records_stored} records" if one.HasField("completed") else progress_words(one)

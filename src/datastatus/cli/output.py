@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC
+from itertools import zip_longest
 from typing import NoReturn, TextIO, TypeVar
 
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from datastatus.cli.exits import EXIT_READER_GONE, EXIT_USAGE
 from datastatus.cli.standard_error import standard_error
 from datastatus.v1 import connection_pb2, dataset_pb2
 
-# What is piped away is not bound to a terminal's width.
-_PIPED_COLUMNS = 200
+# What is piped away has no width: nothing of it is cut or folded.
+_PIPED_COLUMNS = 1_000_000
 # Between the columns of a table.
-_GAP = 2
-# Such as a time or a status: such a column is never cut to make room for a longer one.
-_SHORT = 20
+_GAP = "  "
+# In less room than this a text is not worth shortening: the terminal wraps its line.
+_TEXTS_COLUMNS_MIN = 20
+# A column of this name folds where another text is cut.
+_MESSAGE = "message"
 # What could paint the terminal, move about in it, or break a row; shown as Python writes it, such as \x1b.
 _CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0))}
 
@@ -100,20 +101,62 @@ def print_plain(text: str) -> None:
         console.on_broken_pipe()
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
-    """A table as wide as its words. What does not fit is cut, except in ids and messages, which fold."""
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str | Text]],
+    *,
+    texts: Collection[str] = ("name", _MESSAGE),
+) -> None:
+    """A table as wide as its words. On a terminal that is narrower the columns `texts` give way, and no others.
+
+    A message folds, other texts are cut.
+    """
+    header = [Text(column, "bold") for column in columns]
+    _print_cells(
+        [header, *([_cell(cell) for cell in row] for row in rows)],
+        texts=[number for number, column in enumerate(columns) if column in texts],
+        folding=[number for number, column in enumerate(columns) if column == _MESSAGE],
+    )
+
+
+def print_rows(rows: Iterable[Sequence[str | Text]]) -> None:
+    """As a table, without a header; the last cell of each is a message."""
     cells = [[_cell(cell) for cell in row] for row in rows]
-    widths = [max(cell_len(str(cell)) for cell in column) for column in zip(columns, *cells, strict=True)]
-    width_max = _width_max(widths, console.width - _GAP * (len(columns) - 1))
-    table = Table(header_style="bold", box=None, pad_edge=False)
-    for column in columns:
-        if column.endswith(" id") or column == "message":
-            table.add_column(column, overflow="fold")
-        else:
-            table.add_column(column, no_wrap=True, overflow="ellipsis", max_width=width_max)
-    for row in cells:
-        table.add_row(*row)
-    console.print(table)
+    last = [len(cells[0]) - 1]
+    _print_cells(cells, texts=last, folding=last)
+
+
+def _print_cells(rows: Sequence[Sequence[Text]], texts: Collection[int], folding: Collection[int]) -> None:
+    """Side by side; the columns `texts` give way to what else is in a narrow terminal, by folding or by a cut."""
+    # Not rich's table, which cuts and folds any column, and fills every row up to the widest.
+    widths = [max(cell.cell_len for cell in column) for column in zip(*rows, strict=True)]
+    room = console.width - len(_GAP) * (len(widths) - 1)
+    room -= sum(width for number, width in enumerate(widths) if number not in texts)
+    if room >= _TEXTS_COLUMNS_MIN:
+        width_max = _width_max([widths[number] for number in texts], room)
+        widths = [min(width, width_max) if number in texts else width for number, width in enumerate(widths)]
+    lines: list[Text] = []
+    for row in rows:
+        cells = [
+            cell.wrap(console, width) if number in folding else [_cut(cell, width)]
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        for parts in zip_longest(*cells, fillvalue=Text()):
+            line = Text(_GAP).join(_padded(part, width) for part, width in zip(parts, widths, strict=True))
+            line.rstrip()
+            lines.append(line)
+    console.print(Text("\n").join(lines), soft_wrap=True)
+
+
+def _cut(cell: Text, width: int) -> Text:
+    cell.truncate(width, overflow="ellipsis")
+    return cell
+
+
+def _padded(cell: Text, width: int) -> Text:
+    padded = cell.copy()
+    padded.pad_right(width - cell.cell_len)
+    return padded
 
 
 def print_listing(
@@ -136,18 +179,16 @@ def _width_max(widths: Iterable[int], room: int) -> int:
     left = sorted(widths)
     while left and left[0] * len(left) <= room:
         room -= left.pop(0)
-    return max(_SHORT, room // len(left)) if left else room
+    return room // len(left) if left else room
 
 
 def print_fields(fields: Iterable[tuple[str, str | Text]]) -> None:
-    """One thing, a line a field; empty ones are left out."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold")
-    grid.add_column(overflow="fold")
-    for name, value in fields:
-        if value:
-            grid.add_row(name, _cell(value))
-    console.print(grid)
+    """One thing, a line a field; empty ones are left out. On a terminal a message folds."""
+    shown = [(name, _cell(value)) for name, value in fields if value]
+    width = max(len(name) for name, _ in shown)
+    for name, value in shown:
+        texts = [1] if name == _MESSAGE else []
+        _print_cells([[Text(name.ljust(width), "bold"), value]], texts, folding=texts)
 
 
 def _cell(value: str | Text) -> Text:

@@ -83,7 +83,7 @@ def print_records(found: list[record_pb2.Record]) -> None:
                 columns.append(name)
     columns.sort(key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
     columns = columns[:_COLUMNS_MAX]
-    print_table(columns, [[_cell(row.get(name)) for name in columns] for row in rows])
+    print_table(columns, [[_cell(row.get(name)) for name in columns] for row in rows], texts=columns)
 
 
 def _cell(value: object) -> str:
