@@ -105,10 +105,8 @@ class InvalidFields(InvalidRequest):
 class DataTypeUnknown(InvalidRequest):
     reason = "DATA_TYPE_UNKNOWN"
 
-    def __init__(self, data_type: str) -> None:
-        super().__init__(
-            f"there is no data type {data_type!r}; ListDataTypes names them all", data_type=data_type
-        )
+    def __init__(self, data_type: str, advice: str) -> None:
+        super().__init__(f"there is no data type {data_type!r}; {advice}", data_type=data_type)
 
 
 _NAMED_CONNECTIONS_MAX = 50
@@ -162,8 +160,11 @@ class NotFound(DatastatusError):
     noun: ClassVar[str]
     named_by: ClassVar[str] = "id"
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"there is no {self.noun} {name}", **{f"{self.noun}_{self.named_by}": name})
+    def __init__(self, name: str, advice: str = "") -> None:
+        message = f"there is no {self.noun} {name}"
+        super().__init__(
+            f"{message}; {advice}" if advice else message, **{f"{self.noun}_{self.named_by}": name}
+        )
 
 
 class CompanyNotFound(NotFound):
@@ -180,6 +181,9 @@ class DatasetNotFound(NotFound):
 
 class IntegrationNotFound(NotFound):
     reason, noun, named_by = "INTEGRATION_NOT_FOUND", "integration", "key"
+
+    def __init__(self, key: str, advice: str) -> None:
+        super().__init__(key, advice)
 
 
 class RecordNotFound(NotFound):

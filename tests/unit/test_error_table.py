@@ -26,7 +26,7 @@ def detail(status: status_pb2.Status, kind: type[Message]) -> Message:
 @pytest.mark.parametrize(
     "error",
     [
-        errors.DataTypeUnknown(LONG),
+        errors.DataTypeUnknown(LONG, LONG),
         errors.InvalidFields([errors.FieldViolation(LONG, LONG)] * 1000),
         errors.ConnectionRequired("company", [str(number) * 10 for number in range(1000)]),
     ],
@@ -65,7 +65,7 @@ def test_what_was_counted_before_is_counted_too() -> None:
         (errors.CompanyNotFound("c"), {"company_id": "c"}),
         (errors.ConnectionNotFound("c"), {"connection_id": "c"}),
         (errors.DatasetNotFound("d"), {"dataset_id": "d"}),
-        (errors.IntegrationNotFound("odd"), {"integration_key": "odd"}),
+        (errors.IntegrationNotFound("odd", "did you mean old?"), {"integration_key": "odd"}),
         (errors.RecordNotFound("r"), {"record_id": "r"}),
     ],
     ids=lambda value: value.reason if isinstance(value, errors.NotFound) else None,

@@ -61,7 +61,7 @@ def connector(
     try:
         found = find_integration(load_registry(), integration)
     except (errors.IntegrationNotFound, IntegrationUnusable) as exc:
-        exit_with_usage(f"{exc}; `datastatus integrations list` tells what is installed here")
+        exit_with_usage(f"{exc}\n  `datastatus integrations list` tells what is installed here")
     if problem := _problem(found.info, options):
         exit_with_usage(problem)
     for path in _absent_files(found.info, options):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from datastatus.domain.spelling import did_you_mean
 from datastatus.errors import DataTypeUnknown
 
 MONTHS_TO_SYNC = 24
@@ -86,4 +87,4 @@ def must_be_data_types(*keys: str) -> None:
     """Raises DataTypeUnknown, which names the first that is not known."""
     for key in keys:
         if key not in DATA_TYPES:
-            raise DataTypeUnknown(key)
+            raise DataTypeUnknown(key, did_you_mean(key, DATA_TYPES, "ListDataTypes names them all"))

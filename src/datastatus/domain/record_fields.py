@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pydantic import AwareDatetime, BaseModel
 from pydantic.alias_generators import to_camel
 
 from datastatus.domain.records import StandardRecord
+from datastatus.domain.spelling import did_you_mean
 
 _STEPS_MAX = 10
 
@@ -78,8 +78,7 @@ def find_field(model: type[StandardRecord], path: Sequence[str]) -> Field:
             raise UnknownField(f"{steps[-1].name} has no fields of its own")
         fields = {to_camel(field): info.annotation for field, info in holder.model_fields.items()}
         if name not in fields:
-            near = difflib.get_close_matches(name, fields, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(fields))}"
+            hint = did_you_mean(name, fields, f"there are {', '.join(sorted(fields))}")
             raise UnknownField(f"there is no field {name}; {hint}")
         holder, is_list = _unwrap(fields[name])
         steps.append(Step(name, is_list))

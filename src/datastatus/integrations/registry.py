@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from datastatus import errors
+from datastatus.domain.spelling import did_you_mean
 from datastatus.integrations.base import Integration, IntegrationInfo
 
 ENTRY_POINT_GROUP = "datastatus.integrations"
@@ -58,7 +59,10 @@ def find_integration(registry: Registry, key: str) -> Integration[Any]:
     try:
         return registry[key]
     except KeyError as exc:
-        raise errors.IntegrationNotFound(key) from exc
+        installed = (
+            f"installed are {', '.join(sorted(registry))}; a service finds others once it is restarted"
+        )
+        raise errors.IntegrationNotFound(key, did_you_mean(key, registry, installed)) from exc
 
 
 def data_types_of(registry: Registry, *keys: str) -> Collection[str]:
