@@ -33,6 +33,7 @@ from running_service import (
     RunningService,
     an_invoice,
     client_of,
+    datastatus,
     ended,
     first_syncs_ended,
     linked,
@@ -126,6 +127,38 @@ async def test_a_record_that_was_mapped_to_nothing_fails_the_dataset_and_is_not_
     assert (dataset.status, dataset.error_code) == (MAP_ERROR, "RECORD_NOT_MAPPABLE")
     assert "record s00001, field (whole record): was not mapped to a Supplier" in dataset.error_message
     assert await names(client, scripted.company_id) == ["Supplier 0", "Supplier 1"]
+
+
+async def test_the_command_line_shows_a_dataset_with_what_was_found_in_it(
+    service: RunningService, client: Client, scripts: Path, scripted: connection_pb2.Connection
+) -> None:
+    script(scripts, "suppliers", records=[{**one, "defaultCurrency": "EUX"} for one in suppliers(3)])
+    dataset = await synced(client, scripted.company_id, "suppliers")
+
+    whole = await datastatus(service, "dataset", dataset.id, "--limit", "2")
+
+    assert whole.code == 0
+    assert f"message      {dataset.error_message}" in whole.output
+    assert "findings     3 errors, 0 warnings" in whole.output
+    rows = whole.output.partition("\n\n")[2].splitlines()[1:]
+    assert [row.split()[:4] for row in rows] == [
+        ["ERROR", "CURRENCY_KNOWN", f"s{n:05}", "defaultCurrency"] for n in range(2)
+    ]
+    assert rows[0].endswith("; expected a code of ISO 4217; found EUX")
+    assert "2 of 3 findings" in whole.errors
+
+    first, *findings = (await datastatus(service, "dataset", dataset.id, "--json")).documents
+    assert (first["id"], first["status"]) == (dataset.id, "DATASET_STATUS_VALIDATION_ERROR")
+    assert [one["recordId"] for one in findings] == [f"s{n:05}" for n in range(3)]
+
+    listing = await datastatus(service, "datasets", "--company", scripted.company_id)
+    assert "`datastatus dataset DATASET_ID` shows" in listing.errors
+    waited = await datastatus(service, "queue", scripted.company_id, "suppliers", "--wait")
+    assert waited.code == 1
+    [failed] = (
+        await datastatus(service, "datasets", "--data-type", "suppliers", "--limit", "1", "--json")
+    ).documents
+    assert f"datastatus dataset {failed['id']}" in waited.errors
 
 
 @pytest.mark.parametrize(

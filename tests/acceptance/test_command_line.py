@@ -49,6 +49,7 @@ async def test_every_command_has_a_help_text(capsys: pytest.CaptureFixture[str])
             "cancel",
             "status",
             "datasets",
+            "dataset",
             "watch",
         ),
         *("records", "settings", "connector", "credentials", "integrations"),
@@ -61,7 +62,7 @@ async def test_every_command_has_a_help_text(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     "name",
     [
-        *("serve", "demo", "migrate", "queue", "cancel", "status", "datasets", "watch", "records"),
+        *("serve", "demo", "migrate", "queue", "cancel", "status", "datasets", "dataset", "watch", "records"),
         *("connector", "settings"),
     ],
 )

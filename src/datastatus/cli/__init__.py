@@ -30,6 +30,7 @@ _COMMANDS = {
     "cancel": "Cancel a sync.",
     "status": "Show where each data type of a company stands.",
     "datasets": "List syncs, newest first.",
+    "dataset": "Show one sync whole, and what validation found in it.",
     "watch": "Show every transition as it happens.",
     "records": "Show what the cache holds.",
     "connector": "Read an on-premise source for connections.",

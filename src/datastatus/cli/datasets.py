@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from datastatus.cli.client import DEFAULT_SERVER, Client, Json, Limit, Server, listed, run_client
-from datastatus.cli.output import print_listing, status_number, status_text, when
+from datastatus.cli.output import print_listing, print_note, status_number, status_text, when
 from datastatus.v1 import dataset_pb2, sync_service_pb2
 
 ENDED_WELL = (dataset_pb2.DATASET_STATUS_COMPLETE, dataset_pb2.DATASET_STATUS_NOT_SUPPORTED)
@@ -46,6 +46,8 @@ def datasets(
         )
         found, _ = await listed(client.sync.ListDatasets, request, lambda page: page.datasets, limit)
         print_datasets(found, json=json)
+        if not json and any(one.error_message for one in found):
+            print_note("`datastatus dataset DATASET_ID` shows one whole, and what validation found in it")
 
     return run_client(server, work)
 
@@ -72,10 +74,17 @@ def print_datasets(found: Sequence[dataset_pb2.Dataset], *, json: bool = False) 
 
 def progress_words(dataset: dataset_pb2.Dataset) -> str:
     """How far a running dataset is, or why it waits."""
-    if dataset.HasField("wait_reason"):
-        reason = dataset_pb2.WaitReason.Name(dataset.wait_reason).removeprefix("WAIT_REASON_")
-        return reason.replace("_", " ").lower()
+    if words := wait_words(dataset):
+        return words
     progress = dataset.progress
     if progress.HasField("percent"):
         return f"{progress.percent} %"
     return str(max(progress.records_fetched, progress.records_mapped) or "")
+
+
+def wait_words(dataset: dataset_pb2.Dataset) -> str:
+    """Why it waits; nothing where it does not."""
+    if not dataset.HasField("wait_reason"):
+        return ""
+    reason = dataset_pb2.WaitReason.Name(dataset.wait_reason).removeprefix("WAIT_REASON_")
+    return reason.replace("_", " ").lower()

@@ -19,7 +19,7 @@ from datastatus.cli.company import Quiet
 from datastatus.cli.datasets import ENDED_WELL, print_datasets
 from datastatus.cli.exits import EXIT_FAILED, EXIT_OK, EXIT_SERVER
 from datastatus.cli.live import follow_until_terminal
-from datastatus.cli.output import console, exit_with_usage, print_error, print_json
+from datastatus.cli.output import console, exit_with_usage, print_error, print_json, print_note
 from datastatus.client import translate_status
 from datastatus.v1 import sync_service_pb2
 
@@ -86,8 +86,10 @@ def queue(
         code = EXIT_OK if len(queued) == len(results) else EXIT_SERVER
         if wait and queued:
             ended = await follow_until_terminal(client, [dataset.id for dataset in queued], json=json)
-            if not all(dataset.status in ENDED_WELL for dataset in ended):
-                code = code or EXIT_FAILED
+            for dataset in ended:
+                if dataset.status not in ENDED_WELL:
+                    print_note(f"{dataset.data_type} has failed; see: datastatus dataset {dataset.id}")
+                    code = code or EXIT_FAILED
         return code
 
     return run_client(server, work)
