@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from datastatus.channel import open_channel
-from datastatus.cli import app, load
+from datastatus.cli.commands import app, load
 from datastatus.config import environment_name
 from datastatus.integrations.gnucash import DEMO_BOOK
 from datastatus.v1 import connector_service_pb2, connector_service_pb2_grpc, dataset_pb2

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cyclopts import App
 
-from datastatus.cli import app
+from datastatus.cli.commands import app
 from datastatus.config import Settings
 from datastatus.integrations.base import IntegrationInfo
 from datastatus.integrations.gnucash import GNUCASH
