@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +12,20 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from datastatus.domain.spelling import did_you_mean
+
 # An IPv6 address stands in brackets.
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+(%\w+)?\]|[^\s:\[\]]+):(?P<port>[0-9]{1,5})")
 _PORT_MAX = 65535
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 _ENVIRONMENT_PREFIX = "DATASTATUS_"
+# Read by commands that call a service.
+_VARIABLES_OF_CLIENTS = ("DATASTATUS_SERVER",)
+# What Kubernetes sets in every pod for a service that is called datastatus, or datastatus-postgres.
+_OF_KUBERNETES = re.compile(
+    rf"{_ENVIRONMENT_PREFIX}(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)"
+)
 
 
 def default_data_folder() -> Path:
@@ -110,6 +118,20 @@ def settings_of(**flags: Any) -> Settings:
     except ValidationError as exc:
         # Without its cause, which holds the values.
         raise SettingsInvalid(_problems(exc, given)) from None
+
+
+def unknown_variables(environment: Iterable[str]) -> list[str]:
+    """A sentence on each name there that looks like a setting's and is none."""
+    known = [*map(environment_name, Settings.model_fields), *_VARIABLES_OF_CLIENTS]
+    problems = []
+    for name in sorted(environment):
+        # As pydantic reads them, whatever their case.
+        upper = name.upper()
+        if not upper.startswith(_ENVIRONMENT_PREFIX) or upper in known or _OF_KUBERNETES.fullmatch(upper):
+            continue
+        hint = did_you_mean(upper, known, "docs/settings.md has those that are", prefix=_ENVIRONMENT_PREFIX)
+        problems.append(f"{name} is no setting and is ignored; {hint}")
+    return problems
 
 
 def environment_name(name: str) -> str:

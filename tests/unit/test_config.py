@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from datastatus.config import Settings, SettingsInvalid, settings_of
+from datastatus.config import Settings, SettingsInvalid, environment_name, settings_of, unknown_variables
 from limits import LARGEST
 
 NUMBERS = {name: field for name, field in Settings.model_fields.items() if field.annotation in (int, float)}
@@ -49,6 +49,32 @@ def test_what_is_set_to_nothing_in_the_environment_is_not_set(monkeypatch: pytes
         monkeypatch.delenv(f"DATASTATUS_{name}")
     assert set_to_nothing == settings_of()
     assert set_to_nothing.database_url is None
+
+
+def test_variables_that_are_no_settings_are_told() -> None:
+    assert unknown_variables(
+        [
+            "DATASTATUS_LEASE_SECOND",
+            "datastatus_watcher_max",
+            "DATASTATUS_HOLIDAYS",
+            "PATH",
+            "MY_DATASTATUS_X",
+        ]
+    ) == [
+        "DATASTATUS_HOLIDAYS is no setting and is ignored; docs/settings.md has those that are",
+        "DATASTATUS_LEASE_SECOND is no setting and is ignored; did you mean DATASTATUS_LEASE_SECONDS?",
+        "datastatus_watcher_max is no setting and is ignored; did you mean DATASTATUS_WATCHERS_MAX?",
+    ]
+
+
+def test_what_is_read_or_set_by_kubernetes_is_no_unknown_variable() -> None:
+    read = {environment_name(name) for name in Settings.model_fields} | {"datastatus_lease_seconds"}
+    of_kubernetes = {
+        *("DATASTATUS_SERVICE_HOST", "DATASTATUS_SERVICE_PORT", "DATASTATUS_SERVICE_PORT_GRPC"),
+        *("DATASTATUS_PORT", "DATASTATUS_PORT_50051_TCP", "DATASTATUS_PORT_50051_TCP_ADDR"),
+        *("DATASTATUS_POSTGRES_SERVICE_HOST", "DATASTATUS_POSTGRES_PORT_5432_TCP_PROTO"),
+    }
+    assert unknown_variables(read | of_kubernetes) == []
 
 
 def test_an_empty_database_url_is_refused() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from cyclopts import App
 
 from datastatus.cli.commands import app
-from datastatus.config import Settings
+from datastatus.config import Settings, unknown_variables
 from datastatus.integrations.base import IntegrationInfo
 from datastatus.integrations.gnucash import GNUCASH
 
@@ -46,6 +46,22 @@ def test_all_that_an_integration_says_of_itself_is_described() -> None:
     page = (ROOT / "docs" / "integrations.md").read_text("utf-8")
     described = re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE)
     assert sorted(described) == sorted(field.name for field in fields(IntegrationInfo))
+
+
+def variables(of: App) -> Iterator[str]:
+    """That a command and all below it read."""
+    if of.default_command is not None:
+        for argument in of.assemble_argument_collection(default_parameter=app.default_parameter):
+            yield from argument.parameter.env_var or ()
+    for name in of:
+        if not name.startswith("-"):
+            yield from variables(of[name])
+
+
+def test_no_variable_that_a_command_reads_is_called_unknown() -> None:
+    read = set(variables(app))
+    assert {"DATASTATUS_SERVER", "DATASTATUS_LOG_LEVEL", "DATASTATUS_DATABASE_URL"} <= read
+    assert unknown_variables(read) == []
 
 
 def test_there_is_every_variable_that_the_docs_name() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from datastatus.cli.exits import EXIT_OK, EXIT_SERVER
 from datastatus.cli.logs import configure_logs, log_loop_errors
 from datastatus.cli.output import exit_with_usage, print_error, print_note
 from datastatus.cli.process import first_cause, first_of, settle_memory, stop_signals
-from datastatus.config import LogLevel, Settings, SettingsInvalid, settings_of
+from datastatus.config import LogLevel, Settings, SettingsInvalid, settings_of, unknown_variables
 from datastatus.embedded import EmbeddedPostgresError
 from datastatus.engine.credentials import KeyInvalid
 from datastatus.integrations.registry import IntegrationUnusable
@@ -77,6 +78,8 @@ def serve(
         )
     except SettingsInvalid as exc:
         exit_with_usage(str(exc))
+    for problem in unknown_variables(os.environ):
+        print_note(problem)
     configure_logs(settings.log_level)
     return run_service(_serve(settings))
 

@@ -11,7 +11,12 @@ _NAME_CHARACTERS_MAX = 100
 _LIKENESS_MIN = 0.7
 
 
-def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
-    """The question after the one name that is near, or `otherwise`."""
-    near = difflib.get_close_matches(name[:_NAME_CHARACTERS_MAX], known, n=1, cutoff=_LIKENESS_MIN)
-    return f"did you mean {near[0]}?" if near else otherwise
+def did_you_mean(name: str, known: Iterable[str], otherwise: str, *, prefix: str = "") -> str:
+    """A question after the known name that is near, or `otherwise`. What all have as `prefix` is not compared."""
+    near = difflib.get_close_matches(
+        name[len(prefix) :][:_NAME_CHARACTERS_MAX],
+        [one.removeprefix(prefix) for one in known],
+        n=1,
+        cutoff=_LIKENESS_MIN,
+    )
+    return f"did you mean {prefix}{near[0]}?" if near else otherwise
