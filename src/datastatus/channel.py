@@ -54,7 +54,17 @@ def full_jitter(failures: int, first_seconds: float, longest_seconds: float) -> 
 
 # Of a target as gRPC resolves it, such as dns:///localhost:50051 or ipv4:127.0.0.1:50051.
 _SCHEME = re.compile(r"^(dns|ipv4|ipv6):")
-_HOST_AND_PORT = re.compile(r"(\[(?P<bracketed>.+)\]|(?P<plain>[^:]+))(:\d+)?")
+_OTHER_SCHEME = re.compile(r"^(unix|unix-abstract|vsock|xds):")
+_HOST_AND_PORT = re.compile(r"(\[(?P<bracketed>.+)\]|(?P<plain>[^:/\s]+))(:(?P<port>\d{1,5}))?")
+_PORT_MAX = 65535
+
+
+def is_target(text: str) -> bool:
+    """Whether it is HOST:PORT, or has a scheme of gRPC's. What is neither gRPC takes for the name of a host."""
+    parts = _HOST_AND_PORT.fullmatch(text)
+    if parts is not None and parts["port"] is not None:
+        return 0 < int(parts["port"]) <= _PORT_MAX
+    return bool(_SCHEME.match(text) or _OTHER_SCHEME.match(text))
 
 
 def open_channel(

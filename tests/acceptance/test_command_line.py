@@ -160,6 +160,8 @@ async def test_a_sync_that_fails_is_exit_code_1(service: RunningService) -> None
         (("datasets", "--limit", "0"), 'Invalid value "0" for --limit. Must be >= 1.'),
         (("records", "x", "invoices", "--limit", "-1"), 'Invalid value "-1" for --limit. Must be >= 1.'),
         (("serve", "--listen", "nonsense"), "must be HOST:PORT"),
+        (("company", "list", "--server", "https://localhost:1"), "for --server. Must be HOST:PORT"),
+        (("connector", "gnucash", "--connection", "x", "--server", "foo"), "for --server. Must be HOST:PORT"),
         (("connector", "gnucash", "--connection", "x"), "gnucash needs --book"),
         (("connector", "gnucash", "--connection", "x", "--capacity", "0"), "for --capacity. Must be >= 1."),
         (("connector", "gnucash", "--connection", "x", "--capacity", "1001"), "--capacity. Must be <= 1000."),

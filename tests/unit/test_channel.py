@@ -10,7 +10,7 @@ import pytest
 from grpc._cython import cygrpc
 
 from datastatus import channel
-from datastatus.channel import open_channel
+from datastatus.channel import is_target, open_channel
 from datastatus.rpc import server
 
 
@@ -22,6 +22,29 @@ async def port() -> AsyncIterator[int]:
     await server.start()
     yield port
     await server.stop(None)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("127.0.0.1:50051", "localhost:1", "[::1]:65535", "datastatus.internal:50051", "dns:50051"),
+        *("dns:///datastatus.internal", "dns:localhost:50051", "ipv4:10.0.0.1:50051,10.0.0.2:50051"),
+        *("ipv6:[::1]:50051", "unix:/run/datastatus", "unix:///run/datastatus", "unix-abstract:datastatus"),
+    ],
+)
+def test_a_target_is_a_host_with_its_port_or_what_grpc_resolves(target: str) -> None:
+    assert is_target(target)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "foo", "127.0.0.1", "[::1]", "::1:50051", "https://localhost:50051", "http://10.0.0.1:80"),
+        *("localhost:50051/", "localhost:http", "localhost:0", "localhost:65536", "local host:1", ":50051"),
+    ],
+)
+def test_what_is_no_target_is_not_dialled(text: str) -> None:
+    assert not is_target(text)
 
 
 @pytest.mark.parametrize(

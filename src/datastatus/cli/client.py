@@ -12,7 +12,7 @@ import grpc
 from cyclopts import Parameter, validators
 
 from datastatus import errors
-from datastatus.channel import Line
+from datastatus.channel import Line, is_target
 from datastatus.cli.exits import EXIT_OK, EXIT_SERVER
 from datastatus.cli.output import print_error
 from datastatus.client import CallFailed, translate
@@ -22,8 +22,22 @@ from datastatus.v1 import sync_settings_service_pb2_grpc as settings_grpc
 CALL_SECONDS = 30
 _PAGE_SIZE_MAX = 1000
 
+
+def _must_be_target(_: Any, server: str) -> None:
+    if not is_target(server):
+        raise ValueError(
+            "Must be HOST:PORT, such as 127.0.0.1:50051, or a target of gRPC's, such as dns:///name:50051"
+        )
+
+
 Server = Annotated[
-    str, Parameter(name="--server", env_var="DATASTATUS_SERVER", help="HOST:PORT of the service.")
+    str,
+    Parameter(
+        name="--server",
+        env_var="DATASTATUS_SERVER",
+        validator=_must_be_target,
+        help="HOST:PORT of the service.",
+    ),
 ]
 Json = Annotated[bool, Parameter(name="--json", help="Print one JSON document a line, for programs.")]
 Limit = Annotated[int, Parameter(name="--limit", validator=validators.Number(gte=1), help="At most so many.")]
