@@ -277,6 +277,49 @@ async def test_watch_shows_transitions_live_and_ends_with_ctrl_c(service: Runnin
     assert await asyncio.wait_for(watching.wait(), timeout=5) == 0
 
 
+async def test_a_watch_that_ends_says_how_to_go_on_with_the_same_selection(service: RunningService) -> None:
+    company, _ = await a_linked_company(service)
+    options = (
+        "--company",
+        company,
+        "--data-type",
+        "invoices",
+        "--data-type",
+        "bills",
+        "--status",
+        "COMPLETE",
+    )
+    watching = await started(service, "watch", *options)
+    assert watching.stderr is not None
+    async with asyncio.timeout(30):
+        await watching.stderr.readuntil(b"Ctrl-C ends\n")
+        watching.send_signal(signal.SIGINT)
+        _, told = await watching.communicate()
+
+    assert watching.returncode == 0
+    assert f"go on from here with: datastatus watch {' '.join(options)} --from " in told.decode()
+
+
+async def test_a_wait_says_why_it_waits_and_when_it_is_broken_off_what_goes_on(
+    service: RunningService,
+) -> None:
+    company, _ = await a_linked_company(service)
+    waiting = await started(service, "queue", company, "invoices", "bills", "--attach", "--wait", "--json")
+    assert waiting.stderr is not None
+    async with asyncio.timeout(30):
+        why = {await waiting.stderr.readline() for _ in range(2)}
+        waiting.send_signal(signal.SIGINT)
+        _, told = await waiting.communicate()
+
+    assert why == {b"invoices QUEUED waiting for connector\n", b"bills QUEUED waiting for connector\n"}
+    assert waiting.returncode == 130
+    listed = (await datastatus(service, "datasets", "--company", company, "--json")).documents
+    for one in (one for one in listed if one["dataType"] in ("invoices", "bills")):
+        assert f"  {one['dataType']}  {one['id']}\n" in told.decode()
+        assert f"datastatus cancel {one['id']}\n" in told.decode()
+        assert f" --dataset {one['id']} " in told.decode()
+
+
 @pytest.mark.parametrize(
     "command",
     [("datasets", "--json"), ("datasets",), ("watch", "--json"), ("integrations", "list", "--json")],

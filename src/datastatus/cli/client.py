@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from datastatus.v1 import sync_settings_service_pb2_grpc as settings_grpc
 
 CALL_SECONDS = 30
 _PAGE_SIZE_MAX = 1000
+_SERVER_VARIABLE = "DATASTATUS_SERVER"
 
 
 def _must_be_target(_: Any, server: str) -> None:
@@ -34,7 +37,7 @@ Server = Annotated[
     str,
     Parameter(
         name="--server",
-        env_var="DATASTATUS_SERVER",
+        env_var=_SERVER_VARIABLE,
         validator=_must_be_target,
         help="HOST:PORT of the service.",
     ),
@@ -103,6 +106,12 @@ async def listed(
         request.page_token = page.next_page_token
         if not page.next_page_token or len(found) == count_max:
             return found, page
+
+
+def command_line(server: str, *words: str) -> str:
+    """A command to go on with, to be pasted into the same shell."""
+    reached = os.environ.get(_SERVER_VARIABLE, DEFAULT_SERVER)
+    return shlex.join(["datastatus", *words, *(["--server", server] if server != reached else [])])
 
 
 def explain(error: errors.DatastatusError, server: str) -> str:

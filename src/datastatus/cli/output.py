@@ -85,7 +85,8 @@ def exit_with_usage(problem: str) -> NoReturn:
 
 def print_note(text: str) -> None:
     """For people only, to standard error; dropped where that cannot be written to."""
-    _errors.print(_harmless_lines(text, style="dim"))
+    # The terminal wraps it: a command in it could not be copied with line ends of ours.
+    _errors.print(_harmless_lines(text, style="dim"), soft_wrap=True)
 
 
 def print_json(message: Message) -> None:

@@ -12,6 +12,7 @@ from datastatus.cli.client import (
     Client,
     Json,
     Server,
+    command_line,
     explain,
     run_client,
 )
@@ -85,10 +86,11 @@ def queue(
             print_datasets(queued)
         code = EXIT_OK if len(queued) == len(results) else EXIT_SERVER
         if wait and queued:
-            ended = await follow_until_terminal(client, [dataset.id for dataset in queued], json=json)
+            ended = await follow_until_terminal(client, queued, server=server, json=json)
             for dataset in ended:
                 if dataset.status not in ENDED_WELL:
-                    print_note(f"{dataset.data_type} has failed; see: datastatus dataset {dataset.id}")
+                    details = command_line(server, "dataset", dataset.id)
+                    print_note(f"{dataset.data_type} has failed; see: {details}")
                     code = code or EXIT_FAILED
         return code
 

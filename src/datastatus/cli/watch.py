@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from google.protobuf.empty_pb2 import Empty
 
-from datastatus.cli.client import DEFAULT_SERVER, Client, Json, Server, run_client
+from datastatus.cli.client import DEFAULT_SERVER, Client, Json, Server, command_line, run_client
 from datastatus.cli.datasets import print_datasets
 from datastatus.cli.exits import EXIT_OK
 from datastatus.cli.live import transition_line, watching
@@ -78,7 +78,16 @@ def watch(
         return run_client(server, work)
     except KeyboardInterrupt:
         if not json and request.resume_token:
-            print_note(f"go on from here with: datastatus watch --from {request.resume_token}")
+            options = {
+                **{"--company": company, "--connection": connection, "--data-type": data_type},
+                **{"--dataset": dataset, "--status": status, "--from": [request.resume_token]},
+            }
+            words = [
+                word for option, values in options.items() for value in values for word in (option, value)
+            ]
+            if until_terminal:
+                words.append("--until-terminal")
+            print_note(f"go on from here with: {command_line(server, 'watch', *words)}")
         return EXIT_OK
 
 
