@@ -241,12 +241,32 @@ async def test_a_connection_that_is_not_linked_is_refused_with_the_place_to_link
 async def test_a_connection_that_is_created_but_not_authorised_is_named(service: RunningService) -> None:
     company = (await datastatus(service, "company", "create", "Acme", "--quiet")).output.strip()
 
-    refused = await datastatus(service, "connection", "create", company, "tryton", "--authorize", "--quiet")
+    options = ("connection", "create", company, "tryton", "--credentials", "-", "--quiet")
+    refused = await datastatus(service, *options, stdin='{"url": "nowhere"}')
 
     assert (refused.code, refused.output) == (3, "")
     assert "[INVALID_FIELD]" in refused.errors
     [left] = (await datastatus(service, "connection", "list", company, "--json")).documents
-    assert f"datastatus connection authorize {left['id']}" in refused.errors
+    assert f"datastatus connection authorize {left['id']} --credentials -\n" in refused.errors
+
+
+async def test_nothing_is_created_or_linked_without_the_credentials_that_its_source_asks_for(
+    service: RunningService,
+) -> None:
+    company = (await datastatus(service, "company", "create", "Acme", "--quiet")).output.strip()
+
+    refused = await datastatus(service, "connection", "create", company, "tryton", "--authorize")
+
+    assert (refused.code, refused.output) == (2, "")
+    assert '{"url": "...", "database": "...", "key": "..."}\n' in refused.errors
+    assert "url: The server's address, such as" in refused.errors
+    assert "company, which may be left out: " in refused.errors
+    assert (await datastatus(service, "connection", "list", company, "--json")).documents == []
+
+    created = await datastatus(service, "connection", "create", company, "tryton", "--quiet")
+    refused = await datastatus(service, "connection", "authorize", created.output.strip())
+    assert refused.code == 2
+    assert "--credentials" in refused.errors
 
 
 async def test_no_server_is_exit_code_3_and_says_what_to_do() -> None:

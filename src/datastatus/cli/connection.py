@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from json import dumps as json_document
 from pathlib import Path
 from typing import Annotated
 
@@ -10,14 +11,25 @@ import grpc
 from cyclopts import App, Parameter
 from google.protobuf import json_format, struct_pb2
 
-from datastatus.cli.client import CALL_SECONDS, DEFAULT_SERVER, Client, Json, Server, listed, run_client
+from datastatus.cli.client import (
+    CALL_SECONDS,
+    DEFAULT_SERVER,
+    Client,
+    Json,
+    Server,
+    command_line,
+    listed,
+    run_client,
+)
 from datastatus.cli.company import Quiet
+from datastatus.cli.exits import EXIT_USAGE
 from datastatus.cli.integrations import runs
 from datastatus.cli.output import (
     connection_status,
     console,
     exit_with_usage,
     harmless,
+    print_error,
     print_fields,
     print_json,
     print_listing,
@@ -61,7 +73,10 @@ def create(
     """
     given = _read_credentials(credentials)
 
-    async def work(client: Client) -> None:
+    async def work(client: Client) -> int | None:
+        if authorize and given is None and (asked := await _asked_for(client, integration)):
+            print_error(asked)
+            return EXIT_USAGE
         request = company_service_pb2.CreateConnectionRequest(
             company_id=company_id, integration_key=integration
         )
@@ -71,12 +86,14 @@ def create(
                 connection = await _authorize(client, connection.id, given)
             except grpc.aio.AioRpcError:
                 # It is there all the same, and nothing else tells its id.
+                words = ["authorize", connection.id, *(["--credentials", credentials] if credentials else [])]
                 print_note(
                     f"connection {connection.id} is created but not linked; "
-                    f"link it with: datastatus connection authorize {connection.id}"
+                    f"link it with: {command_line(server, 'connection', *words)}"
                 )
                 raise
         _show(connection, quiet=quiet, json=json)
+        return None
 
     return run_client(server, work)
 
@@ -93,8 +110,17 @@ def authorize_(
     """Link a connection, for the first time or again, or give it new credentials."""
     given = _read_credentials(credentials)
 
-    async def work(client: Client) -> None:
+    async def work(client: Client) -> int | None:
+        if given is None:
+            request = company_service_pb2.GetConnectionRequest(connection_id=connection_id)
+            connection = await client.companies.GetConnection(request, timeout=CALL_SECONDS)
+            # One that is linked keeps what it has.
+            is_linked = connection.status == connection_pb2.CONNECTION_STATUS_LINKED
+            if not is_linked and (asked := await _asked_for(client, connection.integration_key)):
+                print_error(asked)
+                return EXIT_USAGE
         _show(await _authorize(client, connection_id, given), quiet=False, json=json)
+        return None
 
     return run_client(server, work)
 
@@ -193,6 +219,28 @@ def _read_credentials(path: str | None) -> struct_pb2.Struct | None:
     except (json_format.ParseError, UnicodeDecodeError):
         # Without its cause, which may hold the secret.
         exit_with_usage(f'{path}: must hold one JSON object, such as {{"apiKey": "..."}}')
+
+
+async def _asked_for(client: Client, integration_key: str) -> str | None:
+    """How to give the credentials that an integration cannot be linked without; None where it can."""
+    request = company_service_pb2.GetIntegrationRequest(key=integration_key)
+    integration = await client.companies.GetIntegration(request, timeout=CALL_SECONDS)
+    schema = json_format.MessageToDict(integration.credentials_schema)
+    required = schema.get("required", [])
+    if not required:
+        return None
+    properties = schema["properties"]
+    return "\n".join(
+        [
+            f"{integration_key} asks for credentials; name a file with --credentials, or -, that holds",
+            f"  {json_document(dict.fromkeys(required, '...'))}",
+            *(f"  {name}: {properties[name].get('description', '')}" for name in required),
+            *(
+                f"  {name}, which may be left out: {properties[name].get('description', '')}"
+                for name in sorted(properties.keys() - set(required))
+            ),
+        ]
+    )
 
 
 async def _authorize(
