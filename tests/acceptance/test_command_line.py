@@ -178,6 +178,16 @@ async def test_wrong_usage_is_exit_code_2(
     assert says in done.errors + done.output
 
 
+async def test_what_a_listing_leaves_out_is_told(service: RunningService) -> None:
+    company, _ = await a_linked_company(service)
+    some = await datastatus(service, "datasets", "--company", company, "--limit", "2")
+    assert "these are the newest 2; --limit N lists more" in some.errors
+    assert "--limit" not in (await datastatus(service, "datasets", "--company", company)).errors
+    nothing = await datastatus(service, "records", company, "invoices")
+    assert (nothing.code, nothing.output) == (0, "")
+    assert "nothing of invoices is cached yet" in nothing.errors
+
+
 async def test_a_refusal_is_exit_code_3_with_its_reason(service: RunningService) -> None:
     company, connection = await a_linked_company(service)
     refused = await datastatus(service, "queue", company, "invoices")
@@ -220,7 +230,8 @@ async def test_what_a_source_says_is_shown_as_it_is(service: RunningService) -> 
     assert says in (await datastatus(service, "datasets", "--company", company)).output
     assert watching.stdout is not None
     async with asyncio.timeout(30):
-        await watching.stdout.readuntil(says.encode())
+        line = await watching.stdout.readuntil(says.encode())
+    assert waiting.documents[0]["id"] in line.decode().rpartition("\n")[2]
     watching.terminate()
     await watching.wait()
 

@@ -44,8 +44,10 @@ def datasets(
             data_type=data_type,
             statuses=statuses,  # type: ignore[arg-type]
         )
-        found, _ = await listed(client.sync.ListDatasets, request, lambda page: page.datasets, limit)
+        found, last = await listed(client.sync.ListDatasets, request, lambda page: page.datasets, limit)
         print_datasets(found, json=json)
+        if not json and last.next_page_token:
+            print_note(f"these are the newest {len(found)}; --limit N lists more")
         if not json and any(one.error_message for one in found):
             print_note("`datastatus dataset DATASET_ID` shows one whole, and what validation found in it")
 

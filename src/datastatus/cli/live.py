@@ -28,6 +28,7 @@ from datastatus.domain.dataset import DatasetStatus
 from datastatus.v1 import dataset_pb2, sync_service_pb2, transition_pb2, watch_pb2
 
 _REFRESH_SECONDS = 0.5
+_STATUS_COLUMNS = max(len(status_name(one)) for one in dataset_pb2.DatasetStatus.values())
 
 
 def watching(
@@ -41,14 +42,18 @@ def watching(
     )
 
 
-def transition_line(one: transition_pb2.StatusTransition) -> Text:
-    """One transition on one line, for people."""
+def transition_line(one: transition_pb2.StatusTransition, *, with_id: bool = False) -> Text:
+    """One transition on one line, for people; with the dataset's id where it may be any dataset's."""
     line = Text.assemble(
         (clock(one.occurred), "dim"),
         f"  {one.data_type:<20} ",
         (f"{status_name(one.from_status) if one.HasField('from_status') else '':>10} → ", "dim"),
         status_text(one.to_status),
     )
+    if with_id:
+        line.append(
+            f"{'':{max(0, _STATUS_COLUMNS - len(status_name(one.to_status)))}}  {one.dataset_id}", "dim"
+        )
     if one.error_message:
         line.append(harmless(f"  {one.error_message}", style="red"))
     return line

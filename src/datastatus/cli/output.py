@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import NoReturn, TextIO, TypeVar
 
@@ -219,11 +219,12 @@ def connection_status(status: int) -> str:
 
 
 def when(message: Message, field: str) -> str:
-    """A time of this year in the reader's time zone, or a dash where absent; --json has it whole."""
+    """A time in the reader's time zone, or a dash where absent; --json has it whole."""
     if not message.HasField(field):
         return "–"  # noqa: RUF001 (a dash for people)
     moment: Timestamp = getattr(message, field)
-    return moment.ToDatetime(tzinfo=UTC).astimezone().strftime("%m-%d %H:%M:%S")
+    local = moment.ToDatetime(tzinfo=UTC).astimezone()
+    return local.strftime("%m-%d %H:%M:%S" if local.year == datetime.now(UTC).year else "%Y-%m-%d %H:%M")
 
 
 def clock(moment: Timestamp) -> str:

@@ -66,6 +66,10 @@ def records(
         if json:
             for record in found:
                 print_json(record)
+        elif not last.HasField("publication"):
+            print_note(
+                f"nothing of {data_type} is cached yet; `datastatus status {company_id}` tells where it stands"
+            )
         else:
             print_records(found)
             print_note(f"{len(found)} of {last.total_size}; --json shows every field")

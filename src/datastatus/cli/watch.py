@@ -99,6 +99,6 @@ def _show(response: watch_pb2.WatchStatusResponse) -> None:
             print_note(f"live from transition {response.snapshot_end.seq} on; Ctrl-C ends")
         case "batch":
             for one in response.batch.transitions:
-                console.print(transition_line(one))
+                console.print(transition_line(one, with_id=True), soft_wrap=True)
         case _:
             pass

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 import pytest
 from rich.console import Console
 
-from datastatus.cli.output import print_error, print_fields, print_note, print_rows, print_table
+from datastatus.cli.output import print_error, print_fields, print_note, print_rows, print_table, when
+from datastatus.v1 import dataset_pb2
 
 
 @pytest.fixture
@@ -79,6 +81,16 @@ def test_where_there_is_no_room_for_a_message_the_terminal_wraps_the_line(
 ) -> None:
     print_table(("connection id", "dataset id", "message"), [(_ID, _ID, _LONG)])
     assert capsys.readouterr().out.splitlines()[1] == f"{_ID}  {_ID}  {_LONG.rstrip()}"
+
+
+def test_a_time_of_another_year_says_so() -> None:
+    now = datetime.now(UTC).replace(month=6, day=15)
+    one, before = dataset_pb2.Dataset(), dataset_pb2.Dataset()
+    one.requested.FromDatetime(now)
+    before.requested.FromDatetime(now.replace(year=now.year - 1))
+
+    assert when(one, "requested").startswith("06-1")
+    assert when(before, "requested").startswith(f"{now.year - 1}-06-1")
 
 
 def test_texts_of_others_are_shown_and_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
