@@ -40,7 +40,7 @@ MAPPING, COMPLETE = dataset_pb2.DATASET_STATUS_MAPPING, dataset_pb2.DATASET_STAT
 
 @pytest.fixture(scope="module")
 async def service() -> AsyncIterator[RunningService]:
-    async with running_service("--lease-seconds", "2") as service:
+    async with running_service("--lease-seconds", "5") as service:
         yield service
 
 
