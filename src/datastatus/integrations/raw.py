@@ -9,7 +9,8 @@ from typing import Any, Self
 from datastatus.errors import MappingFailed
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: each record has several, and they would take three times as long to make.
+@dataclass(slots=True)
 class Raw:
     """A raw record, or a part of one, with the path to it; every reader raises MappingFailed naming both."""
 
@@ -23,11 +24,11 @@ class Raw:
     def text(self, name: str) -> str | None:
         """None where it is absent or blank."""
         value = self.fields.get(name)
-        if value is None:
-            return None
-        if not isinstance(value, str):
+        if isinstance(value, str):
+            return value.strip() or None
+        if value is not None:
             raise self.fail(name, f"expected a text, found {show(value)}")
-        return value.strip() or None
+        return None
 
     def required_text(self, name: str) -> str:
         value = self.text(name)

@@ -165,11 +165,14 @@ def _party_fields(raw: Raw) -> dict[str, Any]:
     }
 
 
+_ADDRESS_LINES = ("addr1", "addr2", "addr3", "addr4")
+
+
 def _map_address(address: Raw | None, kind: AddressType) -> tuple[Address, ...]:
     """GnuCash has four lines and does not say which is the city."""
     if address is None:
         return ()
-    lines = [address.text(f"addr{number}") for number in range(1, 5)]
+    lines = [address.text(line) for line in _ADDRESS_LINES]
     if not any(lines):
         return ()
     return (

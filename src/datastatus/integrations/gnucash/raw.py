@@ -14,7 +14,7 @@ from datastatus.integrations.raw import show
 _INTEGER_MAX = 2**63
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Raw(raw.Raw):
     """A raw record of a GnuCash book, or a part of one."""
 

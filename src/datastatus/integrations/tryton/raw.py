@@ -16,7 +16,7 @@ from datastatus.integrations.tryton.amounts import padded
 _STAMPS = ("write_date", "create_date")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Raw(raw.Raw):
     """A raw record of Tryton's, or a part of one."""
 
