@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from datastatus import errors
 from datastatus.domain.watch import EncodeTransition, Entry
-from datastatus.engine.pacing import Pacer
 from datastatus.engine.transition_ring import held_bytes
 from datastatus.store import journal
 from datastatus.store.database import Database
@@ -48,14 +47,12 @@ class CatchUp:
         database: Database,
         encode: EncodeTransition,
         bounds: Callable[[], Awaitable[JournalBounds]],
-        pacer: Pacer,
         *,
         bytes_max: int,
     ) -> None:
         self._database = database
         self._encode = encode
         self._bounds = bounds
-        self._pacer = pacer
         self._bytes_max = bytes_max
         # What is asked for and not in hand yet, in order of asking; what is being read; what has been read.
         self._wanted: dict[int, asyncio.Future[Page]] = {}
@@ -125,8 +122,6 @@ class CatchUp:
     async def _read_pages(self) -> None:
         while True:
             await self._asked.acquire()
-            # Whoever still waits with a page in hand asks for the next one together with those who have asked.
-            await self._pacer.idle()
             number = self._next_number()
             wanted = self._coming[number] = self._wanted.pop(number)
             try:

@@ -16,7 +16,6 @@ from datastatus.domain.dataset import Transition
 from datastatus.domain.watch import EncodeTransition, Entry, ResumeToken
 from datastatus.engine.batching import SelfBatcher
 from datastatus.engine.catch_up import CatchUp
-from datastatus.engine.pacing import Pacer
 from datastatus.engine.subscription import Subscription
 from datastatus.engine.transition_ring import Key, TransitionRing, keys_of
 from datastatus.store import epochs, journal
@@ -37,9 +36,6 @@ _CHECK_SECONDS = 1.0
 _PAGE_TRANSITIONS = 1000
 # A connection may be dead and not know it: the next read is over another one.
 _READ_SECONDS_MAX = 10.0
-# So many pages of transitions are handed to watchers in one turn of the event loop: a crowd that is behind would
-# have it to itself.
-_PAGES_IN_A_TURN = 4
 # The pages kept for watchers behind the ring may take this part of the ring's memory beside it.
 _CATCH_UP_SHARE = 4
 
@@ -54,10 +50,7 @@ class WatchHub:
         self._encode = encode
         self._ring = TransitionRing(ring_bytes_max)
         self._fresh_bounds = SelfBatcher(self._read_bounds, batch_items_max=watchers_max)
-        self._pacer = Pacer(_PAGES_IN_A_TURN)
-        self._catch_up = CatchUp(
-            database, encode, self.bounds, self._pacer, bytes_max=ring_bytes_max // _CATCH_UP_SHARE
-        )
+        self._catch_up = CatchUp(database, encode, self.bounds, bytes_max=ring_bytes_max // _CATCH_UP_SHARE)
         self._watchers_max = watchers_max
         self._bounds = JournalBounds(epoch=0, head_seq=0, oldest_seq=1)
         self._forks: list[tuple[int, int]] = []
@@ -358,17 +351,13 @@ class WatchHub:
                     entries = await self._catch_up.read(after_seq, self.head_seq, count_max)
             except TimeoutError:
                 return (), after_seq
-            await self._pacer.turn()
             return entries, entries[-1].transition.seq
         subscription.first_seq = None
         if subscription.keys is None:
             entries = self._ring.read(after_seq, count_max)
-            if len(entries) == count_max:
-                await self._pacer.turn()
             return entries, entries[-1].transition.seq
         entries = self._ring.select(after_seq, subscription.keys, count_max + 1)
         if len(entries) <= count_max:
             return entries, self.head_seq
         subscription.first_seq = entries[count_max].transition.seq
-        await self._pacer.turn()
         return entries[:count_max], entries[count_max - 1].transition.seq

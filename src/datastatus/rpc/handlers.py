@@ -17,6 +17,8 @@ from datastatus.rpc import error_table
 
 _log = structlog.get_logger(__name__)
 
+_OURS = "datastatus."
+
 Handler = grpc.RpcMethodHandler
 Context = grpc.aio.ServicerContext
 
@@ -26,7 +28,7 @@ class Handlers(grpc.GenericRpcHandler):
 
     A server with which methods are registered waits for calls of each of them, and each call goes through all of
     these waits: with our three dozen methods that was a quarter of the Python calls of a QueueSync. For all that it
-    has generic handlers for it waits once; so all methods share one line of calls that wait to be accepted.
+    has generic handlers for it waits once; so these share one line of calls that wait to be accepted.
     """
 
     def __init__(self) -> None:
@@ -36,7 +38,7 @@ class Handlers(grpc.GenericRpcHandler):
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
         """Serve the methods of a service."""
         for name, handler in handlers.items():
-            ours = service.startswith("datastatus.")
+            ours = service.startswith(_OURS)
             self._by_method[f"/{service}/{name}"] = (
                 _guarded(handler, service, name, self._calls) if ours else handler
             )
@@ -46,6 +48,17 @@ class Handlers(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         return self._by_method.get(handler_call_details.method)
+
+    def streaming(self) -> dict[str, dict[str, Handler]]:
+        """By service and name, the methods that stream: watchers and connectors come back in crowds, in whose line
+        nobody else should wait.
+        """
+        found: dict[str, dict[str, Handler]] = {}
+        for method, handler in self._by_method.items():
+            _, service, name = method.split("/")
+            if service.startswith(_OURS) and (handler.request_streaming or handler.response_streaming):
+                found.setdefault(service, {})[name] = handler
+        return found
 
     def end_calls(self) -> None:
         """The server is about to stop: what is still in progress ends as Draining."""

@@ -60,7 +60,7 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.ping_timeout_ms", 20_000),
-    # All methods wait in one line to be accepted: when thousands of watchers come back at once, past a thousand
+    # Most methods wait in one line to be accepted: when thousands of callers come back at once, past a thousand
     # health checks would be refused, too. At the first number refusals begin, by chance; at the second all are.
     ("grpc.server.max_pending_requests", 30_000),
     ("grpc.server.max_pending_requests_hard_limit", 60_000),
@@ -78,6 +78,8 @@ async def serving(engine: Engine, address: str, *, watch_slow_seconds_max: float
     server = grpc.aio.server(options=_OPTIONS)
     handlers = _handlers(engine, watch_slow_seconds_max, healthy)
     server.add_generic_rpc_handlers([handlers])
+    for service, streaming in handlers.streaming().items():
+        server.add_registered_method_handlers(service, streaming)
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as exc:

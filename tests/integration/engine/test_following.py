@@ -120,41 +120,6 @@ async def test_a_watch_that_the_store_does_not_let_begin_ends_with_a_reason(
             await anext(watches.watch(a_request(start)))
 
 
-async def test_a_crowd_that_is_behind_leaves_others_their_turns_of_the_event_loop(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    link = await store.connection()
-    head_seq = await journaled(store, link, 3000)
-    read_in_this_turn = 0
-    counts: list[int] = []
-    read = WatchHub.read
-
-    async def counted(*arguments: Any) -> Any:
-        nonlocal read_in_this_turn
-        found = await read(*arguments)
-        read_in_this_turn += 1
-        return found
-
-    async def take_turns() -> None:
-        nonlocal read_in_this_turn
-        while True:
-            await asyncio.sleep(0)
-            counts.append(read_in_this_turn)
-            read_in_this_turn = 0
-
-    monkeypatch.setattr(WatchHub, "read", counted)
-    async with running_watches(store.database, ring_bytes_max=16 << 20) as (hub, watches):
-        request = a_request(Start.EARLIEST, heartbeat=timedelta(seconds=60))
-        crowd = [watches.watch(request) for _ in range(200)]
-        await asyncio.gather(*(anext(one) for one in crowd))
-        await hub.reached(await hub.bounds())
-        others = asyncio.create_task(take_turns())
-        told = await asyncio.gather(*(told_until(one, head_seq) for one in crowd))
-        others.cancel()
-    assert {len(one) for one in told} == {head_seq}
-    assert max(counts) <= watch_hub._PAGES_IN_A_TURN
-
-
 async def test_nothing_is_kept_of_a_watcher_who_has_left(store: Store) -> None:
     async with running_watches(store.database) as (hub, watches):
         watch = watches.watch(a_request(Start.NOW, NOBODY))
