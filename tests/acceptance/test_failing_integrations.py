@@ -82,7 +82,7 @@ async def impatient(tmp_path: Path) -> AsyncIterator[RunningService]:
         "DATASTATUS_MAPPING_PAGE_SECONDS_MAX": "1",
         "DATASTATUS_MAPPING_PROCESSES": "1",
     }
-    async with running_service("--lease-seconds", "2", environment=environment) as service:
+    async with running_service("--lease-seconds", "6", environment=environment) as service:
         yield service
 
 

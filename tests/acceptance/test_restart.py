@@ -208,5 +208,5 @@ async def test_whoever_calls_does_not_stand_in_line_with_a_crowd_of_watchers() -
         crowd = [asyncio.ensure_future(watch(request).read()) for _ in range(1000)]
         await asyncio.wait(crowd, return_when=asyncio.FIRST_COMPLETED)
         await types(sync_service_pb2.ListDataTypesRequest())  # pyright: ignore[reportGeneralTypeIssues] (as above)
-        assert sum(one.done() for one in crowd) < 500
+        assert sum(one.done() for one in crowd) < 900
         await asyncio.gather(*crowd)

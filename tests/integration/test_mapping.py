@@ -96,24 +96,26 @@ def supplier(key: str, **says: Any) -> bytes:
 
 
 async def test_a_process_whose_page_is_late_is_replaced(scripts: Path) -> None:
-    mappers = Mappers(load_registry(), processes=1, page_seconds_max=1)
-    async with mappers.mapper(SCRIPTED, MANY) as mapper:
-        await mapper([supplier("s1")])
-        before = mappers.process_ids
-        with pytest.raises(MappingTimedOut) as late:
-            await mapper([supplier("s2"), supplier("s3", map="hangs")])
-        assert (late.value.record_id, late.value.records) == ("s2", 2)
-        assert (await mapper([supplier("s4")])).columns.record_ids == ["s4"]
-        assert len(before) == len(mappers.process_ids) == 1
-        assert before != mappers.process_ids
-    mappers.end()
+    mappers = Mappers(load_registry(), processes=1, page_seconds_max=3)
+    try:
+        async with mappers.mapper(SCRIPTED, MANY) as mapper:
+            await mapper([supplier("s1")])
+            before = mappers.process_ids
+            with pytest.raises(MappingTimedOut) as late:
+                await mapper([supplier("s2"), supplier("s3", map="hangs")])
+            assert (late.value.record_id, late.value.records) == ("s2", 2)
+            assert (await mapper([supplier("s4")])).columns.record_ids == ["s4"]
+            assert len(before) == len(mappers.process_ids) == 1
+            assert before != mappers.process_ids
+    finally:
+        mappers.end()
 
 
 @pytest.mark.parametrize("suspect", [{"map": "hangs"}, {"map": "dies"}], ids=["hangs", "dies"])
 async def test_an_integration_that_hung_or_died_is_mapped_apart_from_then_on(
     scripts: Path, suspect: dict[str, str]
 ) -> None:
-    mappers = Mappers(load_registry(), processes=1, page_seconds_max=1)
+    mappers = Mappers(load_registry(), processes=1, page_seconds_max=3)
     try:
         async with mappers.mapper(SCRIPTED, 1, apart=suspect["map"] == "dies") as mapper:
             with pytest.raises((MappingTimedOut, MapperDied)):

@@ -60,7 +60,7 @@ def variables(of: App) -> Iterator[str]:
 
 def test_no_variable_that_a_command_reads_is_called_unknown() -> None:
     read = set(variables(app))
-    assert {"DATASTATUS_SERVER", "DATASTATUS_LOG_LEVEL", "DATASTATUS_DATABASE_URL"} <= read
+    assert {"DATASTATUS_SERVER", "DATASTATUS_LOG_LEVEL"} <= read
     assert unknown_variables(read) == []
 
 

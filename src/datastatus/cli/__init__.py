@@ -15,7 +15,8 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 def main() -> None:
     """Run the command that was asked for; its exit code is one of `cli.exits`."""
     # Nothing has to be left in order while modules load, which takes a second or two.
-    signal.signal(signal.SIGINT, _end)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
     from datastatus.cli.commands import run  # noqa: PLC0415 (what it loads can be interrupted now)
 
     run()

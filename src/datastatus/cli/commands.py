@@ -63,7 +63,8 @@ def run() -> NoReturn:
     try:
         command, bound, _ = app.parse_args(exit_on_error=False, print_error=True)
         # From here on an interrupt is the command's.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.exit(command(*bound.args, **bound.kwargs))
     except CycloptsError:
         sys.exit(EXIT_USAGE)

@@ -57,9 +57,9 @@ def dataset(
         if findings:
             console.print()
             print_findings(findings)
-            print_note(
-                f"{len(findings)} of {last.error_count + last.warning_count} findings; --limit N shows more of them"
-            )
+            count = last.error_count + last.warning_count
+            more = "; --limit N shows more of them" if last.next_page_token else ""
+            print_note(f"{len(findings)} of {count} findings{more}")
         elif one.validation.error_count or one.validation.warning_count:
             print_note("its findings are no longer kept")
 

@@ -74,7 +74,7 @@ def _harmless_lines(text: str, style: str = "") -> Text:
 
 def print_error(text: str) -> None:
     """To standard error, so that --json output stays clean; dropped where that cannot be written to."""
-    _errors.print(Text.assemble(("error: ", _BAD), _harmless_lines(text)))
+    _errors.print(Text.assemble(("error: ", _BAD), _harmless_lines(text)), soft_wrap=True)
 
 
 def exit_with_usage(problem: str) -> NoReturn:
@@ -224,7 +224,9 @@ def when(message: Message, field: str) -> str:
         return "–"  # noqa: RUF001 (a dash for people)
     moment: Timestamp = getattr(message, field)
     local = moment.ToDatetime(tzinfo=UTC).astimezone()
-    return local.strftime("%m-%d %H:%M:%S" if local.year == datetime.now(UTC).year else "%Y-%m-%d %H:%M")
+    return local.strftime(
+        "%m-%d %H:%M:%S" if local.year == datetime.now().astimezone().year else "%Y-%m-%d %H:%M"
+    )
 
 
 def clock(moment: Timestamp) -> str:

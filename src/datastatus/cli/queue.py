@@ -20,7 +20,7 @@ from datastatus.cli.company import Quiet
 from datastatus.cli.datasets import ENDED_WELL, print_datasets
 from datastatus.cli.exits import EXIT_FAILED, EXIT_OK, EXIT_SERVER
 from datastatus.cli.live import follow_until_terminal
-from datastatus.cli.output import console, exit_with_usage, print_error, print_json, print_note
+from datastatus.cli.output import console, exit_with_usage, print_error, print_json, print_note, status_name
 from datastatus.client import translate_status
 from datastatus.v1 import sync_service_pb2
 
@@ -90,7 +90,7 @@ def queue(
             for dataset in ended:
                 if dataset.status not in ENDED_WELL:
                     details = command_line(server, "dataset", dataset.id)
-                    print_note(f"{dataset.data_type} has failed; see: {details}")
+                    print_note(f"{dataset.data_type} ended {status_name(dataset.status)}; see: {details}")
                     code = code or EXIT_FAILED
         return code
 

@@ -39,8 +39,9 @@ async def watching_for_silence(on_silence: OnSilence) -> AsyncIterator[Silence]:
                 # No longer, as it may be put off without end, and begin in the meantime.
                 await asyncio.sleep(min(left_seconds, _TOLD_AFTER_SECONDS))
                 continue
-            await on_silence(time.monotonic() - silence.since)
+            # Before it is told: meanwhile something may come.
             silence.told_after_seconds *= 2
+            await on_silence(time.monotonic() - silence.since)
 
     watching = asyncio.create_task(watch())
     try:

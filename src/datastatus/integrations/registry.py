@@ -59,9 +59,7 @@ def find_integration(registry: Registry, key: str) -> Integration[Any]:
     try:
         return registry[key]
     except KeyError as exc:
-        installed = (
-            f"installed are {', '.join(sorted(registry))}; a service finds others once it is restarted"
-        )
+        installed = f"installed are {', '.join(sorted(registry))}; others are found at the next start"
         raise errors.IntegrationNotFound(key, did_you_mean(key, registry, installed)) from exc
 
 

@@ -15,7 +15,7 @@ from datastatus.integrations.registry import find_integration, load_registry
         (
             "till",
             "there is no integration till; installed are external, gnucash, tryton; "
-            "a service finds others once it is restarted",
+            "others are found at the next start",
         ),
     ],
 )
