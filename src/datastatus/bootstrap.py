@@ -16,7 +16,7 @@ import structlog
 from datastatus.config import Settings
 from datastatus.connector.fetching import CredentialsOf
 from datastatus.connector.runtime import ConnectorRuntime
-from datastatus.credentials_keys import key_source, prepare_key_file
+from datastatus.credentials_keys import check_configured_keys, key_source, prepare_key_file
 from datastatus.embedded import data_place, embedded_postgres
 from datastatus.engine.engine import Encoding, Engine, EngineOptions
 from datastatus.integrations.registry import Registry, load_registry
@@ -47,6 +47,8 @@ class Service:
 async def running_service(settings: Settings) -> AsyncIterator[Service]:
     """Run the service for the length of the `with`; leaving it stops everything, the embedded Postgres last."""
     registry = load_registry()
+    # What is wrong with these shows before anything is done to the database.
+    check_configured_keys(settings)
     async with AsyncExitStack() as stack:
         dsn = settings.database_url
         if dsn is None:

@@ -36,6 +36,13 @@ def key_source(settings: Settings) -> Callable[[], KeyRing]:
     return _KeyFile(path)
 
 
+def check_configured_keys(settings: Settings) -> None:
+    """Raises KeyInvalid for keys, and for a file of them, that are configured and cannot be used."""
+    path = key_file(settings)
+    if path is None or path != _default_file(settings):
+        key_source(settings)
+
+
 def prepare_key_file(settings: Settings, in_use: Collection[str]) -> None:
     """For a server, before it reads its keys: make the file of the embedded Postgres where none is configured.
 
@@ -45,7 +52,11 @@ def prepare_key_file(settings: Settings, in_use: Collection[str]) -> None:
     path = key_file(settings)
     if path is None:
         return
-    if path == _default_file(settings) and not path.exists():
+    try:
+        is_there = path.exists()
+    except OSError as exc:
+        raise KeyInvalid(f"the file of credentials keys {path} cannot be read: {exc.strerror}") from exc
+    if path == _default_file(settings) and not is_there:
         if in_use:
             raise KeyInvalid(
                 f"the file of credentials keys {path} is missing, and what is sealed under {', '.join(in_use)} "

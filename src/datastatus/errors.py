@@ -197,10 +197,14 @@ class Conflict(DatastatusError):
 class DatasetAlreadyInProgress(Conflict):
     reason = "DATASET_ALREADY_IN_PROGRESS"
 
-    def __init__(self, dataset_id: str) -> None:
+    def __init__(self, dataset_id: str, *, is_being_validated: bool = False) -> None:
+        advice = (
+            "it is being validated and cannot be allowed a mass deletion just now; ask again when it has gone on"
+            if is_being_validated
+            else "watch it, cancel it, or ask with on_active ATTACH"
+        )
         super().__init__(
-            f"dataset {dataset_id} of this data type is still running on this connection; "
-            "watch it, cancel it, or ask with on_active ATTACH",
+            f"dataset {dataset_id} of this data type is still running on this connection; {advice}",
             dataset_id=dataset_id,
         )
 

@@ -162,7 +162,7 @@ class Mappers:
 
     async def _in_process(self, job: MappingJob, raw_records: Sequence[bytes]) -> MappedPage:
         async with self._places:
-            process = self._idle.pop() if self._idle else self._begin()
+            process = self._living() or self._begin()
             try:
                 await process.ready()
                 outcome = await self._in_time(job, raw_records, process.outcome)
@@ -190,6 +190,15 @@ class Mappers:
             self._suspects.add(job.integration_key)
             raise
 
+    def _living(self) -> _MappingProcess | None:
+        """One that is idle; somebody may have killed it meanwhile."""
+        while self._idle:
+            process = self._idle.pop()
+            if process.is_alive:
+                return process
+            self._end(process)
+        return None
+
     def _begin(self) -> _MappingProcess:
         process = _MappingProcess()
         self._processes.add(process)
@@ -216,6 +225,10 @@ class _MappingProcess:
     def id(self) -> int:
         assert self._process.pid is not None
         return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.is_alive()
 
     async def ready(self) -> None:
         """Until it can map. Raises MapperDied."""
@@ -254,8 +267,12 @@ def map_page(integration: Integration[Any], job: MappingJob, raw_records: Sequen
     findings: list[Finding] = []
     for raw in raw_records:
         parsed = _parse(raw)
+        # Before its integration has it, which may take it apart.
+        raw_id = parsed["id"]
         record, found = validation.validated(
-            parsed["id"], job.books, lambda parsed=parsed: _mapped(integration, job.data_type, parsed)
+            raw_id,
+            job.books,
+            lambda raw_id=raw_id, parsed=parsed: _mapped(integration, job.data_type, raw_id, parsed),
         )
         findings += found
         if record is None:
@@ -274,17 +291,17 @@ def map_page(integration: Integration[Any], job: MappingJob, raw_records: Sequen
     return MappedPage(columns, findings, len(raw_records) - len(columns.record_ids))
 
 
-def _mapped(integration: Integration[Any], data_type: str, raw: RawRecord) -> StandardRecord:
+def _mapped(integration: Integration[Any], data_type: str, raw_id: str, raw: RawRecord) -> StandardRecord:
     try:
         record = integration.map(data_type, raw)
     except (errors.MappingFailed, ValidationError):
         raise
     except BaseException as exc:  # of SystemExit, too, only this record ends
-        raise MapRaised(raw["id"], traceback.format_exc()) from exc
+        raise MapRaised(raw_id, traceback.format_exc()) from exc
     model = MODELS[data_type]
     # It may be anything, and None too.
     if type(record) is not model:
-        raise errors.MappingFailed(raw["id"], "(whole record)", f"was not mapped to a {model.__name__}")
+        raise errors.MappingFailed(raw_id, "(whole record)", f"was not mapped to a {model.__name__}")
     return record
 
 

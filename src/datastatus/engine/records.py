@@ -127,6 +127,9 @@ class RecordEngine:
     ) -> tuple[list[tuple[int, Finding]], ValidationCounts]:
         """A page of (ordinal, finding), and how many there are in all. Raises DatasetNotFound, PageTokenExpired."""
         dataset = await datasets.get_dataset(self._database, dataset_id)
+        if dataset.validation is None and after_ordinal > 0:
+            # It has begun anew since the page before.
+            raise errors.PageTokenExpired
         if dataset.validation is None:
             # It never came so far, or is not there yet: what was found on the way is not all.
             return [], ValidationCounts(0, 0)

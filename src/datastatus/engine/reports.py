@@ -208,6 +208,8 @@ class Reporter:
             case ChangeOutcome.DONE:
                 if change.to_status is DatasetStatus.MAPPING and not self._is_self_driven(assignment):
                     assert change.grant is not None
+                    # Of the connector's; from now on the pipeline tells of it.
+                    self._progress.forget(change.dataset_id)
                     self._pipeline.accept(
                         Work(
                             assignment.dataset_id,
@@ -239,7 +241,8 @@ class Reporter:
             return
         assert assignment is not None
         if answer is not None and not self.stays(assignment, answer):
-            self._progress.forget(report.dataset_id)
+            if answer is not DatasetStatus.MAPPING:
+                self._progress.forget(report.dataset_id)
             return
         told = (report.records_fetched, report.records_total, report.wait_reason)
         if report.to_status is not None and all(one is None for one in told):

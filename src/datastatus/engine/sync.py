@@ -204,7 +204,7 @@ class SyncEngine:
                 assert result.dataset_id is not None
                 return existing.get(result.dataset_id) or errors.DatasetNotFound(str(result.dataset_id))
             case QueueOutcome.ACTIVE:
-                return errors.DatasetAlreadyInProgress(str(result.dataset_id))
+                return errors.DatasetAlreadyInProgress(str(result.dataset_id), is_being_validated=item.attach)
             case QueueOutcome.REUSED:
                 return errors.RequestIdReused(str(request.request_id))
             case QueueOutcome.NO_CONNECTION:

@@ -261,6 +261,8 @@ class _Follower:
             entries, through_seq = await self._hub.read(
                 self._subscription, self._scanned_seq, _SCAN_TRANSITIONS, due_seconds
             )
+            # Another one may have been found meanwhile, and read.
+            self._hub.check_history(self._history, self._epoch)
             self._scanned_seq = through_seq
             passing = self._passing(entries)
             for message in self._batches(passing):

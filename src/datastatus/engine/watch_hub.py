@@ -302,9 +302,10 @@ class WatchHub:
         )
 
     async def reached(self, bounds: JournalBounds) -> None:
-        """Wait until the tailer has seen what `bounds` has seen."""
+        """Wait until the tailer has seen what `bounds` has seen, or that there is another history."""
+        history = self.history
         with self.subscribed(None) as subscription:
-            while (self.epoch, self.head_seq) < (bounds.epoch, bounds.head_seq):
+            while history == self.history and (self.epoch, self.head_seq) < (bounds.epoch, bounds.head_seq):
                 self.poke()
                 await subscription.wait(timeout_seconds=_POLL_SECONDS)
 

@@ -8,27 +8,24 @@ from uuid import UUID
 from datastatus.domain.dataset import DatasetStatus, WaitReason
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.mapping import Mappers
-from datastatus.engine.pipeline import Pipeline, PipelineOptions, Work
+from datastatus.engine.pipeline import Pipeline, PipelineOptions
 from datastatus.engine.progress import ProgressBoard
+from datastatus.engine.reports import Report, Reporter
 from datastatus.integrations.registry import load_registry
-from datastatus.store import staging
-from datastatus.store.journal import Change, Tail
-from stores import Store, claim
+from datastatus.store import datasets
+from datastatus.store.journal import Tail
+from stores import Store
 
 AT_ONCE = 4
 
 
-async def accepted(store: Store, pipeline: Pipeline) -> UUID:
-    """A dataset without records, of a company of its own, that the pipeline has been given."""
-    link = await store.connection()
-    dataset_id = await store.queued(link)
-    grant = pipeline.grant()
-    await store.change(claim(dataset_id, grant.token))
-    await staging.seal_staging(store.database, dataset_id, 1, grant.token, whole=True)
-    await store.change(Change(dataset_id, DatasetStatus.MAPPING, held_token=grant.token, grant=grant))
-    pipeline.accept(
-        Work(dataset_id, grant.token, 1, link.company_id, link.connection_id, "invoices", "gnucash")
-    )
+async def delivered(store: Store, reporter: Reporter) -> UUID:
+    """A dataset without records, of a company of its own, that a connector has handed over."""
+    dataset_id = await store.queued(await store.connection())
+    token = await store.bring_to(dataset_id, DatasetStatus.FETCHING)
+    assignments = await datasets.claimed_datasets(store.database, [dataset_id])
+    report = Report(dataset_id, token, DatasetStatus.MAPPING, records_fetched=0, fetch_complete=True)
+    assert await reporter.report([report], assignments) == [DatasetStatus.MAPPING]
     return dataset_id
 
 
@@ -37,20 +34,25 @@ async def test_a_dataset_that_others_go_before_says_so_until_its_turn(store: Sto
     all_have_their_turn = asyncio.Event()
 
     def committed(tail: Tail | None) -> None:
-        validating.update(one.dataset_id for one in (tail.transitions if tail else ()))
-        if validating.issuperset(waiting):
+        transitions = tail.transitions if tail else ()
+        validating.update(one.dataset_id for one in transitions if one.to_status is DatasetStatus.VALIDATING)
+        if waiting and validating.issuperset(waiting):
             all_have_their_turn.set()
 
-    progress, writer = ProgressBoard(store.database), JournalWriter(store.database, committed)
+    waiting: list[UUID] = []
+    registry, progress = load_registry(), ProgressBoard(store.database)
+    writer = JournalWriter(store.database, committed)
     options = PipelineOptions(lease_seconds=60, mass_deletion_share_max=0.5)
-    pipeline = Pipeline(store.database, writer, progress, Mappers(load_registry(), 0, 60), options)
-    waiting = [await accepted(store, pipeline) for _ in range(AT_ONCE + 2)]
+    pipeline = Pipeline(store.database, writer, progress, Mappers(registry, 0, 60), options)
+    reporter = Reporter(store.database, writer, pipeline, progress, registry)
+    running = [asyncio.create_task(writer.run())]
+    waiting += [await delivered(store, reporter) for _ in range(AT_ONCE + 2)]
 
     await progress.flush()
     reasons = [(await store.dataset(one)).wait_reason for one in waiting]
     assert reasons == [None] * AT_ONCE + [WaitReason.WAITING_FOR_SYNC] * 2
 
-    running = [asyncio.create_task(one.run()) for one in (writer, pipeline)]
+    running.append(asyncio.create_task(pipeline.run()))
     async with asyncio.timeout(30):
         await all_have_their_turn.wait()
     await progress.flush()

@@ -95,9 +95,9 @@ async def test_a_finished_dataset_is_not_in_the_way(store: Store) -> None:
         (DatasetStatus.FETCHING, QueueOutcome.ATTACHED, True),
         (DatasetStatus.MAPPING, QueueOutcome.ATTACHED, True),
         # It may have been looked at just before.
-        (DatasetStatus.VALIDATING, QueueOutcome.RETRY, False),
-        # It has been found to need no leave.
-        (DatasetStatus.PROCESSING, QueueOutcome.ATTACHED, False),
+        (DatasetStatus.VALIDATING, QueueOutcome.ACTIVE, False),
+        # For another attempt.
+        (DatasetStatus.PROCESSING, QueueOutcome.ATTACHED, True),
     ],
 )
 async def test_whoever_attaches_allows_the_running_dataset_what_it_would_be_allowed(

@@ -251,8 +251,8 @@ BEGIN
         LEFT JOIN dataset d
             ON d.connection_id = u.connection_id AND d.data_type = u.data_type AND d.completed IS NULL;
 
-        -- What the caller allows must be known before the dataset is validated, which looks once. While it does, nobody
-        -- can tell; and nobody waits for a lock here.
+        -- What the caller allows must be known before the dataset is validated, which looks once in each attempt: while it
+        -- does, it is refused. Nobody waits for a lock here.
         IF (SELECT bool_or(u.attach AND u.allow_mass_deletion) FROM unnest(items) u) THEN
             WITH asked AS (
                 SELECT u.*, d.status, d.is_allowed
@@ -264,12 +264,13 @@ BEGIN
                 ) d ON true
             ), allowed AS (
                 UPDATE dataset d SET allow_mass_deletion = true FROM asked a
-                WHERE d.id = a.answer AND NOT a.is_allowed AND a.status IN ('QUEUED', 'FETCHING', 'MAPPING')
+                WHERE d.id = a.answer AND NOT a.is_allowed AND a.status <> 'VALIDATING'
             )
             SELECT array_agg(ROW(
                 CASE
-                    WHEN a.outcome = 'ATTACHED' AND a.allow_mass_deletion
-                        AND (a.status IS NULL OR NOT a.is_allowed AND a.status = 'VALIDATING') THEN 'RETRY'
+                    WHEN a.outcome <> 'ATTACHED' OR NOT a.allow_mass_deletion THEN a.outcome
+                    WHEN a.status IS NULL THEN 'RETRY'
+                    WHEN a.status = 'VALIDATING' AND NOT a.is_allowed THEN 'ACTIVE'
                     ELSE a.outcome
                 END,
                 a.answer, a.link, NULL, NULL)::queue_decision ORDER BY a.ordinality)
