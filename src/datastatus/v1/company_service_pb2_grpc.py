@@ -129,7 +129,8 @@ class CompanyServiceServicer:
 
     def DeleteCompany(self, request, context):
         """Delete a company with its connections, as DeleteConnection does, and its settings; its external_id is forgotten and
-        free again, while its name is kept where no call reads it. The company goes last: a call that was broken off is made again. Repeated, it is COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
+        free again, while its name is kept where no call reads it. The company goes last: a call that was broken off is made
+        again. Repeated, it is COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

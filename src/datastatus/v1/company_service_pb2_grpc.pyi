@@ -47,7 +47,8 @@ class CompanyServiceStub:
     """All companies, in order of creation. Errors: BAD_TOKEN."""
     DeleteCompany: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.DeleteCompanyRequest, _empty_pb2.Empty]
     """Delete a company with its connections, as DeleteConnection does, and its settings; its external_id is forgotten and
-    free again, while its name is kept where no call reads it. The company goes last: a call that was broken off is made again. Repeated, it is COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
+    free again, while its name is kept where no call reads it. The company goes last: a call that was broken off is made
+    again. Repeated, it is COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
     """
     CreateConnection: _grpc.UnaryUnaryMultiCallable[_company_service_pb2.CreateConnectionRequest, _connection_pb2.Connection]
     """Create a connection, in PENDING_AUTH; a company may have several to one integration. Errors:
@@ -99,7 +100,8 @@ class CompanyServiceAsyncStub(CompanyServiceStub):
     """All companies, in order of creation. Errors: BAD_TOKEN."""
     DeleteCompany: _aio.UnaryUnaryMultiCallable[_company_service_pb2.DeleteCompanyRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Delete a company with its connections, as DeleteConnection does, and its settings; its external_id is forgotten and
-    free again, while its name is kept where no call reads it. The company goes last: a call that was broken off is made again. Repeated, it is COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
+    free again, while its name is kept where no call reads it. The company goes last: a call that was broken off is made
+    again. Repeated, it is COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
     """
     CreateConnection: _aio.UnaryUnaryMultiCallable[_company_service_pb2.CreateConnectionRequest, _connection_pb2.Connection]  # type: ignore[assignment]
     """Create a connection, in PENDING_AUTH; a company may have several to one integration. Errors:
@@ -172,7 +174,8 @@ class CompanyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Delete a company with its connections, as DeleteConnection does, and its settings; its external_id is forgotten and
-        free again, while its name is kept where no call reads it. The company goes last: a call that was broken off is made again. Repeated, it is COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
+        free again, while its name is kept where no call reads it. The company goes last: a call that was broken off is made
+        again. Repeated, it is COMPANY_NOT_FOUND. Errors: COMPANY_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

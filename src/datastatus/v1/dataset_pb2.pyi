@@ -149,7 +149,9 @@ class _WaitReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitReason
     WAIT_REASON_RATE_LIMITED: _WaitReason.ValueType  # 2
     """The source asked for fewer requests."""
     WAIT_REASON_SOURCE_UNAVAILABLE: _WaitReason.ValueType  # 3
-    """The source does not answer. Without retry_time: nothing has come from it for minutes, and it is still waited for."""
+    """The source does not answer. Without retry_time: it is not known when it is asked again, or
+    nothing has come from it for minutes, and it is still waited for.
+    """
     WAIT_REASON_BOOK_LOCKED: _WaitReason.ValueType  # 4
     """The book is locked by the program that has it open."""
     WAIT_REASON_WAITING_FOR_SYNC: _WaitReason.ValueType  # 5
@@ -167,7 +169,9 @@ WAIT_REASON_WAITING_FOR_CONNECTOR: WaitReason.ValueType  # 1
 WAIT_REASON_RATE_LIMITED: WaitReason.ValueType  # 2
 """The source asked for fewer requests."""
 WAIT_REASON_SOURCE_UNAVAILABLE: WaitReason.ValueType  # 3
-"""The source does not answer. Without retry_time: nothing has come from it for minutes, and it is still waited for."""
+"""The source does not answer. Without retry_time: it is not known when it is asked again, or
+nothing has come from it for minutes, and it is still waited for.
+"""
 WAIT_REASON_BOOK_LOCKED: WaitReason.ValueType  # 4
 """The book is locked by the program that has it open."""
 WAIT_REASON_WAITING_FOR_SYNC: WaitReason.ValueType  # 5

@@ -33,7 +33,9 @@ class _OnActiveEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnActive.Val
     ON_ACTIVE_REJECT: _OnActive.ValueType  # 1
     """Fail with DATASET_ALREADY_IN_PROGRESS, which names the running dataset."""
     ON_ACTIVE_ATTACH: _OnActive.ValueType  # 2
-    """Answer with the running dataset. It takes over allow_mass_deletion."""
+    """Answer with the running dataset. It takes over allow_mass_deletion; while it is validated it cannot, and the call
+    fails as with REJECT.
+    """
 
 class OnActive(_OnActive, metaclass=_OnActiveEnumTypeWrapper):
     """What to do when a dataset of that data type is already running on that connection."""
@@ -43,7 +45,9 @@ ON_ACTIVE_UNSPECIFIED: OnActive.ValueType  # 0
 ON_ACTIVE_REJECT: OnActive.ValueType  # 1
 """Fail with DATASET_ALREADY_IN_PROGRESS, which names the running dataset."""
 ON_ACTIVE_ATTACH: OnActive.ValueType  # 2
-"""Answer with the running dataset. It takes over allow_mass_deletion."""
+"""Answer with the running dataset. It takes over allow_mass_deletion; while it is validated it cannot, and the call
+fails as with REJECT.
+"""
 Global___OnActive: _TypeAlias = OnActive  # noqa: Y015
 
 @_typing.final

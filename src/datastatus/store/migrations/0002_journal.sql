@@ -268,7 +268,7 @@ BEGIN
             )
             SELECT array_agg(ROW(
                 CASE
-                    WHEN a.outcome <> 'ATTACHED' OR NOT a.allow_mass_deletion THEN a.outcome
+                    WHEN a.outcome IS DISTINCT FROM 'ATTACHED' OR NOT a.allow_mass_deletion THEN a.outcome
                     WHEN a.status IS NULL THEN 'RETRY'
                     WHEN a.status = 'VALIDATING' AND NOT a.is_allowed THEN 'ACTIVE'
                     ELSE a.outcome
