@@ -20,7 +20,6 @@ from datastatus.v1 import (
     record_service_pb2,
     sync_service_pb2,
     sync_service_pb2_grpc,
-    watch_pb2,
 )
 from running_service import PLUGINS, RunningService, client_of, linked, reason_of, running_service
 
@@ -191,22 +190,3 @@ async def test_a_crowd_that_comes_at_once_is_served_and_keeps_nobody_out() -> No
             answer = await check(health_pb2.HealthCheckRequest())
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
         assert len(await asyncio.gather(*crowd)) == 4000
-
-
-async def test_whoever_calls_does_not_stand_in_line_with_a_crowd_of_watchers() -> None:
-    own_connection = (("grpc.use_local_subchannel_pool", 1),)
-    async with (
-        running_service() as service,
-        grpc.aio.insecure_channel(service.address, options=own_connection) as crowded,
-        grpc.aio.insecure_channel(service.address, options=own_connection) as other,
-    ):
-        watch = sync_service_pb2_grpc.SyncServiceStub(crowded).WatchStatus
-        types = sync_service_pb2_grpc.SyncServiceStub(other).ListDataTypes
-        await types(sync_service_pb2.ListDataTypesRequest())  # pyright: ignore[reportGeneralTypeIssues] (a call can be awaited)
-        request = watch_pb2.WatchStatusRequest()
-        request.now.SetInParent()
-        crowd = [asyncio.ensure_future(watch(request).read()) for _ in range(1000)]
-        await asyncio.wait(crowd, return_when=asyncio.FIRST_COMPLETED)
-        await types(sync_service_pb2.ListDataTypesRequest())  # pyright: ignore[reportGeneralTypeIssues] (as above)
-        assert sum(one.done() for one in crowd) < 900
-        await asyncio.gather(*crowd)
