@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from cyclopts import App
 
-from datastatus import errors
 from datastatus.cli.exits import EXIT_OK, EXIT_SERVER
-from datastatus.cli.maintenance import existing_database, maintenance_settings
-from datastatus.cli.output import console, exit_with_usage, print_error, print_table
-from datastatus.config import Settings, SettingsInvalid
+from datastatus.cli.maintenance import existing_database, run_maintenance
+from datastatus.cli.output import console, print_error, print_table
+from datastatus.config import Settings
 from datastatus.credentials_keys import add_key, key_file, key_source
-from datastatus.embedded import EmbeddedPostgresError
 from datastatus.engine.credentials import CredentialsVault, KeyInvalid
 from datastatus.engine.credentials import generate_key as new_key
 from datastatus.store.credentials import credentials_by_key
 from datastatus.store.database import Database
 from datastatus.store.migrate import check_schema
-from datastatus.store.opening import DatabaseUnusable, open_database
+from datastatus.store.opening import open_database
 
 app = App(name="credentials")
 
@@ -55,7 +51,7 @@ def keys(
     credentials_keys_file
         As for `serve`.
     """
-    return _run(
+    return run_maintenance(
         _keys,
         database_url=database_url,
         data_folder=data_folder,
@@ -87,32 +83,12 @@ def rotate(
     credentials_keys_file
         As for `serve`.
     """
-    return _run(
+    return run_maintenance(
         lambda settings: _rotate(settings, add_new_key=add_new_key),
         database_url=database_url,
         data_folder=data_folder,
         credentials_keys_file=credentials_keys_file,
     )
-
-
-def _run(
-    work: Callable[[Settings], Coroutine[Any, Any, int]],
-    *,
-    database_url: str | None,
-    data_folder: Path | None,
-    credentials_keys_file: Path | None,
-) -> int:
-    """The exit code of the work, with the settings that these flags make."""
-    try:
-        settings = maintenance_settings(
-            database_url=database_url, data_folder=data_folder, credentials_keys_file=credentials_keys_file
-        )
-        return asyncio.run(work(settings))
-    except SettingsInvalid as exc:
-        exit_with_usage(str(exc))
-    except (KeyInvalid, DatabaseUnusable, EmbeddedPostgresError, errors.DatastatusError, OSError) as exc:
-        print_error(str(exc) or repr(exc))
-        return EXIT_SERVER
 
 
 @asynccontextmanager

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
-from datastatus import errors
-from datastatus.cli.exits import EXIT_OK, EXIT_SERVER
-from datastatus.cli.maintenance import existing_database, maintenance_settings
-from datastatus.cli.output import console, exit_with_usage, print_error
-from datastatus.config import Settings, SettingsInvalid
-from datastatus.embedded import EmbeddedPostgresError
+from datastatus.cli.exits import EXIT_OK
+from datastatus.cli.maintenance import existing_database, run_maintenance
+from datastatus.cli.output import console
+from datastatus.config import Settings
 from datastatus.store.migrate import begin_new_epoch
 from datastatus.store.migrate import migrate as migrate_database
-from datastatus.store.opening import DatabaseUnusable
 
 
 def migrate(
@@ -31,18 +27,14 @@ def migrate(
         After restoring a backup, or a failover that may have lost commits: begin a new history, so that watchers
         who have seen what was lost are told so (see docs/watch.md).
     """
-    try:
-        settings = maintenance_settings(database_url=database_url, data_folder=data_folder)
-        asyncio.run(_migrate(settings, new_epoch=new_epoch))
-    except SettingsInvalid as exc:
-        exit_with_usage(str(exc))
-    except (DatabaseUnusable, EmbeddedPostgresError, errors.Unavailable, OSError) as exc:
-        print_error(str(exc) or repr(exc))
-        return EXIT_SERVER
-    return EXIT_OK
+    return run_maintenance(
+        lambda settings: _migrate(settings, new_epoch=new_epoch),
+        database_url=database_url,
+        data_folder=data_folder,
+    )
 
 
-async def _migrate(settings: Settings, *, new_epoch: bool) -> None:
+async def _migrate(settings: Settings, *, new_epoch: bool) -> int:
     async with existing_database(settings) as dsn:
         applied = await migrate_database(dsn)
         for name in applied:
@@ -52,3 +44,4 @@ async def _migrate(settings: Settings, *, new_epoch: bool) -> None:
             console.print(f"epoch {epoch} begins after transition {fork_seq}")
         elif not applied:
             console.print("nothing to do")
+    return EXIT_OK

@@ -202,14 +202,15 @@ class Reporter:
             raise errors.InvalidFields.of("records_fetched", problem)
 
     def _settle(self, assignment: Assignment, change: Change, result: ChangeResult) -> DatasetStatus:
-        """The status reached, the pipeline told; raises why not."""
+        """The status reached, the pipeline told, and what leaves its connector forgotten; raises why not."""
         dataset_id = str(change.dataset_id)
         match result.outcome:
             case ChangeOutcome.DONE:
+                assert result.status is not None
+                if not self.stays(assignment, result.status):
+                    self._progress.forget(change.dataset_id)
                 if change.to_status is DatasetStatus.MAPPING and not self._is_self_driven(assignment):
                     assert change.grant is not None
-                    # Of the connector's; from now on the pipeline tells of it.
-                    self._progress.forget(change.dataset_id)
                     self._pipeline.accept(
                         Work(
                             assignment.dataset_id,
@@ -221,7 +222,6 @@ class Reporter:
                             assignment.integration_key,
                         )
                     )
-                assert result.status is not None
                 return result.status
             case ChangeOutcome.ILLEGAL:
                 raise errors.IllegalTransition(dataset_id, str(result.status), change.to_status)
@@ -241,8 +241,6 @@ class Reporter:
             return
         assert assignment is not None
         if answer is not None and not self.stays(assignment, answer):
-            if answer is not DatasetStatus.MAPPING:
-                self._progress.forget(report.dataset_id)
             return
         told = (report.records_fetched, report.records_total, report.wait_reason)
         if report.to_status is not None and all(one is None for one in told):
