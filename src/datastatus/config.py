@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     journal_partition_transitions: int = Field(default=1_000_000, ge=100, le=1_000_000_000)
     """Transitions in a new partition of the journal: room is given back by whole ones, and 20 are kept at most."""
     mapping_processes: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=0, le=256)
-    """Processes that map and check large datasets beside the server; absent: as many as processors, up to 4."""
+    """Processes beside the server that map large datasets, and all of plug-ins; absent: one a core, up to 4."""
     mapping_page_seconds_max: float = Field(default=60, ge=0.1, le=3600)
     """How long an integration may map one page of some hundred records before its dataset ends MAP_ERROR."""
     mass_deletion_share_max: float = Field(default=0.5, ge=0, le=1)

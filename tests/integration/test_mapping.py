@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from datastatus import errors
 from datastatus.domain.validation import Books
@@ -17,10 +20,12 @@ from datastatus.engine.mapping import (
     MapperDied,
     Mappers,
     MappingJob,
+    MappingProcess,
     MappingTimedOut,
     MapRaised,
 )
 from datastatus.integrations.registry import load_registry
+from datastatus.tasks import in_daemon_thread
 from running_service import PLUGINS
 
 JOB = MappingJob("gnucash", "taxRates", Books())
@@ -111,32 +116,48 @@ async def test_a_process_whose_page_is_late_is_replaced(scripts: Path) -> None:
         mappers.end()
 
 
-@pytest.mark.parametrize("suspect", [{"map": "hangs"}, {"map": "dies"}], ids=["hangs", "dies"])
-async def test_an_integration_that_hung_or_died_is_mapped_apart_from_then_on(
-    scripts: Path, suspect: dict[str, str]
-) -> None:
-    mappers = Mappers(load_registry(), processes=1, page_seconds_max=3)
+async def test_only_what_comes_with_datastatus_is_mapped_in_the_server(scripts: Path) -> None:
+    mappers = Mappers(load_registry(), processes=1, page_seconds_max=60)
     try:
-        async with mappers.mapper(SCRIPTED, 1, apart=suspect["map"] == "dies") as mapper:
-            with pytest.raises((MappingTimedOut, MapperDied)):
-                await mapper([supplier("s1", **suspect)])
-        async with mappers.mapper(SCRIPTED, 1) as apart, mappers.mapper(JOB, 1) as in_thread:
-            await in_thread([tax_rate("t1")])
+        async with mappers.mapper(JOB, 1) as ours, mappers.mapper(SCRIPTED, 1) as of_plug_in:
+            await ours([tax_rate("t1")])
             assert not mappers.process_ids
-            await apart([supplier("s1")])
+            await of_plug_in([supplier("s1")])
             assert mappers.process_ids
     finally:
-        # The thread hangs until then.
-        (scripts / "go").touch()
         mappers.end()
 
 
-@pytest.mark.parametrize("records", [1, MANY])
-async def test_an_error_that_is_wrong_in_itself_is_the_integrations_failure(
-    scripts: Path, records: int
+async def test_a_process_whose_server_cannot_end_it_ends_by_itself(
+    scripts: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    mappers = Mappers(load_registry(), processes=1, page_seconds_max=60)
-    async with mappers.mapper(SCRIPTED, records) as mapper:
+    process = MappingProcess(page_seconds_max=1)
+    await process.ready()
+    page = [supplier("s1", map="seizes the interpreter")]
+    mapping = in_daemon_thread(partial(process.outcome, SCRIPTED, page))
+    with pytest.raises(MapperDied):
+        await asyncio.wait_for(mapping, timeout=30)
+    assert "in map" in capfd.readouterr().err
+
+
+async def test_a_thread_whose_page_is_late_is_told_of(scripts: Path) -> None:
+    mappers = Mappers(load_registry(), processes=0, page_seconds_max=0.5)
+    try:
+        async with mappers.mapper(SCRIPTED, 1) as mapper:
+            with capture_logs() as logged, pytest.raises(MappingTimedOut):
+                await mapper([supplier("s1", map="hangs")])
+        assert [one["event"] for one in logged] == ["mapping_thread_hangs"]
+    finally:
+        # It hangs until then.
+        (scripts / "go").touch()
+
+
+@pytest.mark.parametrize("processes", [0, 1])
+async def test_an_error_that_is_wrong_in_itself_is_the_integrations_failure(
+    scripts: Path, processes: int
+) -> None:
+    mappers = Mappers(load_registry(), processes, page_seconds_max=60)
+    async with mappers.mapper(SCRIPTED, 1) as mapper:
         with pytest.raises(errors.MappingFailed) as named:
             await mapper([supplier("s1", map="fails oddly")])
         assert (named.value.record_id, named.value.field, named.value.problem) == ("7", "None", "3.5")

@@ -1,13 +1,14 @@
 """Maps pages of raw records, and checks each record while its model is at hand.
 
 Few records are mapped in a thread; many in processes of their own, started when they are needed, so that the server
-goes on serving beside them and uses more than one processor. Only a process can be ended when an integration hangs:
-one that has, or has died, is mapped in processes alone from then on.
+goes on serving beside them and uses more than one processor. What a plug-in maps goes to a process however little
+it is: only that can be ended when it hangs, and a server whose interpreter lock it keeps would stand still.
 """
 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import hashlib
 import multiprocessing
 import os
@@ -31,7 +32,7 @@ from datastatus.domain.records import MODELS, StandardRecord
 from datastatus.domain.records.keys import party_id
 from datastatus.domain.validation import Books, Finding
 from datastatus.integrations.base import Integration, RawRecord
-from datastatus.integrations.registry import Registry, find_integration, load_registry
+from datastatus.integrations.registry import Registry, find_integration, load_registry, plug_ins
 from datastatus.store.staging import MappedColumns
 from datastatus.tasks import in_daemon_thread
 
@@ -42,10 +43,9 @@ _PROCESSES_FROM_RECORDS = 5_000
 # So they stay a while: where one dataset is large the next one may be.
 _IDLE_SECONDS = 60.0
 _START_SECONDS_MAX = 60.0
-_THREAD_HANGS = (
-    "a thread cannot be ended: it takes processor time until this server is started again; unless "
-    "DATASTATUS_MAPPING_PROCESSES is 0 the integration is mapped in processes from now on"
-)
+# What is late is killed by the server. One that lost its server, too, ends by itself, soon after.
+_OVERTIME_SECONDS = 5.0
+_THREAD_HANGS = "a thread cannot be ended: it takes processor time until this server is started again"
 
 
 class MapperDied(Exception):
@@ -105,13 +105,12 @@ class Mappers:
 
     def __init__(self, registry: Registry, processes: int, page_seconds_max: float) -> None:
         self._registry = registry
+        self._plug_ins = plug_ins(registry)
         self._processes_max = processes
         self._page_seconds_max = page_seconds_max
         self._places = asyncio.Semaphore(processes)
-        self._processes: set[_MappingProcess] = set()
-        self._idle: list[_MappingProcess] = []
-        # Integrations that have hung or died.
-        self._suspects: set[str] = set()
+        self._processes: set[MappingProcess] = set()
+        self._idle: list[MappingProcess] = []
         self._users = 0
         self._ending: asyncio.TimerHandle | None = None
 
@@ -126,10 +125,10 @@ class Mappers:
         return [process.id for process in self._processes]
 
     @asynccontextmanager
-    async def mapper(self, job: MappingJob, records: int, *, apart: bool = False) -> AsyncIterator[MapPage]:
-        """Maps the pages of a dataset of so many records; `apart` from the server however few they are."""
-        apart = apart or records >= _PROCESSES_FROM_RECORDS or job.integration_key in self._suspects
-        if not apart or self._processes_max == 0:
+    async def mapper(self, job: MappingJob, records: int) -> AsyncIterator[MapPage]:
+        """Maps the pages of a dataset of so many records."""
+        is_trusted = job.integration_key not in self._plug_ins
+        if self._processes_max == 0 or (is_trusted and records < _PROCESSES_FROM_RECORDS):
             yield partial(self._in_thread, asyncio.Lock(), job)
             return
         self._users += 1
@@ -183,14 +182,10 @@ class Mappers:
             async with asyncio.timeout(self._page_seconds_max):
                 return await in_daemon_thread(partial(outcome, job, raw_records))
         except TimeoutError:
-            self._suspects.add(job.integration_key)
             first = _parse(raw_records[0])["id"]
             raise MappingTimedOut(first, len(raw_records), self._page_seconds_max) from None
-        except MapperDied:
-            self._suspects.add(job.integration_key)
-            raise
 
-    def _living(self) -> _MappingProcess | None:
+    def _living(self) -> MappingProcess | None:
         """One that is idle; somebody may have killed it meanwhile."""
         while self._idle:
             process = self._idle.pop()
@@ -199,23 +194,26 @@ class Mappers:
             self._end(process)
         return None
 
-    def _begin(self) -> _MappingProcess:
-        process = _MappingProcess()
+    def _begin(self) -> MappingProcess:
+        process = MappingProcess(self._page_seconds_max + _OVERTIME_SECONDS)
         self._processes.add(process)
         return process
 
-    def _end(self, process: _MappingProcess) -> None:
+    def _end(self, process: MappingProcess) -> None:
         self._processes.discard(process)
         process.kill()
 
 
-class _MappingProcess:
-    """A process beside the server that maps a page at a time, with a pipe to it."""
+class MappingProcess:
+    """A process beside the server that maps a page at a time, with a pipe to it.
 
-    def __init__(self) -> None:
+    It ends, whatever becomes of its server, where a page takes it more than `page_seconds_max`.
+    """
+
+    def __init__(self, page_seconds_max: float) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_map_pages, args=(theirs,), daemon=True)
+        self._process = context.Process(target=_map_pages, args=(theirs, page_seconds_max), daemon=True)
         self._process.start()
         # Theirs alone is left, so that the pipe ends with the process.
         theirs.close()
@@ -339,7 +337,7 @@ def _page(outcome: _Outcome) -> MappedPage:
             raise errors.MappingFailed(record_id, field, problem)
 
 
-def _map_pages(pipe: Connection) -> None:
+def _map_pages(pipe: Connection, page_seconds_max: float) -> None:
     """What a mapping process does, until it is killed."""
     # A Ctrl-C at a terminal goes to all its processes; the server ends its own in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -358,4 +356,8 @@ def _map_pages(pipe: Connection) -> None:
         pipe.send(None)
         while True:
             job, raw_records = pipe.recv()
-            pipe.send(_outcome(registry, job, raw_records))
+            # No thread of ours runs while the integration keeps the interpreter lock; this needs none.
+            faulthandler.dump_traceback_later(page_seconds_max, exit=True)
+            outcome = _outcome(registry, job, raw_records)
+            faulthandler.cancel_dump_traceback_later()
+            pipe.send(outcome)

@@ -243,9 +243,7 @@ class Pipeline:
         )
         books = Books(base_currency=await staging.base_currency(self._database, work.connection_id))
         job = MappingJob(work.integration_key, work.data_type, books)
-        # An attempt that was lost may have taken its server along.
-        apart = work.attempt > 1
-        async with self._mappers.mapper(job, staged.raw_records, apart=apart) as map_page:
+        async with self._mappers.mapper(job, staged.raw_records) as map_page:
             mapped = await self._map_pages(work, map_page, tally)
         if mapped != staged.raw_records:
             raise StagingLost(f"{mapped} of {staged.raw_records} raw records were there")

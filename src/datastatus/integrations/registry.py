@@ -63,6 +63,11 @@ def find_integration(registry: Registry, key: str) -> Integration[Any]:
         raise errors.IntegrationNotFound(key, did_you_mean(key, registry, installed)) from exc
 
 
+def plug_ins(registry: Registry) -> Collection[str]:
+    """The keys of those that do not come with datastatus itself."""
+    return {key for key, one in registry.items() if type(one).__module__.split(".")[0] != "datastatus"}
+
+
 def data_types_of(registry: Registry, *keys: str) -> Collection[str]:
     """What any of these integrations can read; nothing of one that is not installed here."""
     found = [registry[key].info.data_types for key in keys if key in registry]
