@@ -116,6 +116,8 @@ def kept(connection: connection_pb2.Connection) -> connection_pb2.Connection:
         ({"server": "down", "apiKey": WRONG}, grpc.StatusCode.UNAVAILABLE, "SOURCE_UNAVAILABLE"),
         ({"server": "broken", "apiKey": WRONG}, grpc.StatusCode.UNAVAILABLE, "SOURCE_UNAVAILABLE"),
         ({"server": "exits", "apiKey": WRONG}, grpc.StatusCode.UNAVAILABLE, "SOURCE_UNAVAILABLE"),
+        ({"server": "breaks the schema", "apiKey": WRONG}, grpc.StatusCode.UNAVAILABLE, "SOURCE_UNAVAILABLE"),
+        ({"server": "exits the schema", "apiKey": WRONG}, grpc.StatusCode.UNAVAILABLE, "SOURCE_UNAVAILABLE"),
     ],
     ids=lambda value: str(value.get("server")) if isinstance(value, dict) else None,
 )
@@ -360,7 +362,7 @@ async def test_no_secret_is_in_any_answer_log_or_table(
     service: RunningService, client: Client, scripts: Path, accept: Callable[..., None]
 ) -> None:
     connection = await pending(client)
-    for server in ("erp", "down", "broken"):
+    for server in ("erp", "down", "broken", "breaks the schema", "exits the schema"):
         await refusal(client, connection.id, server=server, apiKey=WRONG)
     await authorize(client, connection.id, server="erp", apiKey=FIRST)
     await all_ended(client, connection.id)

@@ -96,14 +96,15 @@ class Fetcher:
         """
         log = _log.bind(dataset_id=assignment.dataset_id)
         report = _report(assignment)
-        credentials = None
+        credentials: BaseModel | Mapping[str, Any] | None = None
         try:
             # What an integration raises may be wrong in itself.
             try:
                 scope = _scope(assignment)
                 with contained():
-                    credentials = await self._credentials(assignment.connection_id)
-                    report.records_fetched = await self._upload_all(assignment, scope, credentials)
+                    credentials = stored = await self._stored(assignment.connection_id)
+                    credentials = parsed = self._parsed(stored)
+                    report.records_fetched = await self._upload_all(assignment, scope, parsed)
                 report.to_status = dataset_pb2.DATASET_STATUS_MAPPING
                 report.fetch_complete = scope.modified_since is None
                 if scope.sync_from is not None:
@@ -202,18 +203,20 @@ class Fetcher:
         waiting.wait_reason = dataset_pb2.WAIT_REASON_SOURCE_UNAVAILABLE
         await self._report(waiting)
 
-    async def _credentials(self, connection_id: str) -> BaseModel | None:
-        """As the integration's schema has them; None of an integration that takes none.
+    async def _stored(self, connection_id: str) -> Mapping[str, Any]:
+        """What the connection was authorised with; empty where nothing is kept. Raises _CredentialsNotRead."""
+        if self._integration.info.credentials is None or self._credentials_of is None:
+            return {}
+        try:
+            return await self._credentials_of(connection_id)
+        except errors.Unavailable as exc:
+            raise _CredentialsNotRead(exc.__cause__) from exc
 
-        Raises _CredentialsNotRead, SourceAuthFailed.
-        """
+    def _parsed(self, stored: Mapping[str, Any]) -> BaseModel | None:
+        """As the integration's schema has them; None of one that takes none. Raises SourceAuthFailed."""
         schema = self._integration.info.credentials
         if schema is None:
             return None
-        try:
-            stored = await self._credentials_of(connection_id) if self._credentials_of else {}
-        except errors.Unavailable as exc:
-            raise _CredentialsNotRead(exc.__cause__) from exc
         try:
             return schema.model_validate(stored)
         except ValidationError:

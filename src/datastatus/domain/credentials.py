@@ -49,12 +49,14 @@ def parse_credentials(
         raise errors.InvalidFields(violations) from None
 
 
-def without_secrets(text: str, credentials: BaseModel | None) -> str:
+def without_secrets(text: str, credentials: BaseModel | Mapping[str, Any] | None) -> str:
     """The text with every pydantic secret of the credentials hidden, in each form that it is written in.
 
-    That is as it is, in base64, and either of them escaped for Python, JSON or a URL, once or twice.
+    That is as it is, in base64, and either of them escaped for Python, JSON or a URL, once or twice. Of a mapping,
+    for which no schema tells what is secret, everything is.
     """
-    for form in sorted(_written(_secrets(credentials)), key=len, reverse=True):
+    secrets = _texts(credentials) if isinstance(credentials, Mapping) else _secrets(credentials)
+    for form in sorted(_written(secrets), key=len, reverse=True):
         text = text.replace(form, _HIDDEN)
     return text
 

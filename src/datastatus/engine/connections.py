@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from pydantic import BaseModel
 
 from datastatus import errors
 from datastatus.domain.connection import Company, Connection, ConnectionStatus
@@ -155,7 +156,13 @@ class ConnectionEngine:
         """The credentials, sealed, once their source accepts them; None of an integration that takes none."""
         key = connection.integration_key
         integration = find_integration(self._registry, key)
-        credentials = parse_credentials(key, integration.info.credentials, values)
+        try:
+            with contained():
+                credentials = parse_credentials(key, integration.info.credentials, values)
+        except errors.InvalidFields:
+            raise
+        except Exception as exc:
+            raise _failed(connection, exc, values) from None
         if credentials is None:
             return None
         # Before the source is asked: what it accepts must be kept.
@@ -173,11 +180,7 @@ class ConnectionEngine:
                 raise errors.CredentialsRefused(key, problem, exc.code) from None
             raise errors.SourceNotAsked(key, problem, exc.code) from None
         except Exception as exc:
-            # Told by ourselves: what the integration's own text or trace says may be the secret.
-            trace = without_secrets("".join(traceback.format_exception(exc)), credentials)
-            _log.error("verify_failed", connection_id=str(connection.id), trace=trace)
-            problem = "the integration failed; the service's log tells more"
-            raise errors.SourceNotAsked(key, problem, "INTEGRATION_FAILED") from None
+            raise _failed(connection, exc, credentials) from None
         return sealed
 
     async def _unlink(self, connection_id: UUID, *, delete: bool, description: str) -> None:
@@ -203,3 +206,13 @@ class ConnectionEngine:
             if pointer.current_status is DatasetStatus.AUTH_ERROR
         }
         return Trigger.RELINK, in_force[company_id].in_order(supported & failed)
+
+
+def _failed(
+    connection: Connection, error: Exception, credentials: BaseModel | Mapping[str, Any]
+) -> errors.SourceNotAsked:
+    """Told by ourselves: what the integration's own text or trace says may be the secret."""
+    trace = without_secrets("".join(traceback.format_exception(error)), credentials)
+    _log.error("verify_failed", connection_id=str(connection.id), trace=trace)
+    problem = "the integration failed; the service's log tells more"
+    return errors.SourceNotAsked(connection.integration_key, problem, "INTEGRATION_FAILED")

@@ -22,9 +22,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 from urllib.parse import quote
 
-from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
 from datastatus import errors
 from datastatus.domain.fetching import FetchScope
@@ -116,6 +117,16 @@ class Key(BaseModel):
         if len(key.get_secret_value()) < 8:
             raise ValueError(f"{key.get_secret_value()} is too short")
         return key
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        said = f"the schema cannot handle {_careless(self.api_key.get_secret_value())}"
+        match self.server:
+            case "breaks the schema":
+                raise KeyError(said)
+            case "exits the schema":
+                raise SystemExit(said)
+        return self
 
 
 class KeyedIntegration:

@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from math import inf
-from typing import Any
+from typing import Any, Self
 from unittest.mock import AsyncMock
 
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 from structlog.testing import capture_logs
 
 from datastatus import errors
@@ -192,6 +192,29 @@ async def test_credentials_that_cannot_be_read_for_the_moment_are_waited_for() -
 
     report = await fetched(Keyed(one_page), credentials_of=credentials_of)
     assert (report.to_status, report.HasField("error_code")) == (QUEUED, False)
+
+
+@pytest.mark.parametrize("error", [KeyError, SystemExit])
+async def test_a_schema_that_fails_is_the_integrations_failure_and_tells_no_secret(
+    error: type[BaseException],
+) -> None:
+    class Broken(Key):
+        @model_validator(mode="after")
+        def _fails(self) -> Self:
+            raise error(self.key)
+
+    class Keyed(ScriptedSource):
+        info = replace(GNUCASH.info, credentials=Broken)
+
+    async def credentials_of(connection_id: str) -> Mapping[str, Any]:
+        return {"key": "hush-hush"}
+
+    with capture_logs() as logged:
+        report = await fetched(Keyed(one_page), credentials_of=credentials_of)
+    assert (report.to_status, report.error_code) == (FETCH_ERROR, "INTEGRATION_FAILED")
+    [failed] = logged
+    assert error.__name__ in failed["trace"]
+    assert "hush" not in failed["trace"]
 
 
 class Away(Service):
