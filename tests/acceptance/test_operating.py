@@ -263,6 +263,15 @@ async def test_the_embedded_database_is_cared_for_by_its_folder() -> None:
         assert (await datastatus(None, "credentials", "rotate", *folder)).code == 0
 
 
+async def test_keys_that_cannot_be_used_are_told_before_anything_is_made(tmp_path: Path) -> None:
+    keys, folder = tmp_path / "keys", tmp_path / "data"
+    keys.write_text("not-a-key\n")
+    done = await datastatus(None, "serve", "--data-folder", str(folder), "--credentials-keys-file", str(keys))
+    assert done.code != 0
+    assert "credentials key 1 of 1 is not 32 bytes" in done.errors
+    assert not folder.exists()
+
+
 async def test_an_empty_database_url_is_no_database(service: RunningService) -> None:
     for done in await asyncio.gather(
         datastatus(service, "serve", "--database-url", ""),

@@ -78,6 +78,19 @@ async def test_a_process_that_is_killed_is_told_of_and_replaced() -> None:
     assert not mappers.process_ids
 
 
+async def test_a_process_that_died_while_it_was_idle_fails_no_page() -> None:
+    mappers = Mappers(load_registry(), processes=1, page_seconds_max=60)
+    async with mappers.mapper(JOB, MANY) as mapper:
+        before = await mapper([tax_rate("t1")])
+        [dead] = mappers.process_ids
+        os.kill(dead, signal.SIGKILL)
+        # Until it is dead; who started it has yet to find out.
+        await asyncio.to_thread(os.waitid, os.P_PID, dead, os.WEXITED | os.WNOWAIT)
+        assert await mapper([tax_rate("t1")]) == before
+        assert mappers.process_ids != [dead]
+    mappers.end()
+
+
 async def test_a_ctrl_c_that_every_process_of_a_terminal_gets_fails_no_page() -> None:
     mappers = Mappers(load_registry(), processes=1, page_seconds_max=60)
     async with mappers.mapper(JOB, MANY) as mapper:
@@ -150,6 +163,14 @@ async def test_a_thread_whose_page_is_late_is_told_of(scripts: Path) -> None:
     finally:
         # It hangs until then.
         (scripts / "go").touch()
+
+
+async def test_a_record_whose_id_mapping_takes_away_is_named_all_the_same(scripts: Path) -> None:
+    mappers = Mappers(load_registry(), processes=0, page_seconds_max=60)
+    async with mappers.mapper(SCRIPTED, 1) as mapper:
+        mapped = await mapper([supplier("s1", map="takes the id")])
+    assert ("s1", "id") in {(one.record_id, one.field) for one in mapped.findings}
+    assert mapped.refused == 1
 
 
 @pytest.mark.parametrize("processes", [0, 1])

@@ -99,6 +99,8 @@ class ScriptedIntegration:
                 raise errors.MappingFailed(7, None, 3.5)  # type: ignore[arg-type] (that is what it does wrong)
             case "exits":
                 raise SystemExit("it cannot be mapped")
+            case "takes the id":
+                raw.pop("id")  # type: ignore[attr-defined] (that is what it does wrong)
             case "answers nothing":
                 return None  # type: ignore[return-value] (that is what it does wrong)
         return MODELS[data_type].model_validate_json(json.dumps(raw))
