@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from shlex import quote
 
 from google.protobuf.empty_pb2 import Empty
 from rich.text import Text
@@ -22,7 +23,7 @@ from datastatus.cli.process import first_of, stop_signals
 from datastatus.cli.records import print_records
 from datastatus.cli.serve import run_service
 from datastatus.cli.status import print_data_status
-from datastatus.config import Settings
+from datastatus.config import Settings, default_data_folder
 from datastatus.connector.runtime import ConnectorRuntime
 from datastatus.domain.dataset import DatasetStatus
 from datastatus.integrations.gnucash import DEMO_BOOK, GNUCASH
@@ -93,7 +94,7 @@ async def _demo(settings: Settings) -> int:
             )
             _headline(f"{data_type} in the cache: {len(page.records)} of {page.total_size}")
             print_records(list(page.records))
-    _say_what_next(company.id, connection.id)
+    _say_what_next(settings.data_folder, company.id, connection.id)
     return _verdict(status)
 
 
@@ -141,14 +142,17 @@ def _verdict(status: data_status_pb2.DataStatus) -> int:
     return EXIT_OK if ended and all(one in ENDED_WELL for one in ended) else EXIT_FAILED
 
 
-def _say_what_next(company_id: str, connection_id: str) -> None:
-    folder = Path(sys.executable).parent
-    datastatus = _program(folder, "datastatus")
-    grpcurl = _program(folder, "grpcurl")
+def _say_what_next(data_folder: Path, company_id: str, connection_id: str) -> None:
+    programs = Path(sys.executable).parent
+    datastatus = _program(programs, "datastatus")
+    grpcurl = _program(programs, "grpcurl")
+    serve = f"{datastatus} serve"
+    if data_folder != default_data_folder():
+        serve += f" --data-folder {quote(_short(data_folder))}"
     body = json.dumps({"company_id": company_id})
     _headline("Try next")
     print_plain(
-        f"""  make serve
+        f"""  {serve}
   {grpcurl} -plaintext -d '{body}' 127.0.0.1:50051 datastatus.v1.SyncService/GetDataStatus
   {datastatus} watch --company {company_id}
   {datastatus} records {company_id} invoices --limit 5
