@@ -17,7 +17,7 @@ from datastatus.config import Settings
 from datastatus.connector.fetching import CredentialsOf
 from datastatus.connector.runtime import ConnectorRuntime
 from datastatus.credentials_keys import check_configured_keys, key_source, prepare_key_file
-from datastatus.embedded import data_place, embedded_postgres
+from datastatus.embedded import data_place, kept_postgres
 from datastatus.engine.engine import Encoding, Engine, EngineOptions
 from datastatus.integrations.registry import Registry, load_registry
 from datastatus.rpc.convert import encode_data_status
@@ -52,7 +52,7 @@ async def running_service(settings: Settings) -> AsyncIterator[Service]:
     async with AsyncExitStack() as stack:
         dsn = settings.database_url
         if dsn is None:
-            dsn = await stack.enter_async_context(embedded_postgres(settings.data_folder))
+            dsn = await stack.enter_async_context(kept_postgres(settings.data_folder))
         await migrate(dsn)
         database = await stack.enter_async_context(
             open_database(dsn, connections_max=settings.database_connections_max)

