@@ -30,7 +30,7 @@ from datastatus.engine.progress import ProgressBoard
 from datastatus.engine.repeating import repeat
 from datastatus.engine.turns import CompanyTurns
 from datastatus.engine.validating import Tally, check_ids, check_references, check_vanished
-from datastatus.store import datasets, settings, staging
+from datastatus.store import datasets, journal, settings, staging
 from datastatus.store.database import Database
 from datastatus.store.datasets import ProgressReport
 from datastatus.store.ids import new_token
@@ -42,6 +42,7 @@ _log = structlog.get_logger(__name__)
 _AT_ONCE_DATASETS = 4
 # Pages whose references are looked up in one go.
 _PAGES_AT_ONCE = 50
+_GIVE_BACK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class Pipeline:
             self._progress.note(waits)
 
     async def run(self) -> None:
-        """Work until cancelled. What is unfinished then is found by its lease."""
+        """Work until cancelled. What is unfinished then is given back."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(repeat(self._renew, self._options.lease_seconds / 3))
@@ -119,6 +120,33 @@ class Pipeline:
                     tasks.create_task(self._work())
         finally:
             self._mappers.end()
+            await self._give_back()
+
+    async def _give_back(self) -> None:
+        """What is left unfinished is anybody's at once, without waiting for its lease to run out.
+
+        Past the writer, which ends when the pipeline does. What was decided without our knowing is refused.
+        """
+        if not self._in_hand:
+            return
+        changes = [
+            Change(
+                work.dataset_id,
+                DatasetStatus.QUEUED,
+                held_token=work.lease_token,
+                description="Its server has stopped and given it back.",
+            )
+            for work in self._in_hand.values()
+        ]
+        try:
+            async with asyncio.timeout(_GIVE_BACK_SECONDS):
+                results = await journal.transition_datasets(self._database, changes)
+        except (errors.Unavailable, TimeoutError) as exc:
+            # Their leases run out.
+            _log.warning("not_given_back", datasets=len(changes), cause=repr(exc.__cause__ or exc))
+            return
+        done = sum(result.outcome is ChangeOutcome.DONE for result in results)
+        _log.info("given_back", datasets=done)
 
     async def _renew(self) -> None:
         in_hand = list(self._in_hand.values())
@@ -143,10 +171,9 @@ class Pipeline:
     async def _work(self) -> None:
         while True:
             work = await self._accepted.get()
-            try:
-                await self._carry_through(work)
-            finally:
-                self._let_go(work)
+            await self._carry_through(work)
+            # Not where it was cut off: then it has to be given back.
+            self._let_go(work)
 
     async def _carry_through(self, work: Work) -> None:
         log = _log.bind(dataset_id=str(work.dataset_id), data_type=work.data_type)

@@ -1,13 +1,15 @@
-"""What waits for its turn to be mapped says so."""
+"""What waits for its turn to be mapped says so, and what is cut off is not left to its lease."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 from datastatus.domain.dataset import DatasetStatus, WaitReason
 from datastatus.engine.journal_writer import JournalWriter
-from datastatus.engine.mapping import Mappers
+from datastatus.engine.mapping import MapPage, Mappers, MappingJob
 from datastatus.engine.pipeline import Pipeline, PipelineOptions
 from datastatus.engine.progress import ProgressBoard
 from datastatus.engine.reports import Report, Reporter
@@ -60,3 +62,41 @@ async def test_a_dataset_that_others_go_before_says_so_until_its_turn(store: Sto
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
+
+
+class StuckMappers(Mappers):
+    """They never come to an end; `all_stuck` is set once as many datasets wait for one as are mapped at once."""
+
+    def __init__(self) -> None:
+        super().__init__(load_registry(), 0, 60)
+        self.stuck = 0
+        self.all_stuck = asyncio.Event()
+
+    @asynccontextmanager
+    async def mapper(self, job: MappingJob, records: int, *, apart: bool = False) -> AsyncIterator[MapPage]:
+        self.stuck += 1
+        if self.stuck == AT_ONCE:
+            self.all_stuck.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+        yield
+
+
+async def test_what_a_stopped_server_has_in_hand_is_anybodys_at_once(store: Store) -> None:
+    registry, progress, mappers = load_registry(), ProgressBoard(store.database), StuckMappers()
+    writer = JournalWriter(store.database, lambda tail: None)
+    options = PipelineOptions(lease_seconds=3600, mass_deletion_share_max=0.5)
+    pipeline = Pipeline(store.database, writer, progress, mappers, options)
+    reporter = Reporter(store.database, writer, pipeline, progress, registry)
+    running = [asyncio.create_task(writer.run())]
+    in_hand = [await delivered(store, reporter) for _ in range(AT_ONCE + 2)]
+    running.append(asyncio.create_task(pipeline.run()))
+    async with asyncio.timeout(30):
+        await mappers.all_stuck.wait()
+        # Both, as at the end of a server.
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    left = [await store.dataset(one) for one in in_hand]
+    assert {(one.status, one.attempt) for one in left} == {(DatasetStatus.QUEUED, 2)}
