@@ -22,6 +22,8 @@ CONNECT_SECONDS = 10
 # as they are, however many queries they carry out.
 _AT_HAND_MAX = 8
 _AT_HAND_SECONDS_MAX = 60.0
+# Where Postgres lets no more in, before a look whether there is one by now.
+_LOOK_AGAIN_SECONDS = 0.05
 RETRY_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 """Before another try of what could not be done just now. In all longer than the journal's keeper makes room."""
 
@@ -130,7 +132,8 @@ class Database:
         self._pool = pool
         # And since when; what was used last is used next.
         self._at_hand: list[tuple[asyncpg.pool.PoolConnectionProxy, float]] = []
-        self._waiting = 0
+        # Whoever has a place here finds one at hand or in the pool, and never waits for one that lies at hand.
+        self._places = asyncio.Semaphore(pool.get_max_size())
         self._closing = False
 
     async def close(self) -> None:
@@ -164,17 +167,32 @@ class Database:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
-        connection = await self._take()
+        end = asyncio.get_running_loop().time() + CONNECT_SECONDS
+        async with self._place(end):
+            connection = await self._take(end)
+            try:
+                yield connection
+            except BaseException:
+                # It may be in the middle of something: the pool sees to that.
+                await self._pool.release(connection)
+                raise
+            await self._give_back(connection)
+
+    @asynccontextmanager
+    async def _place(self, end: float) -> AsyncIterator[None]:
+        """Raises TimeoutError where all are taken until the end."""
+        if self._places.locked():
+            async with asyncio.timeout_at(end):
+                await self._places.acquire()
+        else:
+            await self._places.acquire()
         try:
-            yield connection
-        except BaseException:
-            # It may be in the middle of something: the pool sees to that.
-            await self._pool.release(connection)
-            raise
-        await self._give_back(connection)
+            yield
+        finally:
+            self._places.release()
 
     async def _give_back(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
-        if self._closing or self._waiting or len(self._at_hand) >= _AT_HAND_MAX:
+        if self._closing or len(self._at_hand) >= _AT_HAND_MAX:
             await self._pool.release(connection)
             return
         now = asyncio.get_running_loop().time()
@@ -182,21 +200,25 @@ class Database:
         if now - self._at_hand[0][1] > _AT_HAND_SECONDS_MAX:
             await self._pool.release(self._at_hand.pop(0)[0])
 
-    async def _take(self) -> asyncpg.pool.PoolConnectionProxy:
-        while self._at_hand:
-            connection, _ = self._at_hand.pop()
-            if _is_open(connection):
-                return connection
-            await self._pool.release(connection)
-        self._waiting += 1
-        try:
-            return await self._pool.acquire(timeout=CONNECT_SECONDS)
-        except asyncpg.PostgresError as exc:
-            # Whatever it is that keeps us out (a role that may not log in, a database that was renamed), those who
-            # operate it have done it, and will undo it.
-            raise errors.StoreDown from exc
-        finally:
-            self._waiting -= 1
+    async def _take(self, end: float) -> asyncpg.pool.PoolConnectionProxy:
+        now = asyncio.get_running_loop().time
+        while True:
+            while self._at_hand:
+                connection, _ = self._at_hand.pop()
+                if _is_open(connection):
+                    return connection
+                await self._pool.release(connection)
+            try:
+                return await self._pool.acquire(timeout=max(end - now(), 0))
+            except asyncpg.TooManyConnectionsError as exc:
+                # Other servers have what we have not: one that a call of ours gives back will do, if there is any.
+                if not self._pool.get_size() or now() > end:
+                    raise errors.StoreDown from exc
+            except asyncpg.PostgresError as exc:
+                # Whatever it is that keeps us out (a role that may not log in, a database that was renamed), those
+                # who operate it have done it, and will undo it.
+                raise errors.StoreDown from exc
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS * random.uniform(0.5, 1))
 
     @asynccontextmanager
     async def consistent_view(self) -> AsyncIterator[View]:

@@ -26,6 +26,14 @@ class _Connection(asyncpg.Connection):
         return ""
 
 
+async def _settle(connection: asyncpg.Connection) -> None:
+    """Have the isolation that the journal is written under, whatever the role or the database has by default.
+
+    By a statement: poolers refuse what they do not know among the settings that a connection begins with.
+    """
+    await connection.execute("SET default_transaction_isolation TO 'read committed'")
+
+
 @asynccontextmanager
 async def open_database(dsn: str, *, connections_max: int) -> AsyncIterator[Database]:
     """Open a pool on `dsn`. Raises DatabaseUnusable where it cannot be connected to."""
@@ -35,6 +43,7 @@ async def open_database(dsn: str, *, connections_max: int) -> AsyncIterator[Data
         min_size=0,
         max_size=connections_max,
         connection_class=_Connection,
+        init=_settle,
         timeout=CONNECT_SECONDS,
         command_timeout=_COMMAND_SECONDS,
         server_settings={"application_name": "datastatus", "timezone": "UTC"},

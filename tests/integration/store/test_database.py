@@ -105,6 +105,32 @@ async def test_whoever_is_kept_out_of_the_database_tries_again_later(own_store: 
         await own_store.sql.execute(f"DROP ROLE {role}")
 
 
+async def test_whoever_is_given_few_connections_goes_on_with_those(own_store: Store) -> None:
+    name = await own_store.sql.fetchval("SELECT current_database()")
+    role = f"role_of_{name}"
+    await own_store.sql.execute(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 2")
+    dsn = urlunsplit(urlsplit(own_store.dsn)._replace(netloc=f"{role}@"))
+    try:
+        async with open_database(dsn, connections_max=8) as database, asyncio.timeout(30):
+            for _ in range(3):
+                calls = (database.rows_of("SELECT pg_backend_pid(), pg_sleep(0.01)") for _ in range(20))
+                assert len({rows[0][0] for rows in await asyncio.gather(*calls)}) <= 2
+    finally:
+        await own_store.sql.execute(f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+async def test_the_journal_is_written_whatever_isolation_the_database_has_by_default(
+    own_store: Store, isolation: str
+) -> None:
+    link = await own_store.connection()
+    name = await own_store.sql.fetchval("SELECT current_database()")
+    await own_store.sql.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
+    async with open_database(own_store.dsn, connections_max=1) as database:
+        [result] = await queue_datasets(database, [an_item(link)])
+    assert result.outcome is QueueOutcome.QUEUED
+
+
 async def test_a_lock_that_is_waited_for_too_long_is_as_good_as_a_store_that_is_down(
     own_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
