@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -41,6 +42,19 @@ async def test_serve_stops_cleanly_with_its_postgres(number: signal.Signals) -> 
         assert not postmaster.exists()
         watching.terminate()
         await watching.wait()
+
+
+async def test_serve_has_as_many_files_open_as_the_system_allows() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # What the service is started with. Enough for this process, too.
+    few = min(512, hard - 1)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+    try:
+        async with running_service() as service:
+            allowed, _ = resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert allowed > few
 
 
 def full_disk() -> int:

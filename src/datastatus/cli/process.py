@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+import structlog
+
+_log = structlog.get_logger(__name__)
 
 # Everything waits for a collection, up to half a microsecond for each object that it looks at. So the young ones
 # are collected while they are few, and those that stay (nearly all are transitions, while the ring has room) are
@@ -17,6 +22,8 @@ from typing import Any
 _YOUNG_OBJECTS_MAX = 2_000
 _MIDDLE_WITH_THE_YOUNG = -1
 _COLLECTIONS_UNTIL_ALL = 2_400
+# Each client has a connection, which is an open file. More of them than that are no use to anybody.
+_OPEN_FILES_MAX = 1 << 20
 
 
 @contextmanager
@@ -41,6 +48,23 @@ async def first_of(running: asyncio.Task[Any], stopped: asyncio.Event) -> None:
         await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.cancel()
+
+
+def allow_open_files() -> None:
+    """Have as many files open at once as the system allows, and not as few as it gives to who does not ask.
+
+    That is 1,024 in most places, for the sake of programs that could not number more. Whoever has no more left can
+    let nobody in, reach no source and no database.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES_MAX)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError) as exc:
+        # Some systems have a limit beside the one that they tell.
+        _log.warning("few_open_files", files_max=soft, problem=str(exc))
 
 
 def settle_memory() -> None:

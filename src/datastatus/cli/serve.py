@@ -15,7 +15,7 @@ from datastatus.bootstrap import running_service
 from datastatus.cli.exits import EXIT_OK, EXIT_SERVER
 from datastatus.cli.logs import configure_logs, log_loop_errors
 from datastatus.cli.output import exit_with_usage, print_error, print_note
-from datastatus.cli.process import first_cause, first_of, settle_memory, stop_signals
+from datastatus.cli.process import allow_open_files, first_cause, first_of, settle_memory, stop_signals
 from datastatus.config import LogLevel, Settings, SettingsInvalid, settings_of, unknown_variables
 from datastatus.embedded import EmbeddedPostgresError
 from datastatus.engine.credentials import KeyInvalid
@@ -86,6 +86,7 @@ def serve(
 
 def run_service(work: Coroutine[Any, Any, int]) -> int:
     """Run what runs a service; the exit code. What keeps a service from starting is told in a sentence."""
+    allow_open_files()
     try:
         return uvloop.run(work)
     except BaseException as exc:
