@@ -39,7 +39,8 @@
     │   ├── Draining                     DRAINING
     │   ├── SourceNotAsked               SOURCE_UNAVAILABLE
     │   └── StoreDown                    STORE_DOWN
-    │       └── StoreFull                the same to callers
+    │       ├── StoreFull                the same to callers
+    │       └── SnapshotNotSpooled       the same to callers
     └── SourceError                      what a connector or a mapping met; becomes a dataset's terminal status
         ├── SourceUnavailable            FETCH_ERROR
         │   ├── SourceLocked             worth another try, and so is the next
@@ -398,6 +399,16 @@ class StoreFull(StoreDown):
 
     def __init__(self) -> None:
         Unavailable.__init__(self, "nothing was changed, as the disk of the database is full")
+
+
+class SnapshotNotSpooled(StoreDown):
+    """There is no room, in the folder for temporary files, for a snapshot that is too large for memory."""
+
+    def __init__(self) -> None:
+        Unavailable.__init__(
+            self,
+            "this server has no room for the snapshot just now; call again, on another server if there is one",
+        )
 
 
 class SourceError(DatastatusError):

@@ -8,10 +8,15 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import IO
 
+import structlog
+
+from datastatus import errors
 from datastatus.domain.dataset import Dataset
 from datastatus.domain.watch import WatchRequest
 from datastatus.store import datasets
 from datastatus.store.database import Database, View
+
+_log = structlog.get_logger(__name__)
 
 # Each holds a connection, and keeps the store from forgetting what has changed since.
 _VIEWS_MAX = 4
@@ -62,7 +67,10 @@ class Spool:
         self._lengths: list[int] = []
 
     async def fill(self, view: View, request: WatchRequest) -> None:
-        """Put in the latest dataset of each data type that passes, or exactly those that a filter names."""
+        """Put in the latest dataset of each data type that passes, or exactly those that a filter names.
+
+        Raises SnapshotNotSpooled.
+        """
         named = request.dataset_ids
         if named:
             found = await datasets.snapshot_named(view, named)
@@ -90,7 +98,12 @@ class Spool:
             await self._put_part(part[middle:])
             return
         self._lengths.append(len(encoded))
-        await asyncio.to_thread(self._storage.write, encoded)
+        try:
+            await asyncio.to_thread(self._storage.write, encoded)
+        except OSError as exc:
+            # Not the database's failure, in whose view it is met: where to look is told here.
+            _log.error("snapshot_not_spooled", folder=tempfile.gettempdir(), problem=str(exc))
+            raise errors.SnapshotNotSpooled from exc
 
     async def parts(self) -> AsyncIterator[bytes]:
         """What was put in, in order."""

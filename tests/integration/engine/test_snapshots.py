@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import tracemalloc
+from pathlib import Path
 
+import pytest
+
+from datastatus import errors
 from datastatus.domain.dataset import DatasetStatus
 from datastatus.domain.watch import Opened, Snapshot, SnapshotEnd, Start, StatusFilter
 from datastatus.store.journal import Change
@@ -179,3 +184,20 @@ async def test_a_snapshot_selects_as_the_transitions_are_selected(store: Store) 
         for any_of, datasets in expected.items():
             ids, _ = await snapshot_of(watches.watch(a_request(Start.SNAPSHOT, *any_of)))
             assert sorted(ids) == sorted(map(str, datasets)), any_of
+
+
+async def test_a_snapshot_that_there_is_no_room_for_is_no_failure_of_the_database(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await store.queued(await store.connection())
+    monkeypatch.setattr("datastatus.engine.snapshots._MEMORY_BYTES_MAX", 1)
+    folder = tmp_path / "full"
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    async with running_watches(store.database) as (_, watches):
+        with pytest.raises(errors.SnapshotNotSpooled):
+            await snapshot_of(watches.watch(a_request(Start.SNAPSHOT)))
+        folder.mkdir()
+        await snapshot_of(watches.watch(a_request(Start.SNAPSHOT)))
+    said = capsys.readouterr()
+    assert "snapshot_not_spooled" in said.out + said.err
+    assert str(folder) in said.out + said.err
