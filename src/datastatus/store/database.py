@@ -22,6 +22,8 @@ CONNECT_SECONDS = 10
 # as they are, however many queries they carry out.
 _AT_HAND_MAX = 8
 _AT_HAND_SECONDS_MAX = 60.0
+# How long the end of what was cut off is waited for.
+_END_SECONDS = 1.0
 # Where Postgres lets no more in, before a look whether there is one by now.
 _LOOK_AGAIN_SECONDS = 0.05
 RETRY_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
@@ -173,10 +175,19 @@ class Database:
             try:
                 yield connection
             except BaseException:
-                # It may be in the middle of something: the pool sees to that.
-                await self._pool.release(connection)
+                await self._abandon(connection)
                 raise
             await self._give_back(connection)
+
+    async def _abandon(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
+        """It may be in the middle of something: the pool has that ended, or closes it where that takes long.
+
+        Raises nothing of its own: whoever was cancelled has to end, also where the database does not answer.
+        """
+        try:
+            await self._pool.release(connection, timeout=_END_SECONDS)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:  # TimeoutError among them
+            _log.info("connection_closed", cause=repr(exc))
 
     @asynccontextmanager
     async def _place(self, end: float) -> AsyncIterator[None]:
@@ -224,10 +235,7 @@ class Database:
     async def consistent_view(self) -> AsyncIterator[View]:
         """One read-only REPEATABLE READ transaction: all of its reads see one state of the store."""
         with _translated:
-            async with (
-                self._connection() as connection,
-                connection.transaction(isolation="repeatable_read", readonly=True),
-            ):
+            async with self._connection() as connection, _one_state(connection):
                 yield View(connection)
 
     async def listen(self, channel: str, heard: Callable[[str], None], silence_seconds_max: float) -> None:
@@ -260,6 +268,23 @@ class Database:
                         # It may be dead without knowing: do not wait for a goodbye.
                         connection.terminate()
         raise errors.StoreDown
+
+
+@asynccontextmanager
+async def _one_state(connection: asyncpg.pool.PoolConnectionProxy) -> AsyncIterator[None]:
+    """As the driver's own, which would wait for a minute for the end of what was cut off."""
+    transaction = connection.transaction(isolation="repeatable_read", readonly=True)
+    await transaction.start()
+    try:
+        yield
+    except BaseException:
+        try:
+            async with asyncio.timeout(_END_SECONDS):
+                await transaction.rollback()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            connection.terminate()
+        raise
+    await transaction.commit()
 
 
 def _is_open(connection: asyncpg.pool.PoolConnectionProxy) -> bool:

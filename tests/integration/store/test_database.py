@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -65,6 +68,42 @@ async def test_what_nobody_has_used_for_long_is_not_kept(
         await backend(database)
         await backend(database)
         assert database._pool.get_idle_size() == 2
+
+
+async def a_view(database: Database) -> None:
+    async with database.consistent_view() as view:
+        await view.rows_of("SELECT 1")
+
+
+@pytest.mark.parametrize("call", [backend, a_view])
+async def test_who_is_cancelled_ends_though_the_database_does_not_answer(
+    store: Store, call: Callable[[Database], Awaitable[object]]
+) -> None:
+    async with open_database(store.dsn, connections_max=1) as database:
+        frozen = await backend(database)
+        os.kill(frozen, signal.SIGSTOP)
+        try:
+            calling = asyncio.ensure_future(call(database))
+            # It has sent its question then.
+            await asyncio.sleep(0)
+            calling.cancel()
+            async with asyncio.timeout(5):
+                with pytest.raises(asyncio.CancelledError):
+                    await calling
+        finally:
+            os.kill(frozen, signal.SIGCONT)
+        assert await backend(database) != frozen
+
+
+async def test_a_view_that_broke_off_leaves_a_connection_that_can_be_used(store: Store) -> None:
+    async with open_database(store.dsn, connections_max=1) as database:
+        first = await backend(database)
+        with pytest.raises(ZeroDivisionError):
+            async with database.consistent_view():
+                raise ZeroDivisionError
+        assert await backend(database) == first
+        [row] = await database.rows_of("SELECT current_setting('transaction_read_only')")
+    assert row[0] == "off"
 
 
 async def test_a_standby_is_as_good_as_a_store_that_is_down(own_store: Store) -> None:
