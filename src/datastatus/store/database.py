@@ -170,7 +170,12 @@ class Database:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
         end = asyncio.get_running_loop().time() + CONNECT_SECONDS
-        async with self._place(end):
+        if self._places.locked():
+            async with asyncio.timeout_at(end):
+                await self._places.acquire()
+        else:
+            await self._places.acquire()
+        try:
             connection = await self._take(end)
             try:
                 yield connection
@@ -178,6 +183,8 @@ class Database:
                 await self._abandon(connection)
                 raise
             await self._give_back(connection)
+        finally:
+            self._places.release()
 
     async def _abandon(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
         """It may be in the middle of something: the pool has that ended, or closes it where that takes long.
@@ -188,19 +195,6 @@ class Database:
             await self._pool.release(connection, timeout=_END_SECONDS)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:  # TimeoutError among them
             _log.info("connection_closed", cause=repr(exc))
-
-    @asynccontextmanager
-    async def _place(self, end: float) -> AsyncIterator[None]:
-        """Raises TimeoutError where all are taken until the end."""
-        if self._places.locked():
-            async with asyncio.timeout_at(end):
-                await self._places.acquire()
-        else:
-            await self._places.acquire()
-        try:
-            yield
-        finally:
-            self._places.release()
 
     async def _give_back(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
         if self._closing or len(self._at_hand) >= _AT_HAND_MAX:
@@ -267,7 +261,7 @@ class Database:
                     if not lost.is_set():
                         # It may be dead without knowing: do not wait for a goodbye.
                         connection.terminate()
-        raise errors.StoreDown
+        raise errors.StoreDown from ConnectionResetError("the database has closed the connection")
 
 
 @asynccontextmanager
