@@ -27,11 +27,15 @@ class _Connection(asyncpg.Connection):
 
 
 async def _settle(connection: asyncpg.Connection) -> None:
-    """Have the isolation that the journal is written under, whatever the role or the database has by default.
+    """Have what we rely on, whatever the role or the database has by default.
 
-    By a statement: poolers refuse what they do not know among the settings that a connection begins with.
+    The journal is written under READ COMMITTED; and each call has a limit of time here, which for publishing a
+    million records is another than for the rest. By statements: poolers refuse what they do not know among the
+    settings that a connection begins with.
     """
-    await connection.execute("SET default_transaction_isolation TO 'read committed'")
+    await connection.execute(
+        "SET default_transaction_isolation TO 'read committed'; SET statement_timeout TO 0"
+    )
 
 
 @asynccontextmanager

@@ -170,6 +170,15 @@ async def test_the_journal_is_written_whatever_isolation_the_database_has_by_def
     assert result.outcome is QueueOutcome.QUEUED
 
 
+async def test_a_call_has_its_own_limit_of_time_whatever_the_database_has_by_default(
+    own_store: Store,
+) -> None:
+    name = await own_store.sql.fetchval("SELECT current_database()")
+    await own_store.sql.execute(f"ALTER DATABASE {name} SET statement_timeout = '10ms'")
+    async with open_database(own_store.dsn, connections_max=1) as database:
+        assert await database.rows_of("SELECT 1 FROM pg_sleep(0.1)")
+
+
 async def test_a_lock_that_is_waited_for_too_long_is_as_good_as_a_store_that_is_down(
     own_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
