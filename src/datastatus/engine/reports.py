@@ -99,7 +99,6 @@ class Reporter:
                 answers[index] = exc
             else:
                 answers[index] = self._answer(assignments[index], changes[index], result)
-            self._note_progress(assignments[index], reports[index], answers[index])
         return answers
 
     def _answer(self, assignment: Assignment | None, change: Change, result: ChangeResult) -> Answer:
