@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,7 +19,7 @@ from datastatus.engine.scheduler import Scheduler
 from datastatus.integrations.registry import load_registry
 from datastatus.store import companies, datasets, journal
 from datastatus.store.datasets import DatasetFilter
-from datastatus.store.journal import Change
+from datastatus.store.journal import Change, Tail
 from datastatus.store.opening import open_database
 from datastatus.store.settings import update_settings
 from moved_clock import MovedClock, moved_clock
@@ -76,8 +76,10 @@ async def clock() -> AsyncIterator[MovedClock]:
 
 
 @asynccontextmanager
-async def running_writer(store: Store) -> AsyncIterator[JournalWriter]:
-    writer = JournalWriter(store.database, on_commit=lambda tail: None)
+async def running_writer(
+    store: Store, on_commit: Callable[[Tail | None], None] = lambda tail: None
+) -> AsyncIterator[JournalWriter]:
+    writer = JournalWriter(store.database, on_commit)
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(writer.run())
         yield writer
@@ -119,6 +121,19 @@ async def test_a_year_of_daily_weekly_and_monthly_syncs(world: World) -> None:
     assert 360 <= found["invoices"] <= 364
     assert 45 <= found["bills"] <= 52
     assert 11 <= found["taxRates"] <= 12
+
+
+async def test_a_server_queues_what_is_due_by_itself(world: World) -> None:
+    link = await world.linked(invoices=SyncFrequency.HOURLY)
+    await world.clock.move(2 * HOUR)
+    queued = asyncio.Event()
+    async with running_writer(world.store, lambda tail: queued.set()) as writer, asyncio.timeout(30):
+        server = Scheduler(world.store.database, writer, load_registry(), pause_seconds=60)
+        running = asyncio.create_task(server.run())
+        await queued.wait()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert [one.trigger for one in await world.history(link)] == [Trigger.SCHEDULE]
 
 
 async def test_many_servers_queue_a_run_once(world: World) -> None:
@@ -191,6 +206,14 @@ async def test_nothing_runs_while_a_connection_is_not_linked(world: World) -> No
     assert await world.look() == 1
 
 
+async def test_what_is_not_installed_here_is_left_to_the_others(world: World) -> None:
+    await world.linked(invoices=SyncFrequency.HOURLY)
+    now = await world.clock.move(2 * HOUR)
+    without_it = Scheduler(world.store.database, world.servers[0]._writer, {}, pause_seconds=1)
+    assert await without_it.queue_due(now) == 0
+    assert await world.look() == 1
+
+
 async def test_settings_decide_and_a_change_of_them_holds_at_once(world: World) -> None:
     usual, own = await world.linked(), await world.linked(invoices=SyncFrequency.NONE)
     await world.clock.move(2 * HOUR)
@@ -198,6 +221,9 @@ async def test_settings_decide_and_a_change_of_them_holds_at_once(world: World) 
 
     await world.setting("invoices", SyncFrequency.HOURLY)
     assert await world.look() == 1
+    [queued] = await world.history(usual)
+    order = await world.clock.sql.fetchval("SELECT sync_order FROM dataset WHERE id = $1", queued.id)
+    assert order == built_in_setting("invoices").sync_order
     await world.end(usual)
     assert len(await world.history(usual)) == 1
     assert await world.history(own) == []

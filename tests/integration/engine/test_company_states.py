@@ -1,9 +1,10 @@
-"""A server that remembers companies never queues by what is no longer so, whoever has changed it."""
+"""Syncs are queued by what is so now, whatever a server remembers and whoever has changed it, and answered so."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from uuid import UUID
@@ -12,9 +13,10 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from datastatus import errors
-from datastatus.domain.dataset import Dataset
+from datastatus.domain.dataset import Dataset, DatasetStatus, OnActive, WaitReason
 from datastatus.domain.settings import built_in_setting
 from datastatus.domain.sync import SyncRequest
+from datastatus.engine.company_states import KnownCompany
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.sync import SyncEngine
 from datastatus.integrations.registry import Registry, load_registry
@@ -81,6 +83,85 @@ async def test_settings_are_in_force_at_once(store: Store, engine: SyncEngine) -
         await settings.update_settings(store.database, company_id, [setting], {"sync_order"}, [])
         dataset = await queued(engine, link, data_type)
         assert order == await store.sql.fetchval("SELECT sync_order FROM dataset WHERE id = $1", dataset.id)
+
+
+async def test_a_company_that_changes_again_and_again_can_be_queued_for(
+    store: Store, engine: SyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = await store.connection()
+    fresh, orders = engine._companies.fresh, itertools.count(1)
+
+    async def changed_since(company_ids: Sequence[UUID]) -> list[KnownCompany]:
+        states = await fresh(company_ids)
+        setting = replace(built_in_setting("items"), sync_order=next(orders))
+        await settings.update_settings(store.database, link.company_id, [setting], {"sync_order"}, [])
+        return states
+
+    monkeypatch.setattr(engine._companies, "fresh", changed_since)
+    await queued(engine, link, "invoices")
+    assert next(orders) == 3, "it was looked at once more, and no more than that"
+
+
+async def test_a_connection_that_is_deleted_while_it_is_queued_on_is_not_found(
+    store: Store, engine: SyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = await store.connection()
+    await queued(engine, link, "invoices")
+    # What is remembered of it is no longer so.
+    await another_connection(store, link)
+    fresh = engine._companies.fresh
+
+    async def deleted_since(company_ids: Sequence[UUID]) -> list[KnownCompany]:
+        states = await fresh(company_ids)
+        await companies.unlink_connection(store.database, link.connection_id, delete=True, description="")
+        return states
+
+    monkeypatch.setattr(engine._companies, "fresh", deleted_since)
+    with pytest.raises(errors.ConnectionNotFound):
+        await queued(engine, link, "bills", link.connection_id)
+
+
+async def test_whoever_queues_is_answered_with_the_dataset_as_it_is(store: Store, engine: SyncEngine) -> None:
+    link = await store.connection()
+    for data_type, waits_for in (("invoices", WaitReason.WAITING_FOR_CONNECTOR), ("salesOrders", None)):
+        answered = await queued(engine, link, data_type)
+        assert answered._replace(wait_reason=waits_for) == await engine.get_dataset(answered.id)
+
+
+async def test_what_is_being_validated_cannot_be_allowed_more_and_says_so(
+    store: Store, engine: SyncEngine
+) -> None:
+    link = await store.connection()
+    dataset = await queued(engine, link, "invoices")
+    await store.bring_to(dataset.id, DatasetStatus.VALIDATING)
+    request = SyncRequest(link.company_id, "invoices", allow_mass_deletion=True)
+    with pytest.raises(errors.DatasetAlreadyInProgress, match="ask with on_active ATTACH"):
+        await engine.queue_sync(request)
+    with pytest.raises(errors.DatasetAlreadyInProgress, match="it is being validated and cannot be allowed"):
+        await engine.queue_sync(request._replace(on_active=OnActive.ATTACH))
+
+
+async def test_a_repeated_request_is_answered_though_it_could_not_be_made_now(
+    store: Store, engine: SyncEngine
+) -> None:
+    link = await store.connection()
+    request = SyncRequest(link.company_id, "invoices", request_id=uuid7())
+    first = await engine.queue_sync(request)
+    await another_connection(store, link)
+    assert (await engine.queue_sync(request)).id == first.id
+    with pytest.raises(errors.RequestIdReused):
+        await engine.queue_sync(request._replace(data_type="bills"))
+    with pytest.raises(errors.ConnectionRequired):
+        await engine.queue_sync(request._replace(request_id=uuid7()))
+
+
+async def test_a_refresh_leaves_out_what_is_not_linked(store: Store, engine: SyncEngine) -> None:
+    link = await store.connection()
+    await companies.create_connection(store.database, uuid7(), link.company_id, "gnucash")
+    outcomes = await engine.refresh_company(link.company_id)
+    assert {one.connection_id if isinstance(one, Dataset) else one for one in outcomes} == {
+        link.connection_id
+    }
 
 
 async def test_of_one_call_only_what_is_out_of_date_is_decided_anew(store: Store, engine: SyncEngine) -> None:
