@@ -232,16 +232,18 @@ async def test_a_page_with_records_that_are_too_large_is_refused_whole(
     assert (staged.pages, staged.records) == (1, 1)
 
 
-async def test_a_fetch_that_was_whole_must_tell_of_how_many_records(
+async def test_a_fetch_tells_of_as_many_records_as_it_has_uploaded(
     service: RunningService, client: Client
 ) -> None:
     connection, _ = await alone(client, "suppliers")
     async with raw_connector(service, [connection.id]) as connector:
         assignment = await connector.assigned()
         await connector.upload(assignment, b"{}")
-        result = await connector.report(assignment, MAPPING, fetch_complete=True)
+        untold = await connector.report(assignment, MAPPING, fetch_complete=True)
+        too_many = await connector.report(assignment, MAPPING, records_fetched=2)
         unchanged = await get(client, assignment.dataset_id)
-    assert "records_fetched: must be told with fetch_complete" in result.error.message
+    assert "records_fetched: must be told with fetch_complete" in untold.error.message
+    assert "records_fetched: 2 were reported but 1 uploaded" in too_many.error.message
     assert unchanged.status == FETCHING
 
 
@@ -380,7 +382,10 @@ async def report_alone(
     **more: Any,
 ) -> None:
     request = connector_service_pb2.ReportStatusRequest(
-        dataset_id=assignment.dataset_id, lease_token=assignment.lease.token, to_status=status, **more
+        dataset_id=assignment.dataset_id,
+        lease_token=assignment.lease.token or None,
+        to_status=status,
+        **more,
     )
     async with grpc.aio.insecure_channel(service.address) as channel:
         await connector_service_pb2_grpc.ConnectorServiceStub(channel).ReportStatus(request)
@@ -423,6 +428,59 @@ async def test_a_dataset_that_is_given_back_has_another_attempt_until_there_is_n
         "ATTEMPTS_SPENT",
     )
     assert "The disk is full" in dataset.error_message
+
+
+async def test_what_is_reported_of_an_attempt_that_was_given_back_leaves_the_next_one_alone(
+    service: RunningService, client: Client
+) -> None:
+    connection, dataset_id = await alone(client, "customers")
+    async with raw_connector(service, [connection.id], capacity=1) as connector:
+        stale = await connector.assigned()
+        await connector.report(stale, QUEUED)
+        fresh = await connector.assigned()
+        refused = await connector.report(stale, dataset_pb2.DATASET_STATUS_FETCH_ERROR)
+        assert refused.error.code == grpc.StatusCode.ABORTED.value[0]
+        assert (await get(client, dataset_id)).status == FETCHING
+        await connector.finish(fresh)
+
+
+async def test_whoever_gives_back_what_it_would_drive_itself_has_room_for_another(
+    service: RunningService, client: Client
+) -> None:
+    connection = await linked(client, "external")
+    # What is silent is not told by a heartbeat either that it has lost something.
+    async with raw_connector(service, [connection.id], capacity=1, silent=True) as connector:
+        await connector.report(await connector.assigned(), QUEUED)
+        await connector.assigned()
+
+
+async def test_a_connector_does_not_cancel_what_it_fetches(service: RunningService, client: Client) -> None:
+    connection, dataset_id = await alone(client, "customers")
+    async with raw_connector(service, [connection.id]) as connector:
+        result = await connector.report(await connector.assigned(), dataset_pb2.DATASET_STATUS_CANCELLED)
+        assert result.error.code == grpc.StatusCode.FAILED_PRECONDITION.value[0]
+        assert (await get(client, dataset_id)).status == FETCHING
+
+
+async def test_nobody_but_its_connector_reports_of_what_is_not_self_driven(
+    service: RunningService, client: Client
+) -> None:
+    _, dataset_id = await alone(client, "customers")
+    unleased = connector_pb2.Assignment(dataset_id=dataset_id)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await report_alone(service, unleased, FETCHING)
+    assert "is required: gnucash is not self-driven" in violations_of(refused.value)["lease_token"]
+    assert (await get(client, dataset_id)).status == QUEUED
+
+
+async def test_of_a_deleted_connection_nothing_is_reported(service: RunningService, client: Client) -> None:
+    connection = await linked(client, "external")
+    unleased = connector_pb2.Assignment(dataset_id=await queued(client, connection, "items"))
+    request = company_service_pb2.DeleteConnectionRequest(connection_id=connection.id)
+    await client.companies.DeleteConnection(request)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await report_alone(service, unleased, FETCHING)
+    assert reason_of(refused.value) == "CONNECTION_NOT_FOUND"
 
 
 async def test_what_is_reported_by_single_calls_is_given_back_as_often_and_no_more(
