@@ -1,21 +1,27 @@
-"""What waits for its turn to be mapped says so, and what is cut off is not left to its lease."""
+"""What waits for its turn says so, what is lost is worked on no longer, and what is cut off is given back."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
+import pytest
+from uuid_utils.compat import uuid7
+
+from datastatus import errors
 from datastatus.domain.dataset import DatasetStatus, WaitReason
 from datastatus.engine.journal_writer import JournalWriter
-from datastatus.engine.mapping import MapPage, Mappers, MappingJob
-from datastatus.engine.pipeline import Pipeline, PipelineOptions
+from datastatus.engine.mapping import MappedPage, MapPage, Mappers, MappingJob
+from datastatus.engine.pipeline import Pipeline, PipelineOptions, Work
 from datastatus.engine.progress import ProgressBoard
 from datastatus.engine.reports import Report, Reporter
+from datastatus.engine.validating import Tally
 from datastatus.integrations.registry import load_registry
-from datastatus.store import datasets
+from datastatus.store import datasets, staging
 from datastatus.store.journal import Tail
+from datastatus.store.staging import MappedColumns
 from stores import Store
 
 AT_ONCE = 4
@@ -73,7 +79,7 @@ class StuckMappers(Mappers):
         self.all_stuck = asyncio.Event()
 
     @asynccontextmanager
-    async def mapper(self, job: MappingJob, records: int, *, apart: bool = False) -> AsyncIterator[MapPage]:
+    async def mapper(self, job: MappingJob, records: int) -> AsyncIterator[MapPage]:
         self.stuck += 1
         if self.stuck == AT_ONCE:
             self.all_stuck.set()
@@ -100,3 +106,44 @@ async def test_what_a_stopped_server_has_in_hand_is_anybodys_at_once(store: Stor
 
     left = [await store.dataset(one) for one in in_hand]
     assert {(one.status, one.attempt) for one in left} == {(DatasetStatus.QUEUED, 2)}
+
+
+def a_pipeline(store: Store) -> Pipeline:
+    progress, writer = ProgressBoard(store.database), JournalWriter(store.database, lambda tail: None)
+    return Pipeline(
+        store.database, writer, progress, Mappers(load_registry(), 0, 60), PipelineOptions(60, 0.5)
+    )
+
+
+async def test_the_work_on_what_was_lost_meanwhile_stops_at_the_next_page(store: Store) -> None:
+    pipeline, link = a_pipeline(store), await store.connection()
+    dataset_id = await store.queued(link)
+    token = await store.bring_to(dataset_id, DatasetStatus.FETCHING)
+    for page in range(10):
+        await staging.stage_page(store.database, dataset_id, token, page, [b"{}"])
+    work = Work(dataset_id, token, 1, link.company_id, link.connection_id, "invoices", "gnucash")
+    pipeline.accept(work)
+    mapped = 0
+
+    async def lose_it(raw_records: Sequence[bytes]) -> MappedPage:
+        nonlocal mapped
+        mapped += 1
+        pipeline._let_go(work)
+        return MappedPage(MappedColumns(), [], refused=0)
+
+    with pytest.raises(errors.LeaseLost):
+        await pipeline._map_pages(work, lose_it, Tally(store.database, dataset_id, 1))
+    assert mapped <= pipeline._mappers.at_once
+
+
+async def test_who_has_lost_a_dataset_takes_nothing_from_who_has_it_now(store: Store) -> None:
+    pipeline, dataset_id = a_pipeline(store), uuid7()
+    lost, held = (
+        Work(dataset_id, uuid7(), attempt, uuid7(), uuid7(), "invoices", "gnucash") for attempt in (1, 2)
+    )
+    pipeline.accept(lost)
+    pipeline.accept(held)
+    pipeline._let_go(lost)
+    with pytest.raises(errors.LeaseLost):
+        pipeline._must_hold(lost)
+    pipeline._must_hold(held)
