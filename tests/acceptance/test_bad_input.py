@@ -15,6 +15,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
+from google.rpc import code_pb2
 
 from datastatus.cli.client import Client
 from datastatus.v1 import (
@@ -181,6 +182,25 @@ async def refusal_of(
             ["description", "error_message", "error_code"],
         ),
         (
+            "ConnectorService.UploadRecords",
+            connector_service_pb2.UploadRecordsRequest(dataset_id="x", page=-1, records=[b""] * 1001),
+            ["dataset_id", "lease_token", "page", "records"],
+        ),
+        (
+            "ConnectorService.Connect",
+            connector_pb2.ConnectRequest(
+                hello=connector_pb2.ConnectorHello(
+                    connector_name="a", capacity=1001, held_leases=[connector_pb2.HeldLease(dataset_id="x")]
+                )
+            ),
+            [
+                "hello.connection_ids",
+                "hello.capacity",
+                "hello.held_leases[0].dataset_id",
+                "hello.held_leases[0].lease_token",
+            ],
+        ),
+        (
             "ConnectorService.Connect",
             connector_pb2.ConnectRequest(
                 hello=connector_pb2.ConnectorHello(
@@ -300,13 +320,40 @@ async def test_credentials_that_are_too_large_are_refused_whatever_is_in_them(cl
         ("CompanyService.GetCompany", {"company_id": NOBODY}, "COMPANY_NOT_FOUND"),
         ("CompanyService.DeleteCompany", {"company_id": NOBODY}, "COMPANY_NOT_FOUND"),
         ("CompanyService.ListConnections", {"company_id": NOBODY}, "COMPANY_NOT_FOUND"),
+        (
+            "CompanyService.CreateConnection",
+            {"company_id": NOBODY, "integration_key": "gnucash"},
+            "COMPANY_NOT_FOUND",
+        ),
+        (
+            "CompanyService.CreateConnection",
+            {"company_id": NOBODY, "integration_key": "odd"},
+            "INTEGRATION_NOT_FOUND",
+        ),
         ("CompanyService.GetConnection", {"connection_id": NOBODY}, "CONNECTION_NOT_FOUND"),
         ("CompanyService.AuthorizeConnection", {"connection_id": NOBODY}, "CONNECTION_NOT_FOUND"),
         ("CompanyService.UnlinkConnection", {"connection_id": NOBODY}, "CONNECTION_NOT_FOUND"),
         ("CompanyService.DeleteConnection", {"connection_id": NOBODY}, "CONNECTION_NOT_FOUND"),
         ("CompanyService.GetIntegration", {"key": "odd"}, "INTEGRATION_NOT_FOUND"),
         ("RecordService.ListRecords", {"company_id": NOBODY, "data_type": "bills"}, "COMPANY_NOT_FOUND"),
+        (
+            "RecordService.GetRecord",
+            {"company_id": NOBODY, "data_type": "bills", "record_id": "1"},
+            "COMPANY_NOT_FOUND",
+        ),
         ("RecordService.GetValidationResult", {"dataset_id": NOBODY}, "DATASET_NOT_FOUND"),
+        ("SyncSettingsService.GetSyncSettings", {"company_id": NOBODY}, "COMPANY_NOT_FOUND"),
+        ("SyncSettingsService.ListSyncSchedules", {"company_id": NOBODY}, "COMPANY_NOT_FOUND"),
+        (
+            "ConnectorService.Connect",
+            {"hello": {"connector_name": "a", "capacity": 1, "integration_keys": ["odd"]}},
+            "INTEGRATION_NOT_FOUND",
+        ),
+        (
+            "ConnectorService.Connect",
+            {"hello": {"connector_name": "a", "capacity": 1, "connection_ids": [NOBODY]}},
+            "CONNECTION_NOT_FOUND",
+        ),
         ("ConnectorService.ReportStatus", {"dataset_id": NOBODY, "to_status": 2}, "DATASET_NOT_FOUND"),
     ],
 )
@@ -364,6 +411,24 @@ async def test_a_page_token_is_good_for_its_own_request_only(client: Client) -> 
     following = await client.sync.ListDatasets(request)
     assert len(following.datasets) == 2
     assert datasets.datasets[0] not in following.datasets
+
+
+async def test_of_a_batch_what_is_wrong_is_refused_in_its_place(client: Client) -> None:
+    connection = await linked(client, "gnucash")
+    syncs = [
+        ("salesOrders", connection.company_id),
+        ("bills", "acme"),
+        ("odd", connection.company_id),
+        ("commerce-orders", connection.company_id),
+        ("bills", NOBODY),
+    ]
+    requests = [
+        sync_service_pb2.SyncRequest(company_id=company_id, data_type=data_type)
+        for data_type, company_id in syncs
+    ]
+    answer = await client.sync.BatchQueueSync(sync_service_pb2.BatchQueueSyncRequest(requests=requests))
+    told = [one.dataset.data_type or code_pb2.Code.Name(one.error.code) for one in answer.results]
+    assert told == ["salesOrders", "INVALID_ARGUMENT", "INVALID_ARGUMENT", "commerce-orders", "NOT_FOUND"]
 
 
 async def test_an_illegal_report_changes_nothing(client: Client, channel: grpc.aio.Channel) -> None:

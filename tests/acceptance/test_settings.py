@@ -217,6 +217,11 @@ BAD = {
         "INVALID_FIELD",
         {"settings"},
     ),
+    "changed and reset": (
+        {"settings": [setting("bills")], "mask": "sync_order", "reset_data_types": ["bills"]},
+        "INVALID_FIELD",
+        {"settings"},
+    ),
     "nothing named": ({"settings": []}, "INVALID_FIELD", {"settings"}),
     "no type": (
         {"settings": [setting("")], "mask": "sync_order"},
@@ -293,6 +298,13 @@ async def test_links_and_refreshes_queue_by_the_settings(client: Client) -> None
 
     assert {one.data_type for one in refreshed.queued} == first - {"customers"}
     assert refreshed.queued[0].data_type == "bills"
+    assert list(refreshed.already_active_dataset_ids) == []
+
+    again = await client.sync.RefreshCompany(
+        sync_service_pb2.RefreshCompanyRequest(company_id=connection.company_id)
+    )
+    assert list(again.queued) == []
+    assert list(again.already_active_dataset_ids) == [one.id for one in refreshed.queued]
 
 
 async def test_an_assignment_says_what_to_fetch(service: RunningService, client: Client) -> None:
