@@ -50,6 +50,7 @@ async def test_companies_and_their_connections_come_in_pages_in_the_order_of_the
     while listing.page_token or not found:
         page = await client.companies.ListCompanies(listing)
         assert 1 <= len(page.companies) <= 2
+        assert page.companies[0] not in found
         found += page.companies
         listing.page_token = page.next_page_token
     assert [one for one in found if one in companies] == companies

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
+import pytest
 from uuid_utils.compat import uuid7
 
+from datastatus import errors
 from datastatus.domain.dataset import DatasetStatus, WaitReason
 from datastatus.domain.fetching import FetchScope
 from datastatus.engine.connector_session import Hello
@@ -90,3 +93,21 @@ def test_an_assignment_says_all_that_is_known() -> None:
         months_to_sync=3,
         modified_since=convert.timestamp(MOMENT),
     )
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("held_leases", [connector_pb2.HeldLease()]),
+        ("integration_keys", ["erp"]),
+        ("readable_integration_keys", ["erp"]),
+        ("connection_ids", [str(CONNECTION)]),
+    ],
+)
+def test_a_connector_names_a_limited_number(field: str, values: list[Any]) -> None:
+    too_many: dict[str, Any] = {field: values * 10_001}
+    hello = connector_pb2.ConnectorHello(**too_many)
+    with pytest.raises(errors.InvalidFields) as caught:
+        connector_service._hello(connector_pb2.ConnectRequest(hello=hello), "here")
+    problem = "must have 0 to 10000 elements, not 10001"
+    assert errors.FieldViolation(f"hello.{field}", problem) in caught.value.violations

@@ -119,3 +119,42 @@ def test_a_time_is_read_to_the_microsecond(moment: datetime) -> None:
 def test_a_time_that_not_everybody_can_hold_is_refused(moment: datetime) -> None:
     with pytest.raises(errors.InvalidFields, match="from 0001-01-02T00:00:00"), Fields() as fields:
         fields.timestamp(listing_since(moment), "modified_since")
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("", "is required"),
+        (" \t", "is required"),
+        ("abcd", "must have at most 3 characters, not 4"),
+        ("a\0b", "must not contain the character NUL"),
+    ],
+)
+def test_what_is_wrong_with_a_required_text_is_told(value: str, problem: str) -> None:
+    with Fields() as fields:
+        assert fields.text("name", "äöü", characters_max=3) == "äöü"
+    with pytest.raises(errors.InvalidFields) as caught, Fields() as fields:
+        fields.text("name", value, characters_max=3)
+    assert caught.value.violations == (errors.FieldViolation("name", problem),)
+
+
+@pytest.mark.parametrize(("asked", "size"), [(0, 50), (1, 1), (1000, 1000), (1001, 1000)])
+def test_a_page_has_a_default_and_a_greatest_size(asked: int, size: int) -> None:
+    with Fields() as fields:
+        assert fields.page_size(asked) == size
+
+
+def test_no_page_is_smaller_than_none() -> None:
+    with pytest.raises(errors.InvalidFields) as caught, Fields() as fields:
+        fields.page_size(-1)
+    assert caught.value.violations == (errors.FieldViolation("page_size", "must not be negative, and is -1"),)
+
+
+def test_what_goes_wrong_while_fields_are_read_is_not_hidden_by_a_wrong_field() -> None:
+    def fail() -> None:
+        with Fields() as fields:
+            fields.uuid("company_id", "")
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fail()
