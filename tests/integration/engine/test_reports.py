@@ -20,6 +20,7 @@ from datastatus.engine.reports import Report, Reporter
 from datastatus.integrations.registry import load_registry
 from datastatus.store import companies, datasets
 from datastatus.store.ids import NIL
+from datastatus.store.journal import Change, Tail
 from stores import Link, Store
 
 
@@ -140,3 +141,13 @@ async def test_a_wait_is_told_until_it_is_over(
     # One that has not been written yet when the dataset goes on is over, too.
     await reporter.report([waits], assignments)
     assert await told(Report(dataset_id, token, DatasetStatus.MAPPING)) is None
+
+
+async def test_that_a_connection_is_refused_is_told_at_once(store: Store) -> None:
+    told: list[Tail | None] = []
+    writer = JournalWriter(store.database, told.append)
+    dataset_id = await store.queued(await store.connection())
+    token = await store.bring_to(dataset_id, DatasetStatus.FETCHING)
+    result = await writer.deauthorize(Change(dataset_id, DatasetStatus.AUTH_ERROR, held_token=token))
+    assert result.status is DatasetStatus.AUTH_ERROR
+    assert told == [None]

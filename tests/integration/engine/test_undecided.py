@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -24,8 +24,9 @@ from datastatus.engine.watch_hub import WatchHub
 from datastatus.integrations.registry import load_registry
 from datastatus.rpc.watch_encoder import encode_transition
 from datastatus.store import datasets, journal, staging
+from datastatus.store.database import Database
 from datastatus.store.datasets import ProgressReport
-from datastatus.store.journal import Change, ChangeOutcome
+from datastatus.store.journal import Change, ChangeOutcome, ChangeResult
 from stores import Store, claim
 
 
@@ -58,6 +59,23 @@ async def test_the_others_of_a_call_are_decided_and_told(store: Store, writer: J
     found = await datasets.datasets_by_id(store.database, [first, second])
     assert found[first].status is DatasetStatus.QUEUED, "nothing overtakes what is not decided"
     assert found[second].status is DatasetStatus.FETCHING
+
+
+async def test_what_follows_a_change_that_is_not_decided_is_not_made_even_if_it_could_be(
+    store: Store, writer: JournalWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset_id = await store.queued(await store.connection())
+    claimed, transition_datasets = claim(dataset_id, uuid7()), journal.transition_datasets
+
+    async def locked_for_the_claim(database: Database, changes: Sequence[Change]) -> list[ChangeResult]:
+        if claimed in changes:
+            return [ChangeResult(ChangeOutcome.RETRY, None)]
+        return await transition_datasets(database, changes)
+
+    monkeypatch.setattr(journal, "transition_datasets", locked_for_the_claim)
+    results = await writer.change([claimed, Change(dataset_id, DatasetStatus.CANCELLED)])
+    assert [one.outcome for one in results] == [ChangeOutcome.RETRY] * 2
+    assert (await store.dataset(dataset_id)).status is DatasetStatus.QUEUED
 
 
 async def test_a_cancel_that_was_not_made_is_not_answered_as_if_it_were(
