@@ -182,6 +182,20 @@ async def test_a_partition_in_use_is_dropped_later_and_no_writer_waits_for_it(ow
     assert await own_store.sql.fetchval("SELECT min(seq) FROM transition") == 101
 
 
+async def test_no_partition_is_dropped_before_one_that_is_older(own_store: Store) -> None:
+    await small_partitions(own_store.sql, 100)
+    keeper = JournalKeeper(own_store.database, retention=NOTHING, partition_transitions=100)
+    for transitions in (60, 90, 100):
+        await fill(own_store, transitions)
+        await keeper.make_room()
+    async with own_store.sql.transaction():
+        await own_store.sql.fetch("SELECT FROM transition_1")
+        await keeper.retain()
+        assert [one.seq for one in await own_store.transitions()] == list(range(1, 251))
+    await keeper.retain()
+    assert [one.seq for one in await own_store.transitions()] == list(range(201, 251))
+
+
 async def test_what_is_still_told_of_is_not_dropped_whoever_asks(own_store: Store) -> None:
     await small_partitions(own_store.sql, 2)
     await fill(own_store, 2)
