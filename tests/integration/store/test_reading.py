@@ -27,6 +27,7 @@ from datastatus.domain.record_filter import (
 )
 from datastatus.domain.records import Invoice
 from datastatus.domain.records.keys import party_id
+from datastatus.engine import retention
 from datastatus.engine.records import PageStart, RecordEngine, RecordSelection
 from datastatus.engine.retention import RecordKeeper
 from datastatus.store import companies, staging
@@ -362,7 +363,11 @@ async def test_the_pages_of_one_listing_are_of_one_publication(store: Store) -> 
     assert seen == [body["id"] for body in records]
 
 
-async def test_a_superseded_publication_ends_and_its_versions_go(store: Store) -> None:
+async def test_a_superseded_publication_ends_and_its_versions_go(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # More than one sweep takes.
+    monkeypatch.setattr(retention, "_VERSIONS_AT_ONCE", 4)
     link = await store.connection()
     records = bodies(9, 20)
     await publish(store, link, records)
