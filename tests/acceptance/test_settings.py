@@ -111,11 +111,30 @@ async def test_a_company_has_the_defaults_until_it_has_its_own(client: Client, c
     assert (back.frequency, back.sync_order, back.overridden) == (HOURLY, 100, False)
 
 
-async def test_without_a_mask_what_is_absent_is_absent_afterwards(client: Client, company: str) -> None:
+@pytest.mark.parametrize("mask", ["", "*"])
+async def test_without_a_mask_what_is_absent_is_absent_afterwards(
+    client: Client, company: str, mask: str
+) -> None:
     whole = setting("invoices", fetch_on_first_link=True, frequency=DAILY, sync_from=moment(2024, 1, 1))
-    await update(client, whole, company=company)
-    after = (await update(client, setting("invoices", frequency=DAILY), company=company))["invoices"]
-    assert after == setting("invoices", frequency=DAILY, overridden=True)
+    await update(client, whole, company=company, mask=mask)
+    after = await update(client, setting("invoices", frequency=DAILY), company=company, mask=mask)
+    assert after["invoices"] == setting("invoices", frequency=DAILY, overridden=True)
+
+
+async def test_what_the_mask_does_not_name_is_not_looked_at(client: Client, company: str) -> None:
+    before = (await current(client, company))["bills"]
+    nonsense = setting(
+        "bills",
+        fetch_on_first_link=not before.fetch_on_first_link,
+        frequency=99,  # type: ignore[arg-type]
+        sync_order=-1,
+        sync_from=LATEST,
+        sync_from_window_months=0,
+        months_to_sync=-1,
+    )
+    after = (await update(client, nonsense, company=company, mask="fetch_on_first_link"))["bills"]
+    before.fetch_on_first_link, before.overridden = nonsense.fetch_on_first_link, True
+    assert after == before
 
 
 async def test_a_date_and_a_window_take_each_others_place(client: Client, company: str) -> None:
