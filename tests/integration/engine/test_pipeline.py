@@ -20,7 +20,7 @@ from datastatus.engine.reports import Report, Reporter
 from datastatus.engine.validating import Tally
 from datastatus.integrations.registry import load_registry
 from datastatus.store import datasets, staging
-from datastatus.store.journal import Tail
+from datastatus.store.journal import Change, Tail
 from datastatus.store.staging import MappedColumns
 from stores import Store
 
@@ -147,3 +147,17 @@ async def test_who_has_lost_a_dataset_takes_nothing_from_who_has_it_now(store: S
     with pytest.raises(errors.LeaseLost):
         pipeline._must_hold(lost)
     pipeline._must_hold(held)
+
+
+async def test_what_is_cancelled_is_let_go_when_its_lease_is_to_be_renewed(store: Store) -> None:
+    pipeline, link = a_pipeline(store), await store.connection()
+    dataset_id = await store.queued(link)
+    token = await store.bring_to(dataset_id, DatasetStatus.MAPPING)
+    work = Work(dataset_id, token, 1, link.company_id, link.connection_id, "invoices", "gnucash")
+    pipeline.accept(work)
+    await pipeline._renew()
+    pipeline._must_hold(work)
+    await store.change(Change(dataset_id, DatasetStatus.CANCELLED))
+    await pipeline._renew()
+    with pytest.raises(errors.LeaseLost):
+        pipeline._must_hold(work)
