@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 from datastatus import errors
 from datastatus.domain.dataset import DatasetStatus, WaitReason
 from datastatus.engine.journal_writer import JournalWriter
-from datastatus.engine.mapping import MappedPage, MapPage, Mappers, MappingJob
+from datastatus.engine.mapping import MapPage, MappedPage, Mappers, MappingJob
 from datastatus.engine.pipeline import Pipeline, PipelineOptions, Work
 from datastatus.engine.progress import ProgressBoard
 from datastatus.engine.reports import Report, Reporter
