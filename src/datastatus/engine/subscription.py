@@ -52,10 +52,7 @@ class Subscription:
                 self._timer = self._loop.call_at(due, self._time_over)
                 self._timer_due = due
             self._waiting = self._loop.create_future()
-            try:
-                await self._waiting
-            finally:
-                self._waiting = None
+            await self._waiting
         self._woken = False
 
     def _time_over(self) -> None:

@@ -9,13 +9,13 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from datastatus.engine import announcements
+from datastatus.engine import announcements, watch_hub
 from datastatus.engine.announcements import Announcements
 from datastatus.engine.watch_hub import WatchHub
 from datastatus.rpc.watch_encoder import encode_transition
-from datastatus.store import journal
 from datastatus.store.announcements import Announcement
-from stores import Store, an_item
+from stores import Store
+from watching import written
 
 CHANNEL = "datastatus_transitions"
 OTHER = uuid4()
@@ -33,7 +33,7 @@ class Company:
             CHANNEL, lambda *message: self._heard.put_nowait(Announcement.parse(str(message[-1])))
         )
 
-    async def say(self, through_seq: int) -> None:
+    async def say(self, through_seq: int | None) -> None:
         await self._sql.execute("SELECT pg_notify($1, $2)", CHANNEL, str(Announcement(OTHER, through_seq)))
 
     async def next(self) -> tuple[UUID, int | None]:
@@ -62,9 +62,10 @@ async def company(store: Store) -> AsyncIterator[Company]:
 async def announcing(
     store: Store, company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Announcements]:
-    """One that has begun to announce, and from here on speaks only when it has a reason."""
+    """One that has begun to announce, and from here on speaks and reads only when it has a reason."""
     monkeypatch.setattr(announcements, "_IDLE_SECONDS", 60.0)
     monkeypatch.setattr(announcements, "_SILENCE_SECONDS_MAX", 180.0)
+    monkeypatch.setattr(watch_hub, "_POLL_SECONDS", 3600)
     hub = WatchHub(store.database, encode_transition, ring_bytes_max=1 << 20, watchers_max=10)
     one = Announcements(store.database, hub)
     async with asyncio.TaskGroup() as tasks:
@@ -86,9 +87,7 @@ async def until_it_hears(company: Company) -> None:
 
 
 async def commit(store: Store, one: Announcements) -> int:
-    results = await journal.queue_datasets(store.database, [an_item(await store.connection())])
-    tail = journal.written(results)
-    assert tail is not None
+    tail = await written(store, await store.connection(), "invoices")
     one.committed(tail)
     return tail.transitions[-1].seq
 
@@ -102,6 +101,14 @@ async def test_commits_are_announced_while_there_are_others(
     for _ in range(3):
         seq = await commit(store, announcing)
         assert (await company.next())[1] == seq
+    # Of several at once the newest, whichever ended first; or that there were some, of which more is not known.
+    tails = [await written(store, await store.connection(), "bills") for _ in range(2)]
+    for tail in reversed(tails):
+        announcing.committed(tail)
+    assert (await company.next())[1] == tails[1].transitions[-1].seq
+    announcing.committed()
+    announcing.committed(tails[0])
+    assert (await company.next())[1] is None
 
 
 async def test_alone_a_process_says_nothing_until_somebody_comes(
@@ -114,6 +121,28 @@ async def test_alone_a_process_says_nothing_until_somebody_comes(
     await company.say(0)
     assert await company.next() == (OTHER, 0)
     assert (await company.next())[1] == seq
+
+
+@pytest.mark.parametrize("tells_how_far", [True, False])
+async def test_what_others_announce_is_read(
+    store: Store,
+    company: Company,
+    announcing: Announcements,
+    monkeypatch: pytest.MonkeyPatch,
+    tells_how_far: bool,
+) -> None:
+    monkeypatch.setattr(announcements, "_COMPANY_SECONDS", 0.0)
+    await until_it_hears(company)
+    hub = announcing._hub
+    async with asyncio.timeout(10):
+        with hub.subscribed(None) as everything:
+            for _ in range(3):
+                tail = await written(store, await store.connection(), "invoices")
+                seq = tail.transitions[-1].seq
+                assert hub.head_seq < seq
+                await company.say(seq if tells_how_far else None)
+                while hub.head_seq < seq:
+                    await everything.wait(10)
 
 
 async def test_who_hears_others_announce_speaks_less_often(

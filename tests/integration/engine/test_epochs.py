@@ -10,11 +10,18 @@ import pytest
 
 from datastatus import errors
 from datastatus.domain.watch import (
+    Opened,
     ResumeToken,
+    Snapshot,
+    SnapshotEnd,
     Start,
+    WatchMessage,
+    WatchRequest,
 )
+from datastatus.engine.snapshots import Spool
 from datastatus.engine.watch import Watches
 from datastatus.engine.watch_hub import WatchHub
+from datastatus.store.database import View
 from datastatus.store.journal import Tail, journal_bounds
 from datastatus.store.migrate import begin_new_epoch
 from postgres import PostgresServer
@@ -82,24 +89,44 @@ async def test_a_live_stream_of_an_old_epoch_ends_and_is_told_nothing_of_the_new
             await anext(watches.watch(a_request(ResumeToken(old, 11))))
 
 
-async def test_what_was_read_of_a_history_that_is_lost_is_told_to_nobody(store: Store) -> None:
+# So small a ring has but one of them: the table is read, and what was read is kept.
+@pytest.mark.parametrize("ring_bytes_max", [1, 1 << 20])
+@pytest.mark.parametrize("announced", [True, False])
+async def test_what_was_read_of_a_history_that_is_lost_is_told_to_nobody(
+    store: Store, ring_bytes_max: int, announced: bool
+) -> None:
     link = await store.connection()
     await journaled(store, link, 20)
-    # So small a ring has but one of them: the table is read, and what was read is kept.
-    async with running_watches(store.database, ring_bytes_max=1) as (hub, watches):
-        lost = await told_until(watches.watch(a_request(Start.EARLIEST)), 20)
+    async with running_watches(store.database, ring_bytes_max=ring_bytes_max) as (hub, watches):
+        # Once more, so that what is told may be what was made for another.
+        lost, again = [await told_until(watches.watch(a_request(Start.EARLIEST)), 20) for _ in range(2)]
+        assert lost == again
         await store.sql.execute("SET session_replication_role = replica")
         await store.sql.execute("DELETE FROM transition WHERE seq > 10")
         await store.sql.execute("SET session_replication_role = DEFAULT")
-        epoch, _ = await begin_new_epoch(store.dsn)
-        await journaled(store, link, 10)
-        while hub.epoch != epoch:
+        if announced:
+            await begin_new_epoch(store.dsn)
+        while hub.history == 0:
             hub.poke()
             await asyncio.sleep(0)
+        await journaled(store, link, 10)
         told = await told_until(watches.watch(a_request(Start.EARLIEST)), 20)
     assert told == await store.transitions()
     assert told[:10] == lost[:10]
     assert told[10:] != lost[10:]
+
+
+async def told_until_it_forks(
+    watch: AsyncIterator[WatchMessage],
+) -> tuple[list[WatchMessage], errors.HistoryForked]:
+    """The rest of a watch, and with what it ends."""
+    told: list[WatchMessage] = []
+    try:
+        async for message in watch:
+            told.append(message)
+    except errors.HistoryForked as exc:
+        return told, exc
+    raise AssertionError("the watch knows of no fork")
 
 
 @asynccontextmanager
@@ -132,6 +159,64 @@ async def test_a_token_of_a_history_that_was_lost_is_refused_however_far_ours_go
         for token in (ResumeToken(first, 15), ResumeToken(epoch, 25)):
             told = await told_until(watches.watch(a_request(token)), 30)
             assert told[0].seq == token.seq + 1
+
+
+async def test_a_snapshot_is_of_the_epoch_that_was_opened_or_there_is_none(store: Store) -> None:
+    link = await store.connection()
+    async with falling_behind(store, link) as (database, hub, watches):
+        old = hub.epoch
+        database.stall("consistent_view")
+        watch = watches.watch(a_request(Start.SNAPSHOT))
+        opened = (await anext(watch)).body
+        await database.held("consistent_view")
+        await begin_new_epoch(store.dsn)
+        for query in ("read_tail", "consistent_view"):
+            database.go_on(query)
+        told, forked = await told_until_it_forks(watch)
+    assert isinstance(opened, Opened)
+    assert opened.epoch == old
+    assert forked.metadata == {"fork_seq": "10"}
+    assert not [one for one in told if isinstance(one.body, SnapshotEnd)]
+
+
+async def test_a_snapshot_is_whole_when_its_server_has_seen_as_much(store: Store) -> None:
+    """Or what is in it would be told again."""
+    link = await store.connection()
+    async with falling_behind(store, link) as (database, hub, watches):
+        await journaled(store, link, 10)
+        watch = watches.watch(a_request(Start.SNAPSHOT, of_company(link)))
+        assert isinstance((await anext(watch)).body, Opened)
+        for _ in range(5):
+            assert (await anext(watch)).body == Snapshot(b"")
+        database.go_on("read_tail")
+        async for message in watch:
+            if isinstance(message.body, SnapshotEnd):
+                assert message.token == ResumeToken(hub.epoch, 20)
+                break
+        head_seq = await journaled(store, link, 2)
+        assert [one.seq for one in await told_until(watch, head_seq)] == [21, 22]
+
+
+async def test_nothing_of_another_history_follows_a_snapshot(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = await store.connection()
+    await journaled(store, link, 10)
+    fill = Spool.fill
+    async with running_watches(store.database) as (hub, watches):
+        old = hub.epoch
+
+        async def filled_when_it_ends(spool: Spool, view: View, request: WatchRequest) -> None:
+            await fill(spool, view, request)
+            await begin_new_epoch(store.dsn)
+            while hub.epoch == old:
+                hub.poke()
+                await asyncio.sleep(0)
+
+        monkeypatch.setattr(Spool, "fill", filled_when_it_ends)
+        watch = watches.watch(a_request(Start.SNAPSHOT))
+        told, _ = await told_until_it_forks(watch)
+    assert told[-1] == WatchMessage(SnapshotEnd(10), ResumeToken(old, 10))
 
 
 async def test_a_token_of_a_server_that_knows_more_is_waited_for(store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
@@ -25,10 +26,11 @@ from datastatus.domain.watch import (
 )
 from datastatus.engine import watch, watch_hub
 from datastatus.engine.watch_hub import WatchHub
-from datastatus.rpc.watch_encoder import encode_transition
+from datastatus.rpc.watch_encoder import WatchEncoder, encode_transition
 from datastatus.store import journal
 from stores import Store, an_item
 from watching import (
+    HEARTBEAT,
     StallingDatabase,
     a_request,
     journaled,
@@ -59,6 +61,16 @@ async def test_an_idle_filtered_watch_is_told_how_far_nothing_passed(store: Stor
                 place = progress.through_seq
                 if place == await store.head_seq():
                     break
+
+
+async def test_an_idle_watch_is_told_so_once_a_heartbeat(store: Store) -> None:
+    async with running_watches(store.database) as (_, watches):
+        watch = watches.watch(a_request(Start.NOW))
+        begin = time.monotonic()
+        opened, *idle = [await anext(watch) for _ in range(4)]
+        assert isinstance(opened.body, Opened)
+        assert {one.body for one in idle} == {WatchProgress(0, 0, 0)}
+        assert time.monotonic() - begin >= 3 * HEARTBEAT.total_seconds()
 
 
 async def test_whoever_may_no_longer_watch_is_told_within_a_heartbeat(store: Store) -> None:
@@ -95,6 +107,26 @@ async def test_at_a_drain_everybody_is_sent_away_at_another_time_and_nobody_come
     closings = [one.body for one in last if isinstance(one.body, Closing)]
     assert {one.reason for one in closings} == {ClosingReason.DRAINING}
     assert len({one.retry_after for one in closings}) == 20
+
+
+async def test_whoever_is_sent_away_goes_on_where_it_was_told_of_last(store: Store) -> None:
+    """With another filter it is then told what the first one hid."""
+    link = await store.connection()
+    async with running_watches(store.database) as (hub, watches):
+        hidden = StatusFilter(data_types=frozenset(["bills"]))
+        watch = watches.watch(a_request(Start.NOW, hidden, heartbeat=timedelta(seconds=60)))
+        await anext(watch)
+        closing = asyncio.ensure_future(anext(watch))
+        with hub.subscribed(None) as everything:
+            head_seq = await journaled(store, link, 20)
+            while hub.head_seq < head_seq:
+                await everything.wait(10)
+            # The watch has been woken, too, and looks at what it does not tell.
+            await asyncio.sleep(0)
+        hub.drain()
+        last = await closing
+    assert isinstance(last.body, Closing)
+    assert last.token == ResumeToken(hub.epoch, 0)
 
 
 async def test_there_is_a_limit_on_watchers_and_who_leaves_makes_room(store: Store) -> None:
@@ -146,6 +178,61 @@ async def test_a_transition_is_encoded_once_for_all_watchers(store: Store) -> No
         told = await asyncio.gather(*(told_until(one, head_seq) for one in open_ones))
     assert [len(one) for one in told] == [100, 100, 0, 2] * 10
     assert encoded == Counter(range(1, 101))
+
+
+async def test_watchers_at_the_same_place_are_told_within_their_own_limits(store: Store) -> None:
+    link = await store.connection()
+    for number in range(7):
+        await written(store, link, f"type {number}")
+    length = max(len(encode_transition(one)) for one in await store.transitions())
+    three_fit = 4 * length + 50
+    limits: dict[tuple[int, int], list[int]] = {
+        (256, 1 << 20): [7],
+        (3, 1 << 20): [3, 3, 1],
+        (256, three_fit): [3, 3, 1],
+        (2, three_fit): [2, 2, 2, 1],
+        # One at least, however long it is.
+        (256, 1): [1] * 7,
+    }
+    encoder = WatchEncoder()
+    async with running_watches(store.database) as (_, watches):
+        for (transitions_max, bytes_max), expected in limits.items():
+            request = a_request(
+                Start.EARLIEST, batch_transitions_max=transitions_max, batch_bytes_max=bytes_max
+            )
+            counts = []
+            async for message in watches.watch(request):
+                if isinstance(message.body, Batch):
+                    counts.append(len(message.body.entries))
+                    assert counts[-1] == 1 or len(encoder.encode(message)) <= bytes_max
+                    if sum(counts) == 7:
+                        break
+            assert counts == expected
+
+
+async def test_what_was_made_for_one_watcher_is_not_all_for_who_comes_when_there_is_more(
+    store: Store,
+) -> None:
+    link = await store.connection()
+    async with running_watches(store.database) as (hub, watches):
+        for _ in range(3):
+            head_seq = await journaled(store, link, 2)
+            await hub.reached(await hub.bounds())
+            told = await told_until(watches.watch(a_request(Start.EARLIEST)), head_seq)
+            assert [one.seq for one in told] == list(range(1, head_seq + 1))
+
+
+async def test_few_of_the_batches_that_watchers_share_are_kept(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_RUNS_MAX", 2)
+    link = await store.connection()
+    async with running_watches(store.database) as (_, watches):
+        following = watches.watch(a_request(Start.NOW))
+        await anext(following)
+        for _ in range(4):
+            await told_until(following, await journaled(store, link, 2))
+        assert len(watches._shared_batches._known) == 2
 
 
 async def test_what_concerns_nobody_wakes_nobody(store: Store) -> None:
@@ -272,11 +359,29 @@ async def test_until_terminal_ends_though_the_last_transition_does_not_pass(stor
     dataset_id = await store.queued(link, "bills")
     async with running_watches(store.database) as (_, watches):
         hidden = StatusFilter(dataset_ids=frozenset({dataset_id}), data_types=frozenset({"items"}))
-        watch = watches.watch(a_request(Start.NOW, hidden, until_terminal=True))
+        watch = watches.watch(
+            a_request(Start.NOW, hidden, until_terminal=True, heartbeat=timedelta(seconds=60))
+        )
         assert isinstance((await anext(watch)).body, Opened)
         await store.change(journal.Change(dataset_id, DatasetStatus.CANCELLED))
+        # At once, not at the next heartbeat.
         async with asyncio.timeout(10):
-            assert [message async for message in watch if isinstance(message.body, Batch)] == []
+            assert [message async for message in watch] == []
+
+
+async def test_until_terminal_tells_from_its_token_on_what_has_ended_before(store: Store) -> None:
+    link = await store.connection()
+    dataset_id = await store.queued(link, "bills")
+    await store.change(journal.Change(dataset_id, DatasetStatus.CANCELLED))
+    async with running_watches(store.database) as (hub, watches):
+        for seq in (0, 1, 2):
+            token = ResumeToken(hub.epoch, seq)
+            watch = watches.watch(a_request(token, of_datasets(dataset_id), until_terminal=True))
+            assert isinstance((await anext(watch)).body, Opened)
+            async with asyncio.timeout(10):
+                rest = [message async for message in watch]
+            told = [entry.transition.seq for one in rest for entry in getattr(one.body, "entries", ())]
+            assert told == list(range(seq + 1, 3))
 
 
 async def test_a_watcher_that_was_told_all_does_not_look_again(
@@ -298,3 +403,27 @@ async def test_a_watcher_that_was_told_all_does_not_look_again(
         for _ in range(10):
             await told_until(watch, await journaled(store, link, 2))
         assert reads < 15
+
+
+async def test_whoever_looks_through_much_that_does_not_pass_lets_others_go_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_SCAN_TRANSITIONS", 1)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with running_watches(store.database) as (hub, watches):
+        head_seq = await journaled(store, await store.connection(), 200)
+        await hub.reached(await hub.bounds())
+        hidden = StatusFilter(data_types=frozenset(["bills"]))
+        looking = watches.watch(a_request(Start.EARLIEST, hidden))
+        assert isinstance((await anext(looking)).body, Opened)
+        going_on = asyncio.create_task(others())
+        assert (await anext(looking)).body == WatchProgress(0, head_seq, head_seq)
+        going_on.cancel()
+    assert turns > head_seq

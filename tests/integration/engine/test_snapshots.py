@@ -15,7 +15,15 @@ from datastatus.domain.watch import Opened, Snapshot, SnapshotEnd, Start, Status
 from datastatus.store.journal import Change
 from datastatus.v1 import watch_pb2
 from stores import Link, Store
-from watching import StallingDatabase, a_request, journaled, of_datasets, running_watches, told_until
+from watching import (
+    StallingDatabase,
+    a_request,
+    journaled,
+    of_company,
+    of_datasets,
+    running_watches,
+    told_until,
+)
 
 
 def read(encoded: bytes) -> list[str]:
@@ -77,11 +85,14 @@ async def test_each_part_is_one_that_any_client_takes(store: Store) -> None:
 async def test_few_are_read_at_once_and_who_waits_holds_nothing_and_is_given_signs_of_life(
     store: Store,
 ) -> None:
-    dataset_id = await store.queued(await store.connection())
+    link = await store.connection()
+    dataset_id = await store.queued(link)
+    # Whoever asks for more than he names is not quick.
+    everything = [(), (of_datasets(dataset_id), of_company(link))]
     database = StallingDatabase(store.database)
     async with running_watches(database) as (_, watches):
         database.stall("consistent_view")
-        watch_all = [watches.watch(a_request(Start.SNAPSHOT)) for _ in range(50)]
+        watch_all = [watches.watch(a_request(Start.SNAPSHOT, *everything[n % 2])) for n in range(50)]
         telling = [asyncio.create_task(snapshot_of(one)) for one in watch_all]
         await database.held("consistent_view", 3)
         waiting = watches.watch(a_request(Start.SNAPSHOT))
@@ -112,6 +123,18 @@ async def test_a_slow_client_holds_no_view(store: Store) -> None:
         ids, seq = await snapshot_of(watch)
         assert (len(ids), seq) == (800, 1000)
         assert len(await told_until(watch, head_seq)) == 10
+
+
+async def test_whoever_leaves_before_the_snapshot_is_read_holds_no_view(store: Store) -> None:
+    database = StallingDatabase(store.database)
+    async with running_watches(database) as (_, watches):
+        database.stall("consistent_view")
+        watch = watches.watch(a_request(Start.SNAPSHOT))
+        assert isinstance((await anext(watch)).body, Opened)
+        await database.held("consistent_view")
+        async with asyncio.timeout(10):
+            await watch.aclose()
+        assert database.views == 0
 
 
 async def filled(store: Store, link: Link, datasets: int) -> None:
@@ -169,16 +192,24 @@ async def test_a_snapshot_selects_as_the_transitions_are_selected(store: Store) 
     queued, ended = await store.queued(mine, "bills"), await store.queued(mine, "items")
     foreign = await store.queued(other, "bills")
     await store.change(Change(ended, DatasetStatus.CANCELLED))
-    companies = frozenset([mine.company_id])
+    companies, bills = frozenset([mine.company_id]), StatusFilter(data_types=frozenset(["bills"]))
+    cancelled = frozenset([DatasetStatus.CANCELLED])
     expected = {
         (): {queued, ended, foreign},
-        (StatusFilter(company_ids=companies),): {queued, ended},
+        (of_company(mine),): {queued, ended},
         (StatusFilter(connection_ids=frozenset([other.connection_id])),): {foreign},
-        (StatusFilter(data_types=frozenset(["bills"])),): {queued, foreign},
-        (StatusFilter(to_statuses=frozenset([DatasetStatus.CANCELLED])),): {ended},
+        (bills,): {queued, foreign},
+        (StatusFilter(to_statuses=cancelled),): {ended},
         (StatusFilter(company_ids=companies, data_types=frozenset(["bills"])),): {queued},
         (of_datasets(ended), StatusFilter(connection_ids=frozenset([other.connection_id]))): {ended, foreign},
         (of_datasets(foreign),): {foreign},
+        (StatusFilter(dataset_ids=frozenset([queued, ended]), to_statuses=cancelled),): {ended},
+        # One that passes several filters comes once.
+        (of_datasets(ended), of_company(mine)): {queued, ended},
+        # What one filter names is no limit to the others.
+        (of_company(mine), bills): {queued, ended, foreign},
+        (StatusFilter(connection_ids=frozenset([mine.connection_id])), bills): {queued, ended, foreign},
+        (of_company(mine), of_company(other)): {queued, ended, foreign},
     }
     async with running_watches(store.database) as (_, watches):
         for any_of, datasets in expected.items():

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import base64
+import struct
+import zlib
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -9,7 +12,7 @@ from hypothesis import strategies as st
 
 from datastatus import errors
 from datastatus.domain.dataset import DatasetStatus, Transition, Trigger
-from datastatus.domain.watch import ResumeToken, StatusFilter, WatchRequest
+from datastatus.domain.watch import ResumeToken, Start, StatusFilter, WatchRequest
 
 COMPANY, CONNECTION, DATASET, OTHER = (UUID(int=n) for n in range(1, 5))
 
@@ -49,6 +52,13 @@ def test_a_mutilated_token_is_refused_or_the_same(epoch: int, seq: int, place: i
         assert mutilated != text
 
 
+def test_a_whole_token_of_another_version_is_refused() -> None:
+    packed = struct.pack(">BQQ", 2, 1, 5)
+    sealed = packed + zlib.crc32(packed).to_bytes(4, "big")
+    with pytest.raises(errors.BadToken):
+        ResumeToken.parse(base64.urlsafe_b64encode(sealed).decode())
+
+
 @given(st.text(max_size=60))
 def test_any_other_text_is_refused(text: str) -> None:
     with pytest.raises(errors.BadToken):
@@ -81,6 +91,19 @@ def test_filters_together_are_an_or() -> None:
     assert request.passes(TRANSITION)
     assert not request.passes(TRANSITION._replace(data_type="items"))
     assert WatchRequest().passes(TRANSITION)
+
+
+def test_the_datasets_of_all_filters_are_named() -> None:
+    any_of = [StatusFilter(dataset_ids=frozenset(ids)) for ids in ({DATASET}, (), {OTHER})]
+    assert WatchRequest(any_of=tuple(any_of)).dataset_ids == {DATASET, OTHER}
+
+
+def test_what_is_not_asked_for_is_as_clients_are_told() -> None:
+    request = WatchRequest()
+    assert request.start is Start.SNAPSHOT
+    assert request.heartbeat == timedelta(seconds=10)
+    # They refuse messages of more than four times as much.
+    assert request.batch_bytes_max == 1 << 20
 
 
 @pytest.mark.parametrize(

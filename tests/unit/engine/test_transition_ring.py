@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from datastatus.domain.dataset import DatasetStatus, Transition, Trigger
 from datastatus.domain.watch import Entry, StatusFilter, WatchRequest
-from datastatus.engine.transition_ring import TransitionRing, keys_of, keys_to_index
+from datastatus.engine.transition_ring import TransitionRing, held_bytes, keys_of, keys_to_index
 
 IDS = [UUID(int=n) for n in range(1, 6)]
 
@@ -66,7 +66,11 @@ def test_it_holds_the_newest_in_its_bounds_and_finds_them_by_id(
     held = everything[ring.first_seq - 1 :]
     assert len(held) == len(ring)
     # At least the newest, however large it is.
-    assert len(held) == 1 or sum(len(one.encoded) for one in held) <= bytes_max
+    assert len(held) == 1 or held_bytes(held) <= bytes_max
+    if len(held) < head_seq:
+        # A sixty-fourth at a time, and the entry with which it was full, is given up, and no more than it takes.
+        given_up_bytes = bytes_max // 64 + held_bytes(everything[: ring.first_seq - 1][-1:])
+        assert held_bytes(held) + given_up_bytes > bytes_max
     assert ring.covers(after) == (ring.first_seq <= after + 1)
     if ring.covers(after) and after <= head_seq:
         following = everything[after:]
@@ -78,13 +82,25 @@ def test_it_holds_the_newest_in_its_bounds_and_finds_them_by_id(
         assert ring.has_newer(key, after) == (max(seqs, default=0) > after)
 
 
-def test_after_it_was_cleared_it_begins_anywhere() -> None:
+def test_after_it_was_cleared_it_begins_anywhere_and_has_as_much_room() -> None:
     ring = TransitionRing(10_000)
-    ring.extend([entry(n, THREE, 10) for n in range(1, 4)])
+    ring.extend([entry(n, THREE, 10) for n in range(1, 40)])
+    room = len(ring)
     ring.clear()
     ring.extend([entry(n, THREE, 10) for n in range(50, 53)])
     assert ring.first_seq == 50
     assert [one.transition.seq for one in ring.select(50, {IDS[0].bytes}, 10)] == [51, 52]
+    ring.extend([entry(n, THREE, 10) for n in range(53, 90)])
+    assert len(ring) == room
+
+
+def test_all_of_a_transition_that_may_be_long_counts() -> None:
+    ring = TransitionRing(100_000)
+    short = entry(1, THREE, 10).transition
+    for long in (short._replace(description="d" * 40_000), short._replace(error_message="e" * 40_000)):
+        ring.clear()
+        ring.extend([Entry(long._replace(seq=seq), lambda one: b"") for seq in range(1, 10)])
+        assert len(ring) == 2
 
 
 @given(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, cast
 
 import pytest
@@ -56,3 +57,19 @@ async def test_a_stream_that_is_left_is_forgotten() -> None:
     assert leaving.cancelled()
     with pytest.raises(TimeoutError):
         await send(clients, Client())
+
+
+async def test_each_is_ended_when_its_own_time_is_over() -> None:
+    clients = SlowClients(1)
+
+    async def ended_after_seconds() -> float:
+        begin = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await send(clients, Client())
+        return time.monotonic() - begin
+
+    first = asyncio.create_task(ended_after_seconds())
+    await asyncio.wait([first], timeout=0.1)
+    # Neither together with the first, nor when its time has passed twice.
+    assert 0.95 <= await ended_after_seconds() < 1.7
+    assert 0.95 <= await first < 1.7

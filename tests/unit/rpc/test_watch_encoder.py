@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +33,22 @@ transitions = st.builds(
     description=st.text(),
     error_message=st.none() | st.text(),
     error_code=st.none() | st.text(),
+)
+
+TRANSITION = Transition(
+    1,
+    UUID(int=1),
+    UUID(int=2),
+    UUID(int=3),
+    "bills",
+    1,
+    None,
+    DatasetStatus.QUEUED,
+    datetime(2026, 11, 24, tzinfo=UTC),
+    Trigger.API,
+    "",
+    None,
+    None,
 )
 
 
@@ -75,3 +92,11 @@ def test_a_batch_of_another_history_is_another_though_it_has_the_same_numbers(
             assert response.resume_token == str(ResumeToken(1, 5))
             assert (response.batch.after_seq, response.batch.through_seq) == (4, 5)
             assert [told.dataset_id for told in response.batch.transitions] == [str(transition.dataset_id)]
+
+
+def test_few_of_the_messages_that_watchers_share_are_kept() -> None:
+    encoder = WatchEncoder()
+    for seq in range(1, 200):
+        entry = Entry(TRANSITION._replace(seq=seq), encode_transition)
+        encoder.encode(WatchMessage(Batch(seq - 1, seq, [entry]), ResumeToken(1, seq)))
+    assert len(encoder._shared) == 64
