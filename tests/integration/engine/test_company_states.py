@@ -16,6 +16,7 @@ from datastatus import errors
 from datastatus.domain.dataset import Dataset, DatasetStatus, OnActive, WaitReason
 from datastatus.domain.settings import built_in_setting
 from datastatus.domain.sync import SyncRequest
+from datastatus.engine import company_states
 from datastatus.engine.company_states import KnownCompany
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.sync import SyncEngine
@@ -162,6 +163,17 @@ async def test_a_refresh_leaves_out_what_is_not_linked(store: Store, engine: Syn
     assert {one.connection_id if isinstance(one, Dataset) else one for one in outcomes} == {
         link.connection_id
     }
+
+
+async def test_those_asked_for_last_are_remembered_and_no_more(
+    store: Store, engine: SyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(company_states, "_REMEMBERED_MAX", 2)
+    first, second, third = [await store.connection() for _ in range(3)]
+    for link, data_type in ((first, "bills"), (second, "bills"), (first, "items"), (third, "bills")):
+        await queued(engine, link, data_type)
+    assert list(engine._companies._remembered) == [first.company_id, third.company_id]
+    await queued(engine, second, "items")
 
 
 async def test_of_one_call_only_what_is_out_of_date_is_decided_anew(store: Store, engine: SyncEngine) -> None:

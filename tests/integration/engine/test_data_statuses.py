@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 from unittest.mock import Mock
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from datastatus.engine.data_statuses import DataStatuses
 from datastatus.engine.watch_hub import WatchHub
 from datastatus.integrations.registry import load_registry
 from datastatus.rpc import convert
-from datastatus.store import companies, epochs, journal
+from datastatus.store import companies, datasets, epochs, journal
 from datastatus.store.journal import Change
 from datastatus.v1.data_status_pb2 import DataStatus
 from stores import Link, Store, an_item
@@ -208,15 +209,35 @@ async def test_nothing_is_remembered_of_a_history_that_forked_unannounced(store:
     await lose(store, *lost)
     # Whether or not the server has noticed by now.
     assert await asked.now(another) == {}
-    async with asyncio.timeout(10):
-        with asked.hub.subscribed(None) as subscription:
-            while asked.hub.head_seq:
-                await subscription.wait(0.1)
+    await notices_the_loss(asked)
     await store.queued(link, "bills")
     for data_type in ("invoices", "bills"):
         await store.queued(other, data_type)
     await asked.up_to_date()
     assert set(await asked.now(link)) == {"bills"}
+
+
+async def test_what_was_read_as_its_history_ended_is_not_remembered(
+    store: Store, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, other = await store.connection(), await store.connection()
+    lost = await store.queued(link)
+    await asked.up_to_date()
+    read = datasets.data_status_pointers
+
+    async def read_as_it_ends(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        found = await read(*arguments)
+        await lose(store, lost)
+        await notices_the_loss(asked)
+        return found
+
+    monkeypatch.setattr(datasets, "data_status_pointers", read_as_it_ends)
+    assert set(await asked.now(link)) == {"invoices"}
+    # The journal is as far again as it was.
+    await store.queued(other)
+    await asked.up_to_date()
+    assert await asked.now(link) == {}
 
 
 async def test_what_this_server_knows_of_another_epoch_proves_nothing(store: Store, asked: Asked) -> None:
@@ -248,6 +269,14 @@ async def lose(store: Store, *dataset_ids: UUID) -> None:
             ("dataset", "id"),
         ):
             await store.sql.execute(f"DELETE FROM {table} WHERE {column} = ANY ($1)", dataset_ids)
+
+
+async def notices_the_loss(asked: Asked) -> None:
+    """The server has seen that the journal is empty."""
+    async with asyncio.timeout(10):
+        with asked.hub.subscribed(None) as subscription:
+            while asked.hub.head_seq:
+                await subscription.wait(0.1)
 
 
 async def test_no_answer_is_older_than_its_question(store: Store, asked: Asked) -> None:
