@@ -137,6 +137,13 @@ async def small_partitions(sql: asyncpg.Connection, transitions: int) -> None:
     await sql.execute("SELECT make_journal_room($1)", transitions)
 
 
+async def lose_transitions(sql: asyncpg.Connection, after_seq: int) -> None:
+    """As if the store were restored from a backup that lacks them."""
+    async with sql.transaction():
+        await sql.execute("SET LOCAL session_replication_role = replica")
+        await sql.execute("DELETE FROM transition WHERE seq > $1", after_seq)
+
+
 def an_item(link: Link, data_type: str = "invoices", **changes: Any) -> QueueItem:
     item = QueueItem(
         uuid7(), link.company_id, link.connection_id, data_type, Trigger.API, sync_order=1, supported=True

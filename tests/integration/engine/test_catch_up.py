@@ -13,9 +13,11 @@ from datastatus.domain.dataset import DatasetStatus
 from datastatus.domain.watch import Opened, ResumeToken, Start, WatchProgress
 from datastatus.engine.journal_writer import JournalWriter
 from datastatus.engine.retention import JournalKeeper
+from datastatus.engine.transition_ring import held_bytes
+from datastatus.engine.watch_hub import WatchHub
 from datastatus.store.journal import Change
 from datastatus.store.opening import open_database
-from stores import Store, an_item, small_partitions
+from stores import Store, an_item, lose_transitions, small_partitions
 from watching import (
     StallingDatabase,
     a_request,
@@ -93,10 +95,14 @@ async def test_the_next_page_is_read_while_a_watcher_is_told_of_one(store: Store
         await watch.aclose()
 
 
-async def test_where_there_is_room_for_one_page_none_is_read_before_it_is_asked_for(store: Store) -> None:
+# A quarter of it is for one page, and it may not even be enough for that.
+@pytest.mark.parametrize("ring_bytes_max", [6 << 20, 1])
+async def test_where_there_is_room_for_one_page_none_is_read_before_it_is_asked_for(
+    store: Store, ring_bytes_max: int
+) -> None:
     head_seq = await journaled(store, await store.connection(), 5000)
     database = StallingDatabase(store.database)
-    async with running_watches(database, ring_bytes_max=1) as (hub, watches):
+    async with running_watches(database, ring_bytes_max=ring_bytes_max) as (hub, watches):
         several = [
             watches.watch(a_request(ResumeToken(hub.epoch, 0), batch_transitions_max=1000, heartbeat=LONG))
             for _ in range(4)
@@ -107,7 +113,52 @@ async def test_where_there_is_room_for_one_page_none_is_read_before_it_is_asked_
                 assert [one.seq for one in await told_until(watch, seq)] == list(range(seq - 999, seq + 1))
         for watch in several:
             await watch.aclose()
+        assert len(hub._catch_up._kept) == 1
+        check_kept_bytes(hub)
     assert database.counts["read_transitions"] == 5
+
+
+def check_kept_bytes(hub: WatchHub) -> None:
+    """What is kept is known, or there would be more and more of it, or nothing."""
+    kept = hub._catch_up._kept.values()
+    assert hub._catch_up._kept_bytes == sum(held_bytes(page.entries) for page in kept)
+
+
+async def test_a_page_in_which_the_journal_ended_is_read_again_when_there_is_more(store: Store) -> None:
+    link = await store.connection()
+    async with running_watches(store.database, ring_bytes_max=1) as (hub, watches):
+        for _ in range(3):
+            head_seq = await journaled(store, link, 20)
+            await hub.reached(await hub.bounds())
+            told = await told_until(watches.watch(a_request(Start.EARLIEST)), head_seq)
+            assert [one.seq for one in told] == list(range(1, head_seq + 1))
+            check_kept_bytes(hub)
+
+
+async def test_who_waits_for_a_page_when_the_server_ends_waits_no_longer(store: Store) -> None:
+    head_seq = await journaled(store, await store.connection(), 20)
+    database = StallingDatabase(store.database)
+    async with running_watches(database, ring_bytes_max=1) as (_, watches):
+        database.stall("read_transitions")
+        watch = watches.watch(a_request(Start.EARLIEST, heartbeat=LONG))
+        telling = asyncio.create_task(told_until(watch, head_seq))
+        await database.held("read_transitions")
+    async with asyncio.timeout(10):
+        with pytest.raises(errors.Draining):
+            await telling
+
+
+async def test_who_waits_for_a_page_that_is_gone_when_it_is_read_is_told_so(store: Store) -> None:
+    head_seq = await journaled(store, await store.connection(), 20)
+    database = StallingDatabase(store.database)
+    async with running_watches(database, ring_bytes_max=1) as (_, watches):
+        database.stall("read_transitions")
+        telling = asyncio.create_task(told_until(watches.watch(a_request(Start.EARLIEST)), head_seq))
+        await database.held("read_transitions")
+        await lose_transitions(store.sql, after_seq=0)
+        database.go_on("read_transitions")
+        with pytest.raises((errors.ResumeExpired, errors.HistoryForked)):
+            await telling
 
 
 async def test_watchers_at_scattered_places_meet_and_then_read_together(store: Store) -> None:

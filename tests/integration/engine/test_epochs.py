@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -21,11 +22,12 @@ from datastatus.domain.watch import (
 from datastatus.engine.snapshots import Spool
 from datastatus.engine.watch import Watches
 from datastatus.engine.watch_hub import WatchHub
+from datastatus.store import journal
 from datastatus.store.database import View
 from datastatus.store.journal import Tail, journal_bounds
 from datastatus.store.migrate import begin_new_epoch
 from postgres import PostgresServer
-from stores import Link, Store, fresh_store
+from stores import Link, Store, fresh_store, lose_transitions
 from watching import (
     StallingDatabase,
     a_request,
@@ -101,9 +103,7 @@ async def test_what_was_read_of_a_history_that_is_lost_is_told_to_nobody(
         # Once more, so that what is told may be what was made for another.
         lost, again = [await told_until(watches.watch(a_request(Start.EARLIEST)), 20) for _ in range(2)]
         assert lost == again
-        await store.sql.execute("SET session_replication_role = replica")
-        await store.sql.execute("DELETE FROM transition WHERE seq > 10")
-        await store.sql.execute("SET session_replication_role = DEFAULT")
+        await lose_transitions(store.sql, after_seq=10)
         if announced:
             await begin_new_epoch(store.dsn)
         while hub.history == 0:
@@ -111,9 +111,36 @@ async def test_what_was_read_of_a_history_that_is_lost_is_told_to_nobody(
             await asyncio.sleep(0)
         await journaled(store, link, 10)
         told = await told_until(watches.watch(a_request(Start.EARLIEST)), 20)
+        kept = hub._catch_up._kept.values()
+        assert hub._catch_up._kept_bytes == sum(page.held_bytes for page in kept)
     assert told == await store.transitions()
     assert told[:10] == lost[:10]
     assert told[10:] != lost[10:]
+
+
+async def test_what_is_being_read_as_its_history_ends_is_told_to_nobody_who_comes_later(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = await store.connection()
+    await journaled(store, link, 20)
+    read = journal.read_transitions
+    async with running_watches(store.database, ring_bytes_max=1) as (hub, watches):
+
+        async def read_as_it_ends(*arguments: Any) -> Any:
+            monkeypatch.undo()
+            found = await read(*arguments)
+            await lose_transitions(store.sql, after_seq=10)
+            while hub.history == 0:
+                hub.poke()
+                await asyncio.sleep(0)
+            await journaled(store, link, 10)
+            await hub.reached(await hub.bounds())
+            return found
+
+        monkeypatch.setattr(journal, "read_transitions", read_as_it_ends)
+        await told_until_it_forks(watches.watch(a_request(Start.EARLIEST)))
+        told = await told_until(watches.watch(a_request(Start.EARLIEST)), 20)
+    assert told == await store.transitions()
 
 
 async def told_until_it_forks(
