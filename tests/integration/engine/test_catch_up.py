@@ -135,6 +135,22 @@ async def test_a_page_in_which_the_journal_ended_is_read_again_when_there_is_mor
             check_kept_bytes(hub)
 
 
+async def test_nobody_is_told_of_what_is_in_a_page_before_its_server_has_seen_it(store: Store) -> None:
+    """It would be told again then."""
+    link = await store.connection()
+    await journaled(store, link, 10)
+    database = StallingDatabase(store.database)
+    async with running_watches(database, ring_bytes_max=1) as (_, watches):
+        watch = watches.watch(a_request(Start.EARLIEST, of_company(link)))
+        assert isinstance((await anext(watch)).body, Opened)
+        database.stall("read_tail")
+        await database.held("read_tail")
+        await journaled(store, link, 10)
+        assert [one.seq for one in await told_until(watch, 10)] == list(range(1, 11))
+        database.go_on("read_tail")
+        assert [one.seq for one in await told_until(watch, 20)] == list(range(11, 21))
+
+
 async def test_who_waits_for_a_page_when_the_server_ends_waits_no_longer(store: Store) -> None:
     head_seq = await journaled(store, await store.connection(), 20)
     database = StallingDatabase(store.database)
