@@ -312,6 +312,31 @@ async def test_a_tailer_that_retention_has_overtaken_tells_even_those_to_whom_no
             await told_until(watch, 10_000)
 
 
+async def test_a_tailer_that_retention_has_overtaken_goes_on_where_the_journal_begins(store: Store) -> None:
+    await small_partitions(store.sql, 100)
+    keeper = JournalKeeper(store.database, retention=timedelta(0), partition_transitions=100)
+    link = await store.connection()
+    database = StallingDatabase(store.database)
+    async with running_watches(database) as (hub, watches):
+        await journaled(store, link, 10)
+        await hub.reached(await hub.bounds())
+        database.stall("read_tail")
+        await database.held("read_tail")
+        await journaled(store, link, 90)
+        await keeper.make_room()
+        await journaled(store, link, 2)
+        await keeper.retain()
+        assert await store.sql.fetchval("SELECT min(seq) FROM transition") == 101
+        database.go_on("read_tail")
+        oldest_seq = (await hub.bounds()).oldest_seq
+        assert oldest_seq > 100
+        watch = watches.watch(a_request(Start.EARLIEST))
+        assert (await anext(watch)).token == ResumeToken(hub.epoch, oldest_seq - 1)
+        head_seq = await journaled(store, link, 2)
+        told = await told_until(watch, head_seq)
+        assert [one.seq for one in told] == list(range(oldest_seq, head_seq + 1))
+
+
 async def test_retention_under_writers_and_readers_loses_nothing_that_is_kept(store: Store) -> None:
     await small_partitions(store.sql, 200)
     moment = timedelta(milliseconds=50)

@@ -98,8 +98,8 @@ async def test_what_was_read_of_a_history_that_is_lost_is_told_to_nobody(
     store: Store, ring_bytes_max: int, announced: bool
 ) -> None:
     link = await store.connection()
-    await journaled(store, link, 20)
     async with running_watches(store.database, ring_bytes_max=ring_bytes_max) as (hub, watches):
+        await journaled(store, link, 20)
         # Once more, so that what is told may be what was made for another.
         lost, again = [await told_until(watches.watch(a_request(Start.EARLIEST)), 20) for _ in range(2)]
         assert lost == again
