@@ -276,13 +276,18 @@ async def test_a_watcher_in_the_middle_of_a_catch_up_meets_retention_cleanly(sto
     for _ in range(3):
         await keeper.make_room()
         await journaled(store, link, 1000)
-    async with running_watches(store.database, ring_bytes_max=1) as (_, watches):
+    async with running_watches(store.database, ring_bytes_max=1) as (hub, watches):
         watch = watches.watch(a_request(Start.EARLIEST, batch_transitions_max=400))
         told = await told_until(watch, 800)
         await keeper.retain()
         # What it has in hand it may still be told; then it learns that the rest is gone, and from where on not.
         with pytest.raises(errors.ResumeExpired) as expired:
             told += await told_until(watch, 3000)
+        # Whoever resumes learns it at once, and only who has missed something.
+        with pytest.raises(errors.ResumeExpired):
+            await anext(watches.watch(a_request(ResumeToken(hub.epoch, 2998))))
+        last = await told_until(watches.watch(a_request(ResumeToken(hub.epoch, 2999))), 3000)
+        assert [one.seq for one in last] == [3000]
     assert [one.seq for one in told] == list(range(1, len(told) + 1))
     assert expired.value.metadata == {"oldest_seq": "3000"}
     assert "start with a snapshot" in str(expired.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -141,6 +142,18 @@ async def test_what_is_being_read_as_its_history_ends_is_told_to_nobody_who_come
         await told_until_it_forks(watches.watch(a_request(Start.EARLIEST)))
         told = await told_until(watches.watch(a_request(Start.EARLIEST)), 20)
     assert told == await store.transitions()
+
+
+async def test_nobody_waits_for_what_a_lost_history_would_have_come_to(store: Store) -> None:
+    link = await store.connection()
+    async with running_watches(store.database) as (hub, _):
+        await journaled(store, link, 10)
+        await hub.reached(await hub.bounds())
+        waiting = asyncio.create_task(hub.reached(replace(hub.known_bounds, head_seq=20)))
+        await lose_transitions(store.sql, after_seq=5)
+        async with asyncio.timeout(10):
+            await waiting
+        assert hub.history == 1
 
 
 async def told_until_it_forks(

@@ -180,6 +180,19 @@ async def test_a_transition_is_encoded_once_for_all_watchers(store: Store) -> No
     assert encoded == Counter(range(1, 101))
 
 
+async def test_to_check_the_history_skips_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store is ahead of the server whenever it looks."""
+    monkeypatch.setattr(watch_hub, "_CHECK_SECONDS", 0)
+    link = await store.connection()
+    async with running_watches(store.database) as (_, watches):
+        following = watches.watch(a_request(Start.NOW, of_company(link)))
+        await anext(following)
+        for _ in range(5):
+            head_seq = await journaled(store, link, 2)
+            told = await told_until(following, head_seq)
+            assert [one.seq for one in told] == [head_seq - 1, head_seq]
+
+
 async def test_watchers_at_the_same_place_are_told_within_their_own_limits(store: Store) -> None:
     link = await store.connection()
     for number in range(7):
