@@ -12,6 +12,7 @@ import pytest
 
 from datastatus import errors
 from datastatus.domain.watch import (
+    Batch,
     Opened,
     ResumeToken,
     Snapshot,
@@ -139,7 +140,9 @@ async def test_what_is_being_read_as_its_history_ends_is_told_to_nobody_who_come
             return found
 
         monkeypatch.setattr(journal, "read_transitions", read_as_it_ends)
-        await told_until_it_forks(watches.watch(a_request(Start.EARLIEST)))
+        opened, *nothing = (await told_until_it_forks(watches.watch(a_request(Start.EARLIEST))))[0]
+        assert isinstance(opened.body, Opened)
+        assert not [one for one in nothing if isinstance(one.body, Batch)]
         told = await told_until(watches.watch(a_request(Start.EARLIEST)), 20)
     assert told == await store.transitions()
 

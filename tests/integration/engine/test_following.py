@@ -431,12 +431,14 @@ async def test_whoever_looks_through_much_that_does_not_pass_lets_others_go_on(
             await asyncio.sleep(0)
 
     async with running_watches(store.database) as (hub, watches):
-        head_seq = await journaled(store, await store.connection(), 200)
+        link = await store.connection()
+        hidden_seq = await journaled(store, link, 200)
+        await written(store, link, "bills")
         await hub.reached(await hub.bounds())
-        hidden = StatusFilter(data_types=frozenset(["bills"]))
-        looking = watches.watch(a_request(Start.EARLIEST, hidden))
+        passing = StatusFilter(data_types=frozenset(["bills"]))
+        looking = watches.watch(a_request(Start.EARLIEST, passing, heartbeat=timedelta(seconds=60)))
         assert isinstance((await anext(looking)).body, Opened)
         going_on = asyncio.create_task(others())
-        assert (await anext(looking)).body == WatchProgress(0, head_seq, head_seq)
+        assert isinstance((await anext(looking)).body, Batch)
         going_on.cancel()
-    assert turns > head_seq
+    assert turns >= hidden_seq

@@ -37,6 +37,8 @@ async def snapshot_of(watch) -> tuple[list[str], int]:
         match message.body:
             case Snapshot(encoded):
                 ids += read(encoded)
+                # There is no place to resume at before it is whole.
+                assert message.token is None
             case SnapshotEnd(seq):
                 return ids, seq
     raise AssertionError("the snapshot did not end")
