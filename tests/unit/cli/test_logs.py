@@ -22,4 +22,5 @@ async def test_what_fails_where_nobody_waits_for_it_is_logged_with_its_cause() -
     [logged] = logs
     assert (logged["event"], logged["log_level"]) == ("loop_error", "error")
     assert "no number" in str(logged["exc_info"])
-    assert "no number" in logged["handle"]
+    # Which Python tells the arguments of depends on its version.
+    assert "int(" in logged["handle"]
