@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ import asyncpg
 import pytest
 
 from datastatus import embedded
-from datastatus.embedded import EmbeddedPostgresError, embedded_postgres, places
+from datastatus.embedded import EmbeddedPostgresError, embedded_postgres, kept_postgres, places
 from datastatus.embedded import server as embedded_server
 from datastatus.embedded.base import tries
 from datastatus.embedded.server import READY_SEGMENTS
@@ -150,6 +151,41 @@ async def test_a_kill_costs_nothing_that_was_committed(folder: Path, victim: str
     assert "starting up" not in "".join(
         one.read_text() for one in (home_of(data) / "cluster" / "log").iterdir()
     )
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        asyncpg.TooManyConnectionsError("sorry, too many clients already"),
+        asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation"),
+        RuntimeError("can't start new thread"),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+async def test_whatever_goes_wrong_while_a_server_is_started_again_it_is_tried_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    data = folder / "data"
+    failures = [failure]
+    looked = threading.Event()
+
+    async def ensure_database(_: embedded_server.Server) -> None:
+        if failures:
+            raise failures.pop()
+
+    def is_gone(server: embedded_server.Server) -> bool:
+        if not failures:
+            looked.set()
+        return embedded_server.is_gone(server)
+
+    monkeypatch.setattr(embedded, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(embedded, "_START_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(embedded, "is_gone", is_gone)
+    async with kept_postgres(data) as dsn:
+        monkeypatch.setattr(embedded_server, "_ensure_database", ensure_database)
+        await kill(postmaster_pid(data))
+        assert await asyncio.to_thread(looked.wait, 30)
+        assert await answer(dsn, "SELECT 42") == 42
 
 
 @pytest.mark.parametrize("left", ["the number of somebody else", "nothing"])

@@ -106,8 +106,10 @@ async def _keep(user: _User) -> None:
         try:
             await asyncio.shield(reviving)
             pause_seconds = _LOOK_SECONDS
-        except (EmbeddedPostgresError, OSError) as exc:
-            _log.error("embedded_postgres_down", data=str(user.server.cluster), problem=str(exc))
+        except Exception as exc:
+            # Whatever it is, where there is no memory or no room: those who use the server can wait for it.
+            problem = str(exc) if isinstance(exc, EmbeddedPostgresError | OSError) else repr(exc)
+            _log.error("embedded_postgres_down", data=str(user.server.cluster), problem=problem)
             pause_seconds = _START_AGAIN_SECONDS
         except asyncio.CancelledError:
             # Nothing is left behind: whoever leaves stops what was started.

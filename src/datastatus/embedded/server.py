@@ -158,8 +158,13 @@ def ensure_running(server: Server, given_up: threading.Event) -> None:
                 continue
             try:
                 asyncio.run(_ensure_database(server))
-            except (OSError, asyncpg.CannotConnectNowError) as exc:
-                # It was about to stop when we found it.
+            except (
+                OSError,
+                asyncpg.CannotConnectNowError,
+                asyncpg.PostgresConnectionError,
+                asyncpg.InsufficientResourcesError,
+            ) as exc:
+                # It was about to stop when we found it, or those who had waited for it were quicker.
                 problem = f"the server in {server.cluster} does not answer: {exc}"
             else:
                 return
@@ -296,7 +301,7 @@ def _is_ready(server: Server) -> bool:
 
 
 async def _ensure_database(server: Server) -> None:
-    """Make the database where it is missing. Raises OSError or CannotConnectNowError if nobody answers."""
+    """Make the database where it is missing. Raises OSError or what the driver does if nobody answers."""
     connection = await asyncpg.connect(
         host=str(server.socket_folder), user="datastatus", database="postgres", timeout=10
     )
