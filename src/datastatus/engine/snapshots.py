@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import IO
 
 import structlog
@@ -54,8 +54,13 @@ class Snapshots:
     @contextmanager
     def spool(self) -> Iterator[Spool]:
         """An empty spool, gone afterwards: in memory while it is small, then in a file without a name."""
-        with tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES_MAX) as storage:
+        storage = tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES_MAX)  # noqa: SIM115 (closed below)
+        try:
             yield Spool(self._encode, storage)
+        finally:
+            # What could not be written is tried once more then, and has been told of.
+            with suppress(OSError):
+                storage.close()
 
 
 class Spool:
@@ -99,11 +104,17 @@ class Spool:
             return
         self._lengths.append(len(encoded))
         try:
-            await asyncio.to_thread(self._storage.write, encoded)
+            await asyncio.to_thread(self._write, encoded)
         except OSError as exc:
-            # Not the database's failure, in whose view it is met: where to look is told here.
-            _log.error("snapshot_not_spooled", folder=tempfile.gettempdir(), problem=str(exc))
+            # Not the database's failure, in whose view it is met: where to look is told here. No folder is known
+            # where none can be used.
+            _log.error("snapshot_not_spooled", folder=tempfile.tempdir, problem=str(exc))
             raise errors.SnapshotNotSpooled from exc
+
+    def _write(self, encoded: bytes) -> None:
+        self._storage.write(encoded)
+        # Or the last of it would find no room only when it is read.
+        self._storage.flush()
 
     async def parts(self) -> AsyncIterator[bytes]:
         """What was put in, in order."""

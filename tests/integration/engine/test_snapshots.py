@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import io
+import os
 import tempfile
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -234,3 +238,44 @@ async def test_a_snapshot_that_there_is_no_room_for_is_no_failure_of_the_databas
     said = capsys.readouterr()
     assert "snapshot_not_spooled" in said.out + said.err
     assert str(folder) in said.out + said.err
+
+
+@pytest.mark.parametrize("writes", [0, 1], ids=["none", "of the first part"])
+async def test_a_disk_that_is_full_is_noticed_while_the_snapshot_is_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """It has room for so many writes."""
+
+    class Full(io.FileIO):
+        room = writes
+
+        def write(self, data: Any, /) -> int:
+            if self.room == 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            self.room -= 1
+            return super().write(data)
+
+    def full_file(**_: object) -> io.BufferedRandom:
+        return io.BufferedRandom(Full(os.memfd_create("full"), "r+b"))
+
+    link = await store.connection()
+    await store.queued(link)
+    await store.queued(link, "bills")
+    monkeypatch.setattr("datastatus.engine.snapshots._MEMORY_BYTES_MAX", 1)
+    monkeypatch.setattr("datastatus.engine.snapshots._PART_DATASETS", 1)
+    monkeypatch.setattr(tempfile, "TemporaryFile", full_file)
+    async with running_watches(store.database) as (_, watches):
+        with pytest.raises(errors.SnapshotNotSpooled):
+            await snapshot_of(watches.watch(a_request(Start.SNAPSHOT)))
+
+
+async def test_a_snapshot_is_no_failure_of_the_database_either_where_no_folder_can_be_used(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.queued(await store.connection())
+    monkeypatch.setattr("datastatus.engine.snapshots._MEMORY_BYTES_MAX", 1)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
+    async with running_watches(store.database) as (_, watches):
+        with pytest.raises(errors.SnapshotNotSpooled):
+            await snapshot_of(watches.watch(a_request(Start.SNAPSHOT)))
