@@ -23,11 +23,14 @@ unix_socket_dir = {folder}
 auth_type = any
 pool_mode = {mode}
 server_round_robin = {round_robin}
+default_pool_size = {sessions_max}
 """
 
 
 @asynccontextmanager
-async def pgbouncer(dsn: str, mode: str, *, round_robin: bool = False) -> AsyncIterator[str]:
+async def pgbouncer(
+    dsn: str, mode: str, *, round_robin: bool = False, sessions_max: int = 20
+) -> AsyncIterator[str]:
     """For the length of the `with` a DSN of the same database through a pooler of that pool_mode."""
     assert PGBOUNCER is not None
     parts = urlsplit(dsn)
@@ -37,7 +40,12 @@ async def pgbouncer(dsn: str, mode: str, *, round_robin: bool = False) -> AsyncI
     configuration = folder / "pgbouncer.ini"
     configuration.write_text(
         _CONFIGURATION.format(
-            host=host, user=parts.username, folder=folder, mode=mode, round_robin=int(round_robin)
+            host=host,
+            user=parts.username,
+            folder=folder,
+            mode=mode,
+            round_robin=int(round_robin),
+            sessions_max=sessions_max,
         )
     )
     # It refuses to run as root.

@@ -276,7 +276,8 @@ async def _one_state(connection: asyncpg.pool.PoolConnectionProxy) -> AsyncItera
             async with asyncio.timeout(_END_SECONDS):
                 await transaction.rollback()
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            connection.terminate()
+            if _is_open(connection):
+                connection.terminate()
         raise
     await transaction.commit()
 

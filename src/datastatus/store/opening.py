@@ -33,9 +33,14 @@ async def _settle(connection: asyncpg.Connection) -> None:
     million records is another than for the rest. By statements: poolers refuse what they do not know among the
     settings that a connection begins with.
     """
-    await connection.execute(
-        "SET default_transaction_isolation TO 'read committed'; SET statement_timeout TO 0"
-    )
+    try:
+        await connection.execute(
+            "SET default_transaction_isolation TO 'read committed'; SET statement_timeout TO 0"
+        )
+    except BaseException:
+        # A pooler lets in more than it has sessions for, and answers none of them; the pool would wait for that.
+        connection.terminate()
+        raise
 
 
 @asynccontextmanager

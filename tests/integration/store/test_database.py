@@ -16,6 +16,7 @@ from datastatus.store.announcements import Announcement, announce_transitions
 from datastatus.store.database import Database
 from datastatus.store.journal import QueueOutcome, queue_datasets
 from datastatus.store.opening import open_database
+from pgbouncer import PGBOUNCER, pgbouncer
 from stores import Store, an_item
 
 
@@ -156,6 +157,42 @@ async def test_whoever_is_given_few_connections_goes_on_with_those(own_store: St
                 assert len({rows[0][0] for rows in await asyncio.gather(*calls)}) <= 2
     finally:
         await own_store.sql.execute(f"DROP ROLE {role}")
+
+
+@pytest.mark.skipif(PGBOUNCER is None, reason="Debian's package pgbouncer is not installed")
+async def test_whoever_is_let_in_by_a_pooler_that_has_no_session_left_waits_no_longer_than_others(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        pgbouncer(store.dsn, "session", sessions_max=1) as dsn,
+        open_database(dsn, connections_max=2) as database,
+        database.consistent_view() as view,
+    ):
+        [row] = await view.rows_of("SELECT pg_backend_pid()")
+        monkeypatch.setattr("datastatus.store.database.CONNECT_SECONDS", 0.2)
+        async with asyncio.timeout(5):
+            with pytest.raises(errors.StoreDown):
+                await backend(database)
+        assert await view.rows_of("SELECT pg_backend_pid()") == [row]
+
+
+async def test_who_is_cancelled_in_a_view_whose_connection_has_died_ends_cancelled(store: Store) -> None:
+    died = asyncio.Event()
+
+    async def look() -> None:
+        async with store.database.consistent_view() as view:
+            [row] = await view.rows_of("SELECT pg_backend_pid()")
+            await store.sql.execute("SELECT pg_terminate_backend($1, 5000)", row[0])
+            # Meanwhile its end is read.
+            await store.sql.fetchval("SELECT 'still here'")
+            died.set()
+            await asyncio.Event().wait()
+
+    looking = asyncio.ensure_future(look())
+    await died.wait()
+    looking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await looking
 
 
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
