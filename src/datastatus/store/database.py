@@ -14,6 +14,7 @@ import structlog
 
 from datastatus import errors
 from datastatus.store.sql import queries
+from datastatus.tasks import is_set_within
 
 _log = structlog.get_logger(__name__)
 
@@ -24,8 +25,8 @@ _AT_HAND_MAX = 8
 _AT_HAND_SECONDS_MAX = 60.0
 # How long the end of what was cut off is waited for.
 _END_SECONDS = 1.0
-# Where Postgres lets no more in, before a look whether there is one by now.
-_LOOK_AGAIN_SECONDS = 0.05
+# Where Postgres lets no more in, before it is asked again.
+_CONNECT_AGAIN_SECONDS = 0.5
 RETRY_SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
 """Before another try of what could not be done just now. In all longer than the journal's keeper makes room."""
 
@@ -136,6 +137,10 @@ class Database:
         self._at_hand: list[tuple[asyncpg.pool.PoolConnectionProxy, float]] = []
         # Whoever has a place here finds one at hand or in the pool, and never waits for one that lies at hand.
         self._places = asyncio.Semaphore(pool.get_max_size())
+        # Where Postgres lets fewer in than there are places, calls take turns with those that there are.
+        self._turn = asyncio.Lock()
+        self._given_back = asyncio.Event()
+        self._connect_again_time = 0.0
         self._closing = False
 
     async def close(self) -> None:
@@ -185,6 +190,7 @@ class Database:
             await self._give_back(connection)
         finally:
             self._places.release()
+            self._given_back.set()
 
     async def _abandon(self, connection: asyncpg.pool.PoolConnectionProxy) -> None:
         """It may be in the middle of something: the pool has that ended, or closes it where that takes long.
@@ -206,24 +212,37 @@ class Database:
             await self._pool.release(self._at_hand.pop(0)[0])
 
     async def _take(self, end: float) -> asyncpg.pool.PoolConnectionProxy:
-        now = asyncio.get_running_loop().time
-        while True:
-            while self._at_hand:
-                connection, _ = self._at_hand.pop()
-                if _is_open(connection):
+        if not self._turn.locked() and (connection := await self._at_hand_or_new(end)) is not None:
+            return connection
+        async with asyncio.timeout_at(end), self._turn:
+            while True:
+                self._given_back.clear()
+                if (connection := await self._at_hand_or_new(end)) is not None:
                     return connection
-                await self._pool.release(connection)
-            try:
-                return await self._pool.acquire(timeout=max(end - now(), 0))
-            except asyncpg.TooManyConnectionsError as exc:
-                # Other servers have what we have not: one that a call of ours gives back will do, if there is any.
-                if not self._pool.get_size() or now() > end:
-                    raise errors.StoreDown from exc
-            except asyncpg.PostgresError as exc:
-                # Whatever it is that keeps us out (a role that may not log in, a database that was renamed), those
-                # who operate it have done it, and will undo it.
+                await is_set_within(self._given_back, _CONNECT_AGAIN_SECONDS)
+
+    async def _at_hand_or_new(self, end: float) -> asyncpg.pool.PoolConnectionProxy | None:
+        """None where Postgres lets no more in: then one that another call gives back will do."""
+        while self._at_hand:
+            connection, _ = self._at_hand.pop()
+            if _is_open(connection):
+                return connection
+            await self._pool.release(connection)
+        now = asyncio.get_running_loop().time
+        if not self._pool.get_idle_size() and now() < self._connect_again_time:
+            return None
+        try:
+            return await self._pool.acquire(timeout=max(end - now(), 0))
+        except asyncpg.TooManyConnectionsError as exc:
+            if not self._pool.get_size():
+                # Others have them all.
                 raise errors.StoreDown from exc
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS * random.uniform(0.5, 1))
+            self._connect_again_time = now() + _CONNECT_AGAIN_SECONDS
+            return None
+        except asyncpg.PostgresError as exc:
+            # Whatever it is that keeps us out (a role that may not log in, a database that was renamed), those who
+            # operate it have done it, and will undo it.
+            raise errors.StoreDown from exc
 
     @asynccontextmanager
     async def consistent_view(self) -> AsyncIterator[View]:

@@ -155,6 +155,16 @@ async def test_whoever_is_given_few_connections_goes_on_with_those(own_store: St
             for _ in range(3):
                 calls = (database.rows_of("SELECT pg_backend_pid(), pg_sleep(0.01)") for _ in range(20))
                 assert len({rows[0][0] for rows in await asyncio.gather(*calls)}) <= 2
+
+            done = [0] * 12
+
+            async def keep_calling(place: int) -> None:
+                while max(done) < 40:
+                    await database.rows_of("SELECT pg_sleep(0.001)")
+                    done[place] += 1
+
+            await asyncio.gather(*map(keep_calling, range(len(done))))
+            assert min(done) > 20, "those that have just had one let others have theirs"
     finally:
         await own_store.sql.execute(f"DROP ROLE {role}")
 
