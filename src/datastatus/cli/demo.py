@@ -144,8 +144,8 @@ def _verdict(status: data_status_pb2.DataStatus) -> int:
 
 def _say_what_next(data_folder: Path, company_id: str, connection_id: str) -> None:
     programs = Path(sys.executable).parent
-    datastatus = _program(programs, "datastatus")
-    grpcurl = _program(programs, "grpcurl")
+    datastatus = quote(_program(programs, "datastatus"))
+    grpcurl = quote(_program(programs, "grpcurl"))
     serve = f"{datastatus} serve"
     if data_folder != default_data_folder():
         serve += f" --data-folder {quote(_short(data_folder))}"
@@ -156,7 +156,7 @@ def _say_what_next(data_folder: Path, company_id: str, connection_id: str) -> No
   {grpcurl} -plaintext -d '{body}' 127.0.0.1:50051 datastatus.v1.SyncService/GetDataStatus
   {datastatus} watch --company {company_id}
   {datastatus} records {company_id} invoices --limit 5
-  {datastatus} connector gnucash --book {_short(DEMO_BOOK)} --connection {connection_id}
+  {datastatus} connector gnucash --book {quote(_short(DEMO_BOOK))} --connection {connection_id}
   {datastatus} queue {company_id} invoices --wait"""
     )
 

@@ -10,10 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import structlog
-
-_log = structlog.get_logger(__name__)
-
 # Everything waits for a collection, up to half a microsecond for each object that it looks at. So the young ones
 # are collected while they are few, and those that stay (nearly all are transitions, while the ring has room) are
 # old at once: any number below zero makes the middle generation go with the young, instead of being looked at by
@@ -57,14 +53,17 @@ def allow_open_files() -> None:
     let nobody in, reach no source and no database.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES_MAX)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
+    if soft == resource.RLIM_INFINITY:
         return
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (OSError, ValueError) as exc:
-        # Some systems have a limit beside the one that they tell.
-        _log.warning("few_open_files", files_max=soft, problem=str(exc))
+    wanted = _OPEN_FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES_MAX)
+    while wanted > soft:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError):
+            # Some systems have a limit beside the one that they tell.
+            wanted //= 2
+        else:
+            return
 
 
 def settle_memory() -> None:

@@ -36,7 +36,7 @@ __all__ = ["EmbeddedPostgresError", "data_place", "embedded_postgres", "kept_pos
 
 _log = structlog.get_logger(__name__)
 
-MAJOR = 18
+_MAJOR = 18
 _LOCK_SECONDS = 60
 # Between two looks whether the server is there; and after one that could not be started.
 _LOOK_SECONDS = 1.0
@@ -45,7 +45,7 @@ _START_AGAIN_SECONDS = 5.0
 
 @asynccontextmanager
 async def embedded_postgres(
-    data_folder: Path, *, major: int = MAJOR, must_exist: bool = False
+    data_folder: Path, *, major: int = _MAJOR, must_exist: bool = False
 ) -> AsyncIterator[str]:
     """Have a Postgres with its data in `data_folder` for the length of the `with`; its DSN.
 
@@ -62,7 +62,7 @@ async def embedded_postgres(
 @asynccontextmanager
 async def kept_postgres(data_folder: Path) -> AsyncIterator[str]:
     """As `embedded_postgres`; and a server that dies meanwhile is started again, which is told in the log."""
-    user = await _enter(data_folder, MAJOR, must_exist=False)
+    user = await _enter(data_folder, _MAJOR, must_exist=False)
     try:
         async with asyncio.TaskGroup() as tasks:
             keeping = tasks.create_task(_keep(user))
@@ -125,6 +125,8 @@ class _User:
     server: Server
     folder: Path
     users_lock: int
+    # It was found dead, and is not back yet.
+    is_down: bool = False
 
     @property
     def dsn(self) -> str:
@@ -135,14 +137,16 @@ class _User:
 
         Raises EmbeddedPostgresError, OSError.
         """
-        if not is_gone(self.server):
-            return
-        _log.warning("embedded_postgres_died", data=str(self.server.cluster))
-        with _gate(self.folder, given_up):
-            # Another process may have been first.
-            ensure_running(self.server, given_up)
-        if not given_up.is_set():
+        if is_gone(self.server):
+            if not self.is_down:
+                _log.warning("embedded_postgres_died", data=str(self.server.cluster))
+            self.is_down = True
+            with _gate(self.folder, given_up):
+                # Another process may have been first.
+                ensure_running(self.server, given_up)
+        if self.is_down and not given_up.is_set():
             _log.warning("embedded_postgres_back", data=str(self.server.cluster))
+            self.is_down = False
 
     def leave(self) -> None:
         """Give the share back; the last one stops the server."""

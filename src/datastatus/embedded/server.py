@@ -27,7 +27,7 @@ _log = structlog.get_logger(__name__)
 
 _START_SECONDS = 60
 _STOP_SECONDS = 30
-_LOG_CHARACTERS = 100_000
+_LOG_BYTES = 100_000
 # Files of the write-ahead log that are there before they are needed.
 READY_SEGMENTS = 8
 _SEGMENT_MEGABYTES = 16
@@ -116,7 +116,9 @@ class Server:
         try:
             logs = (self.start_log, *self.log_folder.glob("*"))
             newest = max(logs, key=lambda path: path.stat().st_mtime)
-            end = newest.read_text(errors="replace")[-_LOG_CHARACTERS:]
+            with newest.open("rb") as log:
+                log.seek(-min(_LOG_BYTES, newest.stat().st_size), os.SEEK_END)
+                end = log.read(_LOG_BYTES).decode(errors="replace")
         except (OSError, ValueError):
             return ""
         telling = (line for line in end.splitlines() if not any(text in line for text in _SAYS_NOTHING))

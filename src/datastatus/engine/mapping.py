@@ -13,6 +13,7 @@ import hashlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -350,6 +351,8 @@ def _map_pages(pipe: Connection, page_seconds_max: float) -> None:
         os._exit(1)
 
     threading.Thread(target=follow_parent, daemon=True).start()
+    # A server may have been started without it, and a plug-in may put something else in the place of sys.stderr.
+    trace = sys.__stderr__ or open(os.devnull, "w")  # noqa: SIM115 (as long as the process)
     registry = load_registry()
     # Without a server there is nobody to map for.
     with suppress(EOFError, OSError):
@@ -357,7 +360,7 @@ def _map_pages(pipe: Connection, page_seconds_max: float) -> None:
         while True:
             job, raw_records = pipe.recv()
             # No thread of ours runs while the integration keeps the interpreter lock; this needs none.
-            faulthandler.dump_traceback_later(page_seconds_max, exit=True)
+            faulthandler.dump_traceback_later(page_seconds_max, exit=True, file=trace)
             outcome = _outcome(registry, job, raw_records)
             faulthandler.cancel_dump_traceback_later()
             pipe.send(outcome)

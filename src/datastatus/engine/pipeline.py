@@ -112,15 +112,17 @@ class Pipeline:
             self._progress.note(waits)
 
     async def run(self) -> None:
-        """Work until cancelled. What is unfinished then is given back."""
+        """Work until cancelled; what is unfinished then is given back. Where it fails, leases run out instead."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(repeat(self._renew, self._options.lease_seconds / 3))
                 for _ in range(_AT_ONCE_DATASETS):
                     tasks.create_task(self._work())
+        except asyncio.CancelledError:
+            await self._give_back()
+            raise
         finally:
             self._mappers.end()
-            await self._give_back()
 
     async def _give_back(self) -> None:
         """What is left unfinished is anybody's at once, without waiting for its lease to run out.
