@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc
 
@@ -204,3 +205,20 @@ async def raw_connector(
             # How the stream ended is looked at by the tests that end it.
             await asyncio.gather(*tasks, return_exceptions=True)
             connector.cut()
+
+
+async def report_alone(
+    service: RunningService,
+    assignment: connector_pb2.Assignment,
+    status: dataset_pb2.DatasetStatus.ValueType,
+    **more: Any,
+) -> None:
+    """Report by a single call, without a stream."""
+    request = connector_service_pb2.ReportStatusRequest(
+        dataset_id=assignment.dataset_id,
+        lease_token=assignment.lease.token or None,
+        to_status=status,
+        **more,
+    )
+    async with grpc.aio.insecure_channel(service.address) as channel:
+        await connector_service_pb2_grpc.ConnectorServiceStub(channel).ReportStatus(request)

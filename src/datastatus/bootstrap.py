@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -26,7 +25,7 @@ from datastatus.rpc.watch_encoder import encode_snapshot, encode_transition
 from datastatus.store.credentials import credentials_by_key
 from datastatus.store.migrate import migrate
 from datastatus.store.opening import open_database
-from datastatus.tasks import is_asked_to_end
+from datastatus.tasks import is_asked_to_end, running
 
 _log = structlog.get_logger(__name__)
 
@@ -78,7 +77,7 @@ async def running_service(settings: Settings) -> AsyncIterator[Service]:
             database, registry, options, Encoding(encode_transition, encode_snapshot, encode_data_status)
         )
         await engine.credentials.check()
-        await stack.enter_async_context(_running(engine.run()))
+        await stack.enter_async_context(running(engine.run()))
         address = await stack.enter_async_context(
             serving(engine, settings.listen, watch_slow_seconds_max=settings.watch_slow_seconds_max)
         )
@@ -133,14 +132,3 @@ async def _kept_running(connector: ConnectorRuntime) -> None:
                 # The group of its tasks told its failure instead.
                 return
         await asyncio.sleep(random.uniform(0, _RESTART_SECONDS_MAX))
-
-
-@asynccontextmanager
-async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run a coroutine beside the body; its failure ends the body, the body's end cancels it."""
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(work)
-        try:
-            yield
-        finally:
-            task.cancel()

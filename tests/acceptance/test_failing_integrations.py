@@ -20,10 +20,11 @@ from running_service import (
     running_service,
     script,
     synced,
+    transitions_until,
 )
 
 COMPLETE, MAP_ERROR = dataset_pb2.DATASET_STATUS_COMPLETE, dataset_pb2.DATASET_STATUS_MAP_ERROR
-FETCH_ERROR = dataset_pb2.DATASET_STATUS_FETCH_ERROR
+FETCH_ERROR, MAPPING = dataset_pb2.DATASET_STATUS_FETCH_ERROR, dataset_pb2.DATASET_STATUS_MAPPING
 
 
 # More than are mapped at once.
@@ -102,6 +103,25 @@ async def test_mapping_that_hangs_ends_its_dataset_and_holds_up_no_other(
     async with asyncio.timeout(10):
         await impatient.logged(hung[-1].id)
     assert impatient.log.count("mapping_timed_out") == MANY
+
+
+async def test_what_is_being_mapped_is_given_back_when_its_server_is_told_to_stop(tmp_path: Path) -> None:
+    script(tmp_path, "suppliers", records=[supplier(map="hangs")])
+    environment = {"PYTHONPATH": str(PLUGINS), "SCRIPTED_SOURCE_FOLDER": str(tmp_path)}
+    async with running_service(environment=environment) as service:
+        async with client_of(service) as client:
+            connection = await linked(client, "scripted")
+            await transitions_until(client, connection.company_id, "suppliers", MAPPING)
+        await service.stop()
+        assert '"given_back"' in service.log
+
+        script(tmp_path, "suppliers", records=[supplier()])
+        await service.start()
+        async with client_of(service) as client:
+            dataset = await first_synced(client, connection.company_id, "suppliers")
+    # At once, and not when a lease of half a minute has run out.
+    assert (dataset.status, dataset.attempt) == (COMPLETE, 2)
+    assert "lease_expired" not in service.log
 
 
 async def test_mapping_that_dies_ends_its_dataset_and_no_server(

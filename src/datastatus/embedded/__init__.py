@@ -31,6 +31,7 @@ import structlog
 from datastatus.embedded.base import EmbeddedPostgresError, tries
 from datastatus.embedded.places import data_place, holds_data, locate, note_location
 from datastatus.embedded.server import Server, ensure_cluster, ensure_running, is_gone, stop
+from datastatus.tasks import running
 
 __all__ = ["EmbeddedPostgresError", "data_place", "embedded_postgres", "kept_postgres"]
 
@@ -52,37 +53,23 @@ async def embedded_postgres(
     Any number of processes may share a folder. Raises EmbeddedPostgresError, also where there is no data yet that
     `must_exist`: nothing is made there then.
     """
-    user = await _enter(data_folder, major, must_exist)
-    try:
+    async with _using(data_folder, major, must_exist=must_exist) as user:
         yield user.dsn
-    finally:
-        await asyncio.shield(asyncio.to_thread(user.leave))
 
 
 @asynccontextmanager
 async def kept_postgres(data_folder: Path) -> AsyncIterator[str]:
     """As `embedded_postgres`; and a server that dies meanwhile is started again, which is told in the log."""
-    user = await _enter(data_folder, _MAJOR, must_exist=False)
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            keeping = tasks.create_task(_keep(user))
-            try:
-                yield user.dsn
-            finally:
-                keeping.cancel()
-    finally:
-        await asyncio.shield(asyncio.to_thread(user.leave))
+    async with _using(data_folder, _MAJOR, must_exist=False) as user, running(_keep(user)):
+        yield user.dsn
 
 
-async def _enter(data_folder: Path, major: int, must_exist: bool) -> _User:
+@asynccontextmanager
+async def _using(data_folder: Path, major: int, *, must_exist: bool) -> AsyncIterator[_User]:
     given_up = threading.Event()
-
-    def enter() -> _User:
-        return _entered(data_folder, major, must_exist, given_up)
-
-    entering = asyncio.create_task(asyncio.to_thread(enter))
+    entering = asyncio.create_task(asyncio.to_thread(_enter, data_folder, major, must_exist, given_up))
     try:
-        return await asyncio.shield(entering)
+        user = await asyncio.shield(entering)
     except asyncio.CancelledError:
         # A thread cannot be cancelled: it is told, and what it has got is given back.
         given_up.set()
@@ -94,6 +81,10 @@ async def _enter(data_folder: Path, major: int, must_exist: bool) -> _User:
         else:
             await asyncio.to_thread(user.leave)
         raise
+    try:
+        yield user
+    finally:
+        await asyncio.shield(asyncio.to_thread(user.leave))
 
 
 async def _keep(user: _User) -> None:
@@ -163,7 +154,7 @@ class _User:
             os.close(self.users_lock)
 
 
-def _entered(data_folder: Path, major: int, must_exist: bool, given_up: threading.Event) -> _User:
+def _enter(data_folder: Path, major: int, must_exist: bool, given_up: threading.Event) -> _User:
     """A share in the server, which runs unless it has been given up."""
     folder = data_folder.absolute()
     try:

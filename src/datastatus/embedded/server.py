@@ -117,8 +117,8 @@ class Server:
             logs = (self.start_log, *self.log_folder.glob("*"))
             newest = max(logs, key=lambda path: path.stat().st_mtime)
             with newest.open("rb") as log:
-                log.seek(-min(_LOG_BYTES, newest.stat().st_size), os.SEEK_END)
-                end = log.read(_LOG_BYTES).decode(errors="replace")
+                log.seek(max(log.seek(0, os.SEEK_END) - _LOG_BYTES, 0))
+                end = log.read().decode(errors="replace")
         except (OSError, ValueError):
             return ""
         telling = (line for line in end.splitlines() if not any(text in line for text in _SAYS_NOTHING))

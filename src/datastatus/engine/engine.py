@@ -29,6 +29,7 @@ from datastatus.engine.watch import Watches
 from datastatus.engine.watch_hub import WatchHub
 from datastatus.integrations.registry import Registry
 from datastatus.store.database import Database
+from datastatus.tasks import running
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Engine:
         )
         self.watches = Watches(database, self.hub, encoding.snapshot, options.watch_age_max)
         announcements = Announcements(database, self.hub)
-        writer = JournalWriter(database, on_commit=announcements.committed)
+        self._writer = writer = JournalWriter(database, on_commit=announcements.committed)
         progress = ProgressBoard(database)
         pipeline = Pipeline(
             database,
@@ -106,7 +107,6 @@ class Engine:
             Eraser(database, options.superseded_records_seconds),
             announcements,
             self.hub,
-            writer,
             progress,
             pipeline,
             self.sync,
@@ -118,7 +118,8 @@ class Engine:
 
     async def run(self) -> None:
         """Keep everything going until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
+        # The writer ends last: what the others leave unfinished is given back through it.
+        async with running(self._writer.run()), asyncio.TaskGroup() as tasks:
             for runner in self._runners:
                 tasks.create_task(runner.run(), name=type(runner).__name__)
 

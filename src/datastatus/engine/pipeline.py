@@ -30,7 +30,7 @@ from datastatus.engine.progress import ProgressBoard
 from datastatus.engine.repeating import repeat
 from datastatus.engine.turns import CompanyTurns
 from datastatus.engine.validating import Tally, check_ids, check_references, check_vanished
-from datastatus.store import datasets, journal, settings, staging
+from datastatus.store import datasets, settings, staging
 from datastatus.store.database import Database
 from datastatus.store.datasets import ProgressReport
 from datastatus.store.ids import new_token
@@ -127,7 +127,7 @@ class Pipeline:
     async def _give_back(self) -> None:
         """What is left unfinished is anybody's at once, without waiting for its lease to run out.
 
-        Past the writer, which ends when the pipeline does. What was decided without our knowing is refused.
+        What was decided without our knowing is refused.
         """
         if not self._in_hand:
             return
@@ -142,7 +142,7 @@ class Pipeline:
         ]
         try:
             async with asyncio.timeout(_GIVE_BACK_SECONDS):
-                results = await journal.transition_datasets(self._database, changes)
+                results = await self._writer.change(changes)
         except (errors.Unavailable, TimeoutError) as exc:
             # Their leases run out.
             _log.warning("not_given_back", datasets=len(changes), cause=repr(exc.__cause__ or exc))

@@ -22,6 +22,7 @@ from datastatus.integrations.registry import load_registry
 from datastatus.store import datasets, staging
 from datastatus.store.journal import Change, Tail
 from datastatus.store.staging import MappedColumns
+from datastatus.tasks import running
 from stores import Store
 
 AT_ONCE = 4
@@ -53,21 +54,18 @@ async def test_a_dataset_that_others_go_before_says_so_until_its_turn(store: Sto
     options = PipelineOptions(lease_seconds=60, mass_deletion_share_max=0.5)
     pipeline = Pipeline(store.database, writer, progress, Mappers(registry, 0, 60), options)
     reporter = Reporter(store.database, writer, pipeline, progress, registry)
-    running = [asyncio.create_task(writer.run())]
-    waiting += [await delivered(store, reporter) for _ in range(AT_ONCE + 2)]
+    async with running(writer.run()):
+        waiting += [await delivered(store, reporter) for _ in range(AT_ONCE + 2)]
 
-    await progress.flush()
-    reasons = [(await store.dataset(one)).wait_reason for one in waiting]
-    assert reasons == [None] * AT_ONCE + [WaitReason.WAITING_FOR_SYNC] * 2
+        await progress.flush()
+        reasons = [(await store.dataset(one)).wait_reason for one in waiting]
+        assert reasons == [None] * AT_ONCE + [WaitReason.WAITING_FOR_SYNC] * 2
 
-    running.append(asyncio.create_task(pipeline.run()))
-    async with asyncio.timeout(30):
-        await all_have_their_turn.wait()
-    await progress.flush()
-    assert {(await store.dataset(one)).wait_reason for one in waiting} == {None}
-    for task in running:
-        task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
+        async with running(pipeline.run()):
+            async with asyncio.timeout(30):
+                await all_have_their_turn.wait()
+            await progress.flush()
+            assert {(await store.dataset(one)).wait_reason for one in waiting} == {None}
 
 
 class StuckMappers(Mappers):
@@ -94,15 +92,10 @@ async def test_what_a_stopped_server_has_in_hand_is_anybodys_at_once(store: Stor
     options = PipelineOptions(lease_seconds=3600, mass_deletion_share_max=0.5)
     pipeline = Pipeline(store.database, writer, progress, mappers, options)
     reporter = Reporter(store.database, writer, pipeline, progress, registry)
-    running = [asyncio.create_task(writer.run())]
-    in_hand = [await delivered(store, reporter) for _ in range(AT_ONCE + 2)]
-    running.append(asyncio.create_task(pipeline.run()))
-    async with asyncio.timeout(30):
-        await mappers.all_stuck.wait()
-        # Both, as at the end of a server.
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+    async with asyncio.timeout(30), running(writer.run()):
+        in_hand = [await delivered(store, reporter) for _ in range(AT_ONCE + 2)]
+        async with running(pipeline.run()):
+            await mappers.all_stuck.wait()
 
     left = [await store.dataset(one) for one in in_hand]
     assert {(one.status, one.attempt) for one in left} == {(DatasetStatus.QUEUED, 2)}
