@@ -148,7 +148,10 @@ async def test_what_others_announce_is_read(
 async def test_who_hears_others_announce_speaks_less_often(
     store: Store, company: Company, announcing: Announcements, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pause = 0.2
+    with monkeypatch.context() as alone:
+        alone.setattr(announcements, "_COMPANY_SECONDS", 0.0)
+        await until_it_hears(company)
+    pause = 0.5
     monkeypatch.setattr(announcements, "_PAUSE_SECONDS", pause)
     loop = asyncio.get_running_loop()
     seq = await commit(store, announcing)
